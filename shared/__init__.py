@@ -1,0 +1,1 @@
+"""The kernel: what every service is built on. No service's own rules live here."""

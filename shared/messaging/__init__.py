@@ -1,0 +1,1 @@
+"""RPC and events over RabbitMQ, in nameko's wire form."""

@@ -1,0 +1,1 @@
+"""Settings, logs, health, clock and the assembling of a process."""
