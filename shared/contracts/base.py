@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -78,25 +78,25 @@ HsaId = Annotated[str, BeforeValidator(normalise_hsa_id)]
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def _clean_text(value: str) -> str:
-    value = unicodedata.normalize("NFC", value.replace("\r\n", "\n").replace("\r", "\n"))
-    if _FORBIDDEN_CHARACTERS.search(value):
-        raise PydanticCustomError("text", "innehåller otillåtna tecken")
-    return value
 
+def Text(maximum: int, *, empty: bool = False) -> AfterValidator:  # noqa: N802 - reads as a type in Annotated
+    """For `Annotated[str, Text(200)]`: text written by a person, at most `maximum` characters.
 
-def _visible(value: str) -> str:
-    if not any(unicodedata.category(character)[0] in "LNPS" for character in value):
-        raise PydanticCustomError("text", "får inte vara tom")
-    return value
+    Composed form (NFC), line ends as newline, no control characters but newline and tab, no reordering marks, and
+    something to see in it unless `empty` is allowed.
+    """
 
+    def check(value: str) -> str:
+        value = unicodedata.normalize("NFC", value.replace("\r\n", "\n").replace("\r", "\n"))
+        if len(value) > maximum:
+            raise PydanticCustomError("text", "är för lång: högst {maximum} tecken", {"maximum": maximum})
+        if _FORBIDDEN_CHARACTERS.search(value):
+            raise PydanticCustomError("text", "innehåller otillåtna tecken")
+        if not empty and not any(unicodedata.category(character)[0] in "LNPS" for character in value):
+            raise PydanticCustomError("text", "får inte vara tom")
+        return value
 
-def Text(maximum: int, *, empty: bool = False) -> Any:  # noqa: N802 - reads as a type
-    """Text written by a person: NFC, no control characters but newline and tab, no reordering marks."""
-    checks = [StringConstraints(max_length=maximum), AfterValidator(_clean_text)]
-    if not empty:
-        checks.append(AfterValidator(_visible))
-    return Annotated[(str, *checks)]
+    return AfterValidator(check)
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]

@@ -1,0 +1,363 @@
+"""A connection to the broker that mends itself.
+
+One thread reads, sends heartbeats and reconnects; any thread may publish and acknowledge. It is the same under eventlet,
+where threads are green, and in plain programs. Everything that touches the connection holds one lock: py-amqp lets two
+threads interleave frames otherwise, and OpenSSL does not allow two threads in one connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import amqp
+from amqp.exceptions import AMQPError
+
+from shared.operations.logs import log
+
+HEARTBEAT_SECONDS = 10
+_CONNECT_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 2.0
+_READ_AHEAD_BYTES = 65_536
+_BROKEN = (AMQPError, OSError, ssl.SSLError, AttributeError, KeyError)
+# AttributeError and KeyError: what py-amqp raises when the other end of the lock has just closed the connection.
+
+
+class LinkDown(Exception):
+    """There is no connection to the broker at the moment."""
+
+
+class Outcome(Enum):
+    """What became of a message published with confirms."""
+
+    CONFIRMED = "confirmed"
+    RETURNED = "returned"
+    NACKED = "nacked"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class OutgoingMessage:
+    """A message to publish; `properties` as in AMQP (delivery_mode, headers, message_id, ...)."""
+
+    body: bytes
+    exchange: str
+    routing_key: str
+    mandatory: bool = False
+    properties: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message as consumed, and which connection it came by: an older connection's can't be acknowledged any more."""
+
+    generation: int
+    tag: int
+    body: bytes
+    routing_key: str
+    exchange: str
+    redelivered: bool
+    properties: dict[str, Any]
+    received: float
+    """`time.monotonic()` at receipt."""
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        return self.properties.get("application_headers") or {}
+
+
+def _connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise ValueError("the broker's address must look like amqp://user:password@host:port/vhost")
+    secure: Any = False
+    if parts.scheme == "amqps":
+        secure = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": ca_file, "server_hostname": parts.hostname}
+    return {
+        "host": f"{parts.hostname}:{parts.port or (5671 if secure else 5672)}",
+        "userid": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "virtual_host": unquote(parts.path[1:]) or "/",
+        "ssl": secure,
+        "heartbeat": HEARTBEAT_SECONDS,
+        "connect_timeout": _CONNECT_SECONDS,
+        "write_timeout": HEARTBEAT_SECONDS * 2,
+        "client_properties": {"connection_name": name},
+    }
+
+
+class Link:
+    """See the module. `on_ready` is called with the channel each time a connection stands, before anything is read."""
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        on_ready: Callable[[amqp.Channel], None] | None = None,
+        *,
+        confirm: bool = False,
+        ca_file: str | None = None,
+        on_down: Callable[[], None] | None = None,
+        on_returned: Callable[[str | None], None] | None = None,
+    ) -> None:
+        self._arguments = _connection_arguments(url, name, ca_file)
+        self.name = name
+        self._on_ready = on_ready
+        self._on_down = on_down
+        self._on_returned = on_returned
+        self._confirm = confirm
+        self._lock = threading.RLock()
+        self._connection: amqp.Connection | None = None
+        self._channel: amqp.Channel | None = None
+        self._generation = 0
+        self._up = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last_sent = 0.0
+        self._publishing = threading.Lock()
+        self._awaited: dict[int, int] = {}
+        self._outcomes: list[Outcome] = []
+        self._returned: set[str] = set()
+        self._settled = threading.Event()
+        self._next_tag = 1
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        return self._up.is_set()
+
+    def start(self) -> None:
+        """Begins to connect, and keeps at it until `stop`."""
+        self._thread = threading.Thread(target=self._run, name=f"link {self.name}", daemon=True)
+        self._thread.start()
+
+    def wait_connected(self, timeout: float) -> bool:
+        """Waits at most `timeout` seconds for a connection; says whether there is one."""
+        return self._up.wait(timeout)
+
+    def stop(self) -> None:
+        """Closes the connection; what was consumed and not acknowledged goes back to its queue."""
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=_CONNECT_SECONDS)
+        self._drop()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                self._connect()
+                failures = 0
+                self._read_until_broken()
+            except _BROKEN as error:
+                if not self._stopping.is_set():
+                    log.warning("broker_connection_lost", link=self.name, error_type=type(error).__name__)
+            self._drop()
+            pause = min(_LONGEST_PAUSE_SECONDS, 0.05 * 2**failures)
+            failures = min(failures + 1, 10)
+            self._stopping.wait(pause * (0.5 + random.random() / 2))
+
+    def _connect(self) -> None:
+        connection = amqp.Connection(**self._arguments)
+        # Without this, py-amqp reads the connection before every publish and so runs callbacks inside callbacks.
+        connection.negotiate_capabilities = {**connection.negotiate_capabilities, "connection.blocked": False}
+        connection.connect()
+        try:
+            connection.transport._quick_recv = _reading_ahead(connection.transport)
+            channel = connection.channel()
+            if self._confirm:
+                channel.confirm_select()
+                channel.events["basic_ack"].add(self._on_ack)
+                channel.events["basic_nack"].add(self._on_nack)
+            channel.events["basic_return"].add(self._on_return)
+            with self._lock:
+                self._generation += 1
+                self._connection, self._channel = connection, channel
+                self._next_tag = 1
+                self._last_sent = time.monotonic()
+                if self._on_ready is not None:
+                    self._on_ready(channel)
+        except BaseException:
+            with contextlib.suppress(*_BROKEN):
+                connection.collect()
+            raise
+        self._up.set()
+
+    def _drop(self) -> None:
+        with self._lock:
+            connection, self._connection, self._channel = self._connection, None, None
+            was_up = self._up.is_set()
+            self._up.clear()
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                if self._stopping.is_set():
+                    connection.close()
+            with contextlib.suppress(Exception):
+                connection.collect()
+        self._settled.set()
+        if was_up and self._on_down is not None:
+            self._on_down()
+
+    def _read_until_broken(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        while not self._stopping.is_set():
+            sock = connection.sock
+            pending = isinstance(sock, ssl.SSLSocket) and sock.pending()
+            if not pending:
+                select.select([sock], [], [], 1.0)
+            with self._lock:
+                with contextlib.suppress(socket.timeout, BlockingIOError, ssl.SSLWantReadError):
+                    while True:
+                        connection.drain_events(timeout=0)
+                self._beat(connection)
+
+    def _beat(self, connection: amqp.Connection) -> None:
+        now = time.monotonic()
+        if now - self._last_sent >= HEARTBEAT_SECONDS / 3:
+            connection.send_heartbeat()
+            self._last_sent = now
+            received = connection.bytes_recv
+            if received != getattr(self, "_bytes_received", None):
+                self._bytes_received, self._heard = received, now
+            elif now - self._heard > HEARTBEAT_SECONDS * 2:
+                raise OSError("the broker has gone quiet")
+
+    # --- publishing -------------------------------------------------------------------------------------------------
+
+    def publish(self, message: OutgoingMessage) -> None:
+        """Hands one message to the connection, unconfirmed. Raises `LinkDown`."""
+        with self._lock:
+            if self._channel is None or not self._up.is_set():
+                raise LinkDown(self.name)
+            try:
+                self._send(self._channel, message)
+            except _BROKEN as error:
+                raise LinkDown(self.name) from error
+
+    @staticmethod
+    def _send(channel: amqp.Channel, message: OutgoingMessage) -> None:
+        channel._basic_publish(
+            amqp.Message(message.body, **message.properties),
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            mandatory=message.mandatory,
+        )
+
+    def publish_all(self, messages: Sequence[OutgoingMessage], timeout: float) -> list[Outcome]:
+        """Publishes all, then waits at most `timeout` seconds for the broker's word on each; needs `confirm=True`.
+
+        Mandatory messages need a `message_id` property, by which a returned one is known. UNKNOWN means that the
+        connection broke or time ran out first: the message may or may not have arrived.
+        """
+        if not messages:
+            return []
+        with self._publishing:
+            with self._lock:
+                if self._channel is None or not self._up.is_set():
+                    raise LinkDown(self.name)
+                generation = self._generation
+                self._settled.clear()
+                self._returned = set()
+                self._outcomes = [Outcome.UNKNOWN] * len(messages)
+                self._awaited = {self._next_tag + place: place for place in range(len(messages))}
+                try:
+                    for message in messages:
+                        self._send(self._channel, message)
+                        self._next_tag += 1
+                except _BROKEN:
+                    return list(self._outcomes)
+            deadline = time.monotonic() + timeout
+            while self._awaited and self._generation == generation and self._up.is_set():
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or not self._settled.wait(remaining):
+                    break
+            with self._lock:
+                outcomes, self._awaited = list(self._outcomes), {}
+                for place, message in enumerate(messages):
+                    if message.properties.get("message_id") in self._returned:
+                        outcomes[place] = Outcome.RETURNED
+            return outcomes
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        self._settle(tag, multiple, Outcome.CONFIRMED)
+
+    def _on_nack(self, tag: int, multiple: bool, *_: object) -> None:
+        self._settle(tag, multiple, Outcome.NACKED)
+
+    def _settle(self, tag: int, multiple: bool, outcome: Outcome) -> None:
+        tags = [one for one in self._awaited if one <= tag] if multiple else [tag]
+        for one in tags:
+            place = self._awaited.pop(one, None)
+            if place is not None:
+                self._outcomes[place] = outcome
+        if not self._awaited:
+            self._settled.set()
+
+    def _on_return(self, _error: object, _exchange: str, _key: str, message: amqp.Message) -> None:
+        self._returned.add(str(message.properties.get("message_id")))
+        if self._on_returned is not None:
+            self._on_returned(message.properties.get("correlation_id"))
+
+    # --- consuming --------------------------------------------------------------------------------------------------
+
+    def delivery(self, message: amqp.Message) -> Delivery:
+        """The message as our own value; to be called in the consumer's callback."""
+        info = message.delivery_info
+        body = message.body
+        return Delivery(
+            generation=self._generation,
+            tag=message.delivery_tag,
+            body=body.encode() if isinstance(body, str) else bytes(body),
+            routing_key=info["routing_key"],
+            exchange=info["exchange"],
+            redelivered=bool(info["redelivered"]),
+            properties=message.properties,
+            received=time.monotonic(),
+        )
+
+    def ack(self, delivery: Delivery) -> None:
+        """Tells the broker that the message is done with. One of an older connection is left: it comes again."""
+        self._answer(delivery, lambda channel: channel.basic_ack(delivery.tag))
+
+    def reject(self, delivery: Delivery, *, requeue: bool) -> None:
+        """Gives the message back to its queue, or to the dead letters."""
+        self._answer(delivery, lambda channel: channel.basic_reject(delivery.tag, requeue))
+
+    def _answer(self, delivery: Delivery, send: Callable[[amqp.Channel], None]) -> None:
+        with self._lock:
+            if self._channel is not None and delivery.generation == self._generation:
+                with contextlib.suppress(*_BROKEN):
+                    send(self._channel)
+
+    def run(self, action: Callable[[amqp.Channel], Any]) -> Any:
+        """Runs `action` with the channel, alone on the connection. Raises `LinkDown`."""
+        with self._lock:
+            if self._channel is None:
+                raise LinkDown(self.name)
+            try:
+                return action(self._channel)
+            except _BROKEN as error:
+                raise LinkDown(self.name) from error
+
+
+def _reading_ahead(transport: Any) -> Callable[[int], bytes]:
+    """Reads whole buffers instead of seven bytes, then a frame, then one byte: py-amqp keeps what is left over."""
+    receive = transport._quick_recv
+
+    def read(size: int) -> bytes:
+        return bytes(receive(max(size, _READ_AHEAD_BYTES)))
+
+    return read

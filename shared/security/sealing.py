@@ -1,0 +1,70 @@
+"""Encryption at rest: AES-256-GCM with a ring of keys (R-SYS-2).
+
+A sealed value is `key id length (1 byte) | key id | nonce (12) | ciphertext and tag`. The context (what the value is and
+whose) is authenticated with it, so that a value moved to another row does not open.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_NONCE_BYTES = 12
+
+
+class SealBroken(Exception):
+    """The value can't be opened: its key is not in the ring, or it was changed or moved."""
+
+
+class Sealer:
+    """Seals with the current key, opens with any key of the ring."""
+
+    def __init__(self, current: str, keys: dict[str, bytes]) -> None:
+        if current not in keys:
+            raise ValueError("the current key is not in the ring")
+        if any(len(key) != 32 for key in keys.values()):
+            raise ValueError("a key of the ring is not 32 bytes long")
+        self._current = current
+        self._ciphers = {kid: AESGCM(key) for kid, key in keys.items()}
+        self._prefix = bytes([len(current.encode())]) + current.encode()
+
+    @classmethod
+    def from_file(cls, path: Path) -> Sealer:
+        """Reads `{"current": "<kid>", "keys": {"<kid>": "<base64 of 32 bytes>"}}`. Raises ValueError."""
+        try:
+            ring = json.loads(path.read_text())
+            keys = {str(kid): base64.b64decode(value, validate=True) for kid, value in ring["keys"].items()}
+            return cls(str(ring["current"]), keys)
+        except (OSError, KeyError, AttributeError, TypeError, binascii.Error, json.JSONDecodeError) as error:
+            raise ValueError(f"the key ring can't be read: {type(error).__name__}") from None
+
+    def seal(self, plain: bytes, context: bytes) -> bytes:
+        """The value, encrypted and bound to its context."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._prefix + nonce + self._ciphers[self._current].encrypt(nonce, plain, context)
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """The value as it was sealed. Raises `SealBroken`."""
+        try:
+            start = 1 + sealed[0]
+            cipher = self._ciphers[sealed[1:start].decode()]
+            return cipher.decrypt(sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :], context)
+        except (KeyError, IndexError, InvalidTag, ValueError):
+            raise SealBroken from None
+
+    def sealed_with_current(self, sealed: bytes) -> bool:
+        """Whether the value needs no new sealing after a change of keys."""
+        return sealed.startswith(self._prefix)
+
+
+def keyed_hash(key: bytes, value: str) -> bytes:
+    """For looking a value up without storing it: HMAC-SHA-256."""
+    return hmac.new(key, value.encode(), hashlib.sha256).digest()
