@@ -1,0 +1,514 @@
+"""What the cases service offers and tells: case types, cases, their messages, and who has read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.contracts.base import Command, Contract, EventBody, HsaId, Instant, Part, Query, Reply, Text
+
+cases = Contract("cases")
+
+ComponentKind = Literal["text", "single_choice", "multiple_choice", "date", "phone", "info", "attachments"]
+CaseState = Literal["new", "assigned", "awaiting_resident", "closed"]
+ClosedReason = Literal["answered", "counter_question_expired", "closed_by_clinic", "information"]
+MessageKind = Literal["start", "resident_message", "partial_reply", "counter_question", "answer"]
+ReplyKind = Literal["partial_reply", "counter_question", "answer"]
+Writer = Literal["resident", "guardian", "staff", "system"]
+
+MESSAGE_LENGTH = 10_000
+Message = Annotated[str, Text(MESSAGE_LENGTH)]
+Cursor = Annotated[str, Field(max_length=200)]
+PageSize = Annotated[int, Field(ge=1, le=100)]
+ComponentId = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+# A bound for the wire; the rule's own limit is a setting of the service (R-ATT-3).
+Attachments = Annotated[list[UUID], Field(max_length=100)]
+
+
+# --- case types -----------------------------------------------------------------------------------------------------
+
+
+class Component(Part):
+    """One part of a case type's form (R-CASE-1). Its id names it in answers; options are for the two kinds of choice."""
+
+    id: ComponentId
+    kind: ComponentKind
+    label: Annotated[str, Text(500)]
+    required: bool = False
+    options: Annotated[list[Annotated[str, Text(200)]], Field(max_length=50)] = Field(default_factory=list)
+
+
+class ActivateCaseType(Command):
+    """A local administrator offers a case type at the clinic: its name and the form that a resident fills in (R-CASE-1)."""
+
+    clinic: HsaId
+    name: Annotated[str, Text(100)]
+    components: Annotated[list[Component], Field(min_length=1, max_length=50)]
+
+
+class CaseTypeActivated(Reply):
+    case_type: UUID
+
+
+ACTIVATE_CASE_TYPE = cases.call("activate_case_type", ActivateCaseType, CaseTypeActivated, who=("staff",))
+
+
+class DeactivateCaseType(Command):
+    """A local administrator takes a case type out of use. Cases already started go on (R-CASE-1, R-DIR-3)."""
+
+    case_type: UUID
+
+
+class CaseTypeDeactivated(Reply):
+    case_type: UUID
+
+
+DEACTIVATE_CASE_TYPE = cases.call("deactivate_case_type", DeactivateCaseType, CaseTypeDeactivated, who=("staff",))
+
+
+class ListCaseTypes(Query):
+    """The clinic's active case types with their forms, in the clinic's order; its local administrators see all."""
+
+    clinic: HsaId
+
+
+class ComponentShown(Reply):
+    id: str
+    kind: ComponentKind
+    label: str
+    required: bool
+    options: list[str]
+
+
+class CaseTypeShown(Reply):
+    case_type: UUID
+    name: str
+    active: bool
+    components: list[ComponentShown]
+
+
+class CaseTypes(Reply):
+    case_types: list[CaseTypeShown]
+
+
+LIST_CASE_TYPES = cases.call("list_case_types", ListCaseTypes, CaseTypes, who=("resident", "staff"))
+
+
+# --- starting and working on a case ---------------------------------------------------------------------------------
+
+
+class Answer(Part):
+    """What the resident filled in for one component: one value, or several for a multiple choice."""
+
+    component: ComponentId
+    values: Annotated[list[Annotated[str, Text(MESSAGE_LENGTH, empty=True)]], Field(max_length=50)]
+
+
+class StartCase(Command):
+    """A resident starts a case from an active case type; the answers must fit its form (R-CASE-2)."""
+
+    clinic: HsaId
+    case_type: UUID
+    answers: Annotated[list[Answer], Field(max_length=50)] = Field(default_factory=list)
+    attachments: Attachments = Field(default_factory=list)
+
+
+class CaseStarted(Reply):
+    case: UUID
+    number: str
+    message: UUID
+
+
+START_CASE = cases.call("start_case", StartCase, CaseStarted, who=("resident",))
+
+
+class AssignCase(Command):
+    """Gives a case to a handler of the same clinic, if wished with a partial reply in the same step (R-CASE-4).
+
+    A receiver may, and a handler for a case of their own. `version` is the case's as the caller read it.
+    Files go with the partial reply only (R-ATT-4).
+    """
+
+    case: UUID
+    version: int
+    handler: HsaId
+    partial_reply: Message | None = None
+    attachments: Attachments = Field(default_factory=list)
+
+
+class CaseAssigned(Reply):
+    case: UUID
+    state: CaseState
+    version: int
+    message: UUID | None
+    resident_active: bool = Field(True, description="false: the account is inactive, it was sent all the same (R-CASE-12)")
+
+
+ASSIGN_CASE = cases.call("assign_case", AssignCase, CaseAssigned, who=("staff",))
+
+
+class WriteReply(Command):
+    """The handler of the case writes to the resident: an answer closes it, a counter-question awaits the resident (R-CASE-5)."""
+
+    case: UUID
+    version: int
+    kind: ReplyKind
+    text: Message
+    attachments: Attachments = Field(default_factory=list)
+
+
+class ReplySent(Reply):
+    case: UUID
+    message: UUID
+    state: CaseState
+    version: int
+    resident_active: bool = Field(True, description="false: the account is inactive, it was sent all the same (R-CASE-12)")
+
+
+REPLY = cases.call("reply", WriteReply, ReplySent, who=("staff",))
+
+
+class SendMessage(Command):
+    """The resident writes in a case after a counter-question, any number of times while it is open (R-CASE-6)."""
+
+    case: UUID
+    text: Message
+    attachments: Attachments = Field(default_factory=list)
+
+
+class MessageSentReply(Reply):
+    case: UUID
+    message: UUID
+    state: CaseState
+    version: int
+
+
+SEND_MESSAGE = cases.call("send_message", SendMessage, MessageSentReply, who=("resident",))
+
+
+class CloseCase(Command):
+    """Closes a case without an answer; closed is final."""
+
+    case: UUID
+    version: int
+
+
+class CaseClosedReply(Reply):
+    case: UUID
+    state: CaseState
+    version: int
+
+
+CLOSE_CASE = cases.call("close_case", CloseCase, CaseClosedReply, who=("staff",))
+
+
+# --- lists and reading ----------------------------------------------------------------------------------------------
+
+
+class ListClinicCases(Query):
+    """The clinic's cases, newest first, for its receivers (R-CASE-3). `after` is the cursor of the page before."""
+
+    clinic: HsaId
+    state: CaseState | None = None
+    after: Cursor | None = None
+    limit: PageSize = 50
+
+
+class ListMyCases(Query):
+    """The cases assigned to the caller, newest first, at one clinic or at all where the caller is a handler (R-CASE-3)."""
+
+    clinic: HsaId | None = None
+    state: CaseState | None = None
+    after: Cursor | None = None
+    limit: PageSize = 50
+
+
+class CaseListed(Reply):
+    case: UUID
+    number: str
+    clinic: str
+    case_type: UUID
+    case_type_name: str
+    state: CaseState
+    closed_reason: ClosedReason | None
+    version: int
+    handler: str | None
+    started_at: Instant
+    latest_message_at: Instant
+    latest_written_by: Writer
+
+
+class CasePage(Reply):
+    """`after` is the cursor for the next page; none: this was the last."""
+
+    cases: list[CaseListed]
+    after: str | None
+
+
+LIST_CLINIC_CASES = cases.call("list_clinic_cases", ListClinicCases, CasePage, who=("staff",))
+LIST_MY_CASES = cases.call("list_my_cases", ListMyCases, CasePage, who=("staff",))
+
+
+class ListInbox(Query):
+    """The resident's cases of the last two years, the one with the latest message first (R-CASE-10)."""
+
+    after: Cursor | None = None
+    limit: PageSize = 50
+
+
+class InboxItem(Reply):
+    case: UUID
+    number: str
+    clinic: str
+    case_type_name: str
+    state: CaseState
+    inbox_state: Literal["new", "waiting_for_me", "waiting_for_clinic", "closed"]
+    unopened: int
+    started_at: Instant
+    latest_message_at: Instant
+
+
+class Inbox(Reply):
+    """`after` is the cursor for the next page; none: this was the last."""
+
+    cases: list[InboxItem]
+    after: str | None
+
+
+LIST_INBOX = cases.call("list_inbox", ListInbox, Inbox, who=("resident",))
+
+
+class GetCase(Query):
+    """A case with its messages. For staff each reading is logged (R-CASE-18); a resident's opens the clinic's messages."""
+
+    case: UUID
+
+
+class ResidentCard(Reply):
+    """What staff see of the resident: this and nothing else (R-ID-14)."""
+
+    name: str
+    identity_number: str
+    active: bool
+    protected: bool
+
+
+class AttachmentShown(Reply):
+    attachment: UUID
+    name: str
+    size: int = Field(description="bytes")
+    content_type: str
+
+
+class AnswerShown(Reply):
+    component: str
+    label: str
+    values: list[str]
+
+
+class MessageShown(Reply):
+    message: UUID
+    kind: MessageKind
+    sent_at: Instant
+    written_by: Writer
+    sender_name: str | None = Field(description="none to residents of what they wrote themselves")
+    text: str
+    answers: list[AnswerShown] = Field(default_factory=list)
+    signature: str | None
+    attachments: list[AttachmentShown]
+    opened_at: Instant | None = Field(description="when the resident first opened a message from the clinic (R-CASE-15)")
+
+
+class ActivityShown(Reply):
+    at: Instant
+    kind: str
+    by: Writer
+    person: str | None
+    handler: str | None
+    reason: str | None
+    message: UUID | None
+
+
+class CaseShown(Reply):
+    case: UUID
+    number: str
+    clinic: str
+    care_provider: str
+    case_type: UUID
+    case_type_name: str
+    state: CaseState
+    closed_reason: ClosedReason | None
+    version: int
+    handler: str | None = Field(description="for staff only")
+    started_at: Instant
+    answer_before: Instant | None = Field(description="when an unanswered counter-question closes the case (R-CASE-7)")
+    may_write: bool = Field(description="whether the resident may write in it now")
+    may_attach: bool = Field(description="whether the resident may attach files (R-ATT-4)")
+    resident: ResidentCard | None = Field(description="for staff only")
+    messages: list[MessageShown]
+    activities: list[ActivityShown] = Field(description="for staff only")
+
+
+GET_CASE = cases.call("get_case", GetCase, CaseShown, who=("resident", "staff"))
+
+
+class OpenAttachment(Query):
+    """A link, good for at most a minute, to a file of a case that the caller may read; logged as a reading (R-ATT-6)."""
+
+    case: UUID
+    attachment: UUID
+
+
+class AttachmentOpened(Reply):
+    url: str
+    expires_at: Instant
+    name: str
+    content_type: str
+
+
+OPEN_ATTACHMENT = cases.call("open_attachment", OpenAttachment, AttachmentOpened, who=("resident", "staff"))
+
+
+# --- the access log -------------------------------------------------------------------------------------------------
+
+
+class ReadAccessLog(Query):
+    """Who of the staff has read the clinic's cases, latest first, for its log reviewers (R-CASE-18)."""
+
+    clinic: HsaId
+    case: UUID | None = None
+    after: Cursor | None = None
+    limit: PageSize = 50
+
+
+class AccessLogEntry(Reply):
+    entry: int
+    at: Instant
+    person: str
+    clinic: str
+    care_provider: str
+    case: UUID
+    number: str
+    resident: UUID
+    what: Literal["case", "attachment"]
+    attachment: UUID | None
+    sealed: bool = Field(description="whether the row is in the sealed chain yet")
+
+
+class AccessLog(Reply):
+    """`after` is the cursor for the next page; none: this was the last."""
+
+    entries: list[AccessLogEntry]
+    after: str | None
+
+
+ACCESS_LOG = cases.call("access_log", ReadAccessLog, AccessLog, who=("staff",))
+
+
+class ReadMyAccessLog(Query):
+    """Which staff have read the resident's cases, latest first (R-CASE-18)."""
+
+    after: Cursor | None = None
+    limit: PageSize = 50
+
+
+class MyAccessLogEntry(Reply):
+    at: Instant
+    clinic: str
+    care_provider: str
+    number: str
+    staff_name: str
+    staff_title: str | None
+    what: Literal["case", "attachment"]
+
+
+class MyAccessLog(Reply):
+    """`after` is the cursor for the next page; none: this was the last."""
+
+    entries: list[MyAccessLogEntry]
+    after: str | None
+
+
+MY_ACCESS_LOG = cases.call("my_access_log", ReadMyAccessLog, MyAccessLog, who=("resident",))
+
+
+# --- for other services ---------------------------------------------------------------------------------------------
+
+
+class MessagesExist(Query):
+    """Which of these messages have been sent: files of the others may be let go."""
+
+    messages: Annotated[list[UUID], Field(max_length=1000)]
+
+
+class MessagesThatExist(Reply):
+    existing: list[UUID]
+
+
+MESSAGES_EXIST = cases.call("messages_exist", MessagesExist, MessagesThatExist, who=("service:attachments",))
+
+
+class AskClinicActivity(Query):
+    """What stands in the way of inactivating a clinic (R-DIR-3)."""
+
+    clinic: HsaId
+
+
+class ClinicActivity(Reply):
+    active_case_types: int
+    open_cases: int
+
+
+CLINIC_ACTIVITY = cases.call("clinic_activity", AskClinicActivity, ClinicActivity, who=("service:directory",))
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+class CaseStartedEvent(EventBody):
+    """A case came in to the clinic."""
+
+    case: UUID
+    clinic: HsaId
+    resident: UUID
+    message: UUID
+
+
+class CaseAssignedEvent(EventBody):
+    """The case was given to this handler, in this version of the case."""
+
+    case: UUID
+    clinic: HsaId
+    resident: UUID
+    handler: HsaId
+    version: int
+
+
+class MessageSentEvent(EventBody):
+    """A message was sent in a case, the first one too. `handler` is who has the case; the attachments are now sent."""
+
+    case: UUID
+    message: UUID
+    clinic: HsaId
+    resident: UUID
+    kind: MessageKind
+    written_by: Literal["resident", "staff", "system"]
+    handler: HsaId | None
+    attachments: list[UUID] = Field(default_factory=list)
+
+
+class CaseClosedEvent(EventBody):
+    """The case is closed, for this reason."""
+
+    case: UUID
+    clinic: HsaId
+    resident: UUID
+    reason: ClosedReason
+
+
+CASE_STARTED = cases.event("case_started", CaseStartedEvent, heard_by=("notifications",))
+CASE_ASSIGNED = cases.event("case_assigned", CaseAssignedEvent, heard_by=("notifications",))
+MESSAGE_SENT = cases.event("message_sent", MessageSentEvent, heard_by=("attachments", "notifications"))
+CASE_CLOSED = cases.event("case_closed", CaseClosedEvent, heard_by=("notifications",))
