@@ -477,13 +477,14 @@ class CaseStartedEvent(EventBody):
 
 
 class CaseAssignedEvent(EventBody):
-    """The case was given to this handler, in this version of the case."""
+    """The case was given to this handler, in this version of the case, by this person (who is not told of it themselves)."""
 
     case: UUID
     clinic: HsaId
     resident: UUID
     handler: HsaId
     version: int
+    assigned_by: HsaId | None = None
 
 
 class MessageSentEvent(EventBody):
