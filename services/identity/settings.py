@@ -1,0 +1,62 @@
+"""What identity is told by its environment, beside what every service is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import DirectoryPath, Field, FilePath, field_validator
+from pydantic_settings import NoDecode
+
+from shared.operations.settings import ServiceSettings
+
+LEVEL_3 = "http://id.sambi.se/loa/loa3 http://id.elegnamnd.se/loa/1.0/loa3"
+OWN_TEXTS = Path(__file__).parent / "texts"
+
+
+class IdentitySettings(ServiceSettings):
+    """See README.md of the service for what each is in the local stack."""
+
+    identity_number_key_file: FilePath = Field(description="key for looking identity numbers up: 64 hex digits")
+
+    staff_oidc_issuer: str = Field(description="identity provider for staff, as its ID tokens name it")
+    staff_oidc_client_id: str = Field(description="our client id at the identity provider for staff")
+    staff_acr_values: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(LEVEL_3.split()), description="levels of assurance that are enough for staff, by blanks"
+    )
+    resident_oidc_issuer: str = Field(description="identity provider for residents, as its ID tokens name it")
+    resident_oidc_client_id: str = Field(description="our client id at the identity provider for residents")
+    resident_acr_values: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(LEVEL_3.split()), description="levels of assurance that are enough for residents, by blanks"
+    )
+    oidc_ca_file: FilePath | None = Field(None, description="certificate authority of the identity providers, if own")
+    oidc_timeout_seconds: float = Field(5.0, gt=0, le=30)
+
+    pu_url: str = Field(description="the population register's GetPersonsForProfile, https://…")
+    pu_certificate_file: FilePath = Field(description="our function certificate for the population register, PEM")
+    pu_key_file: FilePath = Field(description="its private key, PEM")
+    pu_ca_file: FilePath = Field(description="certificate authority of the population register, PEM")
+    pu_logical_address: str = Field("SE2321000156", description="logical address of the population register")
+    pu_timeout_seconds: float = Field(10.0, gt=0, le=60)
+    accept_test_persons: bool = Field(False, description="let persons in whom the register marks as test persons")
+
+    terms_folder: DirectoryPath = Field(OWN_TEXTS, description="texts of the terms: staff/1.md, resident/1.md, …")
+
+    @field_validator("staff_acr_values", "resident_acr_values", mode="before")
+    @classmethod
+    def _by_blanks(cls, value: object) -> object:
+        return frozenset(value.split()) if isinstance(value, str) else value
+
+    @field_validator("staff_acr_values", "resident_acr_values")
+    @classmethod
+    def _at_least_one(cls, value: frozenset[str]) -> frozenset[str]:
+        if not value:
+            raise ValueError("names no level of assurance")
+        return value
+
+    @field_validator("staff_oidc_issuer", "resident_oidc_issuer", "pu_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://")):
+            raise ValueError("must begin with https://")
+        return value

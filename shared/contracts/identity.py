@@ -1,0 +1,348 @@
+"""Identity: who someone is, what they may do, and that it is known everywhere at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.contracts.base import Command, Contract, Done, EventBody, HsaId, Query, Reply, Role, Text
+
+identity = Contract("identity")
+
+PersonKind = Literal["staff", "resident"]
+Channel = Literal["sms", "email"]
+Occasion = Literal["case_assigned", "resident_wrote", "new_case"]
+ClinicRole = Literal[
+    Role.CASE_RECEIVER,
+    Role.CASE_HANDLER,
+    Role.LOCAL_ADMIN,
+    Role.RIGHTS_ADMIN,
+    Role.LOG_REVIEWER,
+    Role.OPERATIONS_MANAGER,
+    Role.OPERATIONS_ASSISTANT,
+]
+
+MANY = 500
+"""How many people one question may name."""
+
+# --- logging in -----------------------------------------------------------------------------------------------------
+
+
+class BeginLogin(Command):
+    """Begins a login with the identity provider for staff or residents (R-ID-1, R-ID-3).
+
+    The client puts the nonce into its authorisation request, and brings back the ID token within ten minutes.
+    """
+
+    kind: PersonKind
+
+
+class LoginBegun(Reply):
+    login: UUID
+    nonce: str
+    issuer: str
+    authorization_endpoint: str
+    client_id: str
+
+
+class CompleteLogin(Command):
+    """Ends a login with the ID token that the identity provider gave for its nonce, and opens a session.
+
+    Staff must stand in HSA, else `forbidden` with reason `staff_missing_in_directory` (R-ID-1). Residents are looked up
+    in the population register; reasons of `forbidden`: `account_inactive` (R-ID-17), `login_locked` (R-ID-4),
+    `not_in_population_register`. A token that does not hold is `not_authenticated` with a reason. Someone with several
+    HSA-ids says which one to use in `employee_hsa_id`, else `conflict` with reason `several_hsa_ids`.
+    """
+
+    login: UUID
+    id_token: str = Field(max_length=20_000)
+    employee_hsa_id: HsaId | None = None
+
+
+class SessionOpened(Reply):
+    """The session's tokens. The access token lives five minutes; the renewal token works once (R-ID-21)."""
+
+    access_token: str
+    renewal_token: str
+    access_expires_at: datetime
+    session_expires_at: datetime
+    """When the session ends at the latest; earlier if it is not renewed for 30 minutes."""
+    terms_version_to_accept: str | None = None
+    """Set while the person has the terms still to accept; the session can do nothing else (R-ID-2, R-ID-3)."""
+
+
+BEGIN_LOGIN = identity.call("begin_login", BeginLogin, LoginBegun, who=("anyone",))
+COMPLETE_LOGIN = identity.call("complete_login", CompleteLogin, SessionOpened, who=("anyone",))
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+class RenewSession(Command):
+    """Trades a renewal token for new tokens (R-ID-21). A renewal token that was traded before ends the session."""
+
+    renewal_token: str = Field(max_length=200)
+
+
+class LogOut(Command):
+    """Ends the session at once, in every service (R-ID-21)."""
+
+
+RENEW_SESSION = identity.call("renew_session", RenewSession, SessionOpened, who=("anyone",))
+LOG_OUT = identity.call("log_out", LogOut, Done, who=("resident", "staff"), before_terms=True)
+
+# --- terms ----------------------------------------------------------------------------------------------------------
+
+
+class ReadTerms(Query):
+    """The terms of use: those in force, or an earlier version that the caller once accepted (R-ID-2, R-ID-3)."""
+
+    version: str | None = Field(None, max_length=40)
+
+
+class Terms(Reply):
+    version: str
+    text: str
+    accepted_at: datetime | None = None
+
+
+class AcceptTerms(Command):
+    """Accepts the terms in force. The session goes on with the tokens of the answer; its earlier ones are spent."""
+
+    version: str = Field(max_length=40)
+
+
+READ_TERMS = identity.call("read_terms", ReadTerms, Terms, who=("resident", "staff"), before_terms=True)
+ACCEPT_TERMS = identity.call("accept_terms", AcceptTerms, SessionOpened, who=("resident", "staff"), before_terms=True)
+
+# --- roles ----------------------------------------------------------------------------------------------------------
+
+
+class MakeFirstAdministrator(Command):
+    """Makes the first regional administrator; `conflict` once there has been one (R-ID-6)."""
+
+    person: str = Field(max_length=200)
+
+
+class FirstAdministrator(Reply):
+    person: HsaId
+
+
+class GiveRole(Command):
+    """Gives someone a role at a clinic (R-ID-6). `person` may be pasted with blanks (R-ID-7), and need not be known here
+    before (R-ID-8), but must stand in HSA: else `invalid` with reason `staff_missing_in_directory`."""
+
+    clinic: HsaId
+    person: str = Field(max_length=200)
+    role: ClinicRole
+
+
+class RoleGiven(Reply):
+    person: HsaId
+    roles: list[Role]
+    """All that the person now holds at the clinic."""
+
+
+class TakeRole(Command):
+    """Takes a role at a clinic from someone; it works no more, anywhere, within a second (R-ID-10).
+
+    The clinic's last administrator can only be taken by a regional administrator: else `conflict`, reason
+    `last_administrator`.
+    """
+
+    clinic: HsaId
+    person: str = Field(max_length=200)
+    role: ClinicRole
+
+
+class RoleTaken(Reply):
+    person: HsaId
+    roles: list[Role]
+    overlapping_addresses: list[str] | None = None
+    """Which of the clinic's own notification addresses equal the person's; they stay (R-ID-10). None: not known now."""
+
+
+class ListRights(Query):
+    """Who holds which roles at a clinic, for those who administer there."""
+
+    clinic: HsaId
+
+
+class PersonWithRoles(Reply):
+    person: HsaId
+    given_name: str | None = None
+    surname: str | None = None
+    title: str | None = None
+    roles: list[Role]
+    directory_status: Literal["fine", "missing"]
+    """missing: absent from HSA, hidden there, or past the end date (R-ID-9)."""
+    protected: bool = False
+
+
+class ClinicRights(Reply):
+    people: list[PersonWithRoles]
+
+
+MAKE_FIRST_ADMINISTRATOR = identity.call(
+    "make_first_administrator", MakeFirstAdministrator, FirstAdministrator, who=("operator",)
+)
+GIVE_ROLE = identity.call("give_role", GiveRole, RoleGiven, who=("staff",))
+TAKE_ROLE = identity.call("take_role", TakeRole, RoleTaken, who=("staff",))
+LIST_RIGHTS = identity.call("list_rights", ListRights, ClinicRights, who=("staff",))
+
+# --- contact data ---------------------------------------------------------------------------------------------------
+
+
+class SetContact(Command):
+    """How the caller wants to be told that something has come.
+
+    Residents give the addresses (R-NOT-3). Staff give none here, theirs come from HSA (R-NOT-9), but choose what to be
+    told of (R-NOT-1).
+    """
+
+    email: Annotated[str, Text(254)] | None = None
+    mobile: Annotated[str, Text(40)] | None = None
+    notify_by: list[Channel] = Field(default_factory=list, max_length=2)
+    tell_me_about: list[Occasion] = Field(default_factory=list, max_length=3)
+
+
+class Contacts(Query):
+    """The addresses and choices of people, as they are now; asked when something is about to be sent."""
+
+    residents: list[UUID] = Field(default_factory=list, max_length=MANY)
+    staff: list[HsaId] = Field(default_factory=list, max_length=MANY)
+
+
+class ResidentContact(Reply):
+    resident: UUID
+    active: bool
+    email: str | None = None
+    mobile: str | None = None
+    notify_by: list[Channel] = []
+
+
+class StaffContact(Reply):
+    person: HsaId
+    email: str | None = None
+    mobile: str | None = None
+    notify_by: list[Channel] = []
+    tell_me_about: list[Occasion] = []
+
+
+class ContactsFound(Reply):
+    """Those of the people asked for who are known here; the others are left out."""
+
+    residents: list[ResidentContact]
+    staff: list[StaffContact]
+
+
+SET_CONTACT = identity.call("set_contact", SetContact, Done, who=("resident", "staff"))
+CONTACTS = identity.call("contacts", Contacts, ContactsFound, who=("service:notifications",))
+
+# --- residents ------------------------------------------------------------------------------------------------------
+
+
+class ResidentCards(Query):
+    """What staff may see of residents: never an address (R-ID-14), and active or not, never why (R-ID-17)."""
+
+    residents: list[UUID] = Field(max_length=MANY)
+
+
+class ResidentCard(Reply):
+    resident: UUID
+    name: str
+    identity_number: str
+    active: bool
+    locked: bool
+    protected: bool
+
+
+class CardsFound(Reply):
+    """Cards of those who exist, in the order asked for."""
+
+    cards: list[ResidentCard]
+
+
+class FindResident(Query):
+    """Which resident an identity number belongs to; other services never store the number (R-ID-24)."""
+
+    identity_number: str = Field(max_length=40)
+
+
+class ResidentFound(Reply):
+    resident: UUID | None = None
+
+
+RESIDENT_CARDS = identity.call("resident_cards", ResidentCards, CardsFound, who=("service",))
+FIND_RESIDENT = identity.call("find_resident", FindResident, ResidentFound, who=("service",))
+
+# --- rights, for the copies that other services keep ----------------------------------------------------------------
+
+
+class HeldRole(Reply):
+    clinic: HsaId
+    role: Role
+
+
+class CurrentRights(Query):
+    """What someone may do at this very moment, for a service whose own copy may be late (R-ID-10).
+
+    `subject` is what the token says: a resident's id or a staff HSA-id.
+    """
+
+    subject: str = Field(max_length=100)
+    session: UUID | None = None
+
+
+class RightsNow(Reply):
+    number: int
+    """The latest revocation number that the answer takes account of."""
+    roles: list[HeldRole]
+    regional: bool
+    session_live: bool
+    """False if the session has ended or is not the subject's; true where no session was named."""
+
+
+CURRENT_RIGHTS = identity.call("current_rights", CurrentRights, RightsNow, who=("service",))
+
+
+class EndedSession(Reply):
+    session: UUID
+    until: datetime
+    """Until when it must be remembered: no access token of the session is valid after this."""
+
+
+class RightsChanged(EventBody):
+    """Someone's rights have changed, or a session has ended. `number` counts all such changes without gaps;
+    `version` counts those of this subject: the newest wins. `roles` are all that the subject holds now."""
+
+    number: int
+    subject: str
+    version: int
+    roles: list[HeldRole] = []
+    regional: bool = False
+    ended_sessions: list[EndedSession] = []
+
+
+class ResidentStatusChanged(EventBody):
+    resident: UUID
+    active: bool
+    locked: bool
+    version: int
+
+
+class ContactChanged(EventBody):
+    kind: PersonKind
+    person: str
+    version: int
+
+
+EVERYONE = ("cases", "directory", "attachments", "notifications")
+
+RIGHTS_CHANGED = identity.event("rights_changed", RightsChanged, heard_by=EVERYONE)
+RESIDENT_STATUS_CHANGED = identity.event(
+    "resident_status_changed", ResidentStatusChanged, heard_by=("cases", "notifications")
+)
+CONTACT_CHANGED = identity.event("contact_changed", ContactChanged, heard_by=("notifications",))
