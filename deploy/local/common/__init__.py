@@ -1,0 +1,1 @@
+"""What the counterparts share: an HTTP server, TLS, misbehaving on demand, starting and stopping."""
