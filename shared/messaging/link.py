@@ -109,12 +109,15 @@ class Link:
         ca_file: str | None = None,
         on_down: Callable[[], None] | None = None,
         on_returned: Callable[[str | None], None] | None = None,
+        on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
         self._arguments = _connection_arguments(url, name, ca_file)
         self.name = name
         self._on_ready = on_ready
         self._on_down = on_down
         self._on_returned = on_returned
+        self._on_delivery = on_delivery
+        self._arrived: list[Delivery] = []
         self._confirm = confirm
         self._lock = threading.RLock()
         self._connection: amqp.Connection | None = None
@@ -223,6 +226,10 @@ class Link:
                     while True:
                         connection.drain_events(timeout=0)
                 self._beat(connection)
+                arrived, self._arrived = self._arrived, []
+            if self._on_delivery is not None:
+                for delivery in arrived:  # outside the lock: whoever handles them publishes and acknowledges
+                    self._on_delivery(delivery)
 
     def _beat(self, connection: amqp.Connection) -> None:
         now = time.monotonic()
@@ -312,6 +319,10 @@ class Link:
             self._on_returned(message.properties.get("correlation_id"))
 
     # --- consuming --------------------------------------------------------------------------------------------------
+
+    def collect(self, message: amqp.Message) -> None:
+        """The callback to give to `basic_consume`: `on_delivery` gets the message once the connection is free."""
+        self._arrived.append(self.delivery(message))
 
     def delivery(self, message: amqp.Message) -> Delivery:
         """The message as our own value; to be called in the consumer's callback."""

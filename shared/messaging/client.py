@@ -1,0 +1,156 @@
+"""Calling services: a deadline on every call, typed answers, and calls that outlive a lost connection.
+
+A call that is under way when the connection breaks is sent again on the next one: a query changes nothing, and a command
+carries its request id, so that what happens twice on the wire happens once in effect (R-SYS-5).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import amqp
+
+from shared.contracts.base import Answered, Asked, Call
+from shared.messaging.errors import DeadlineExceeded, LimitExceeded, Refused, Unavailable
+from shared.messaging.link import Link, LinkDown, OutgoingMessage
+from shared.messaging.wire import (
+    CALL_IDS_HEADER,
+    DEADLINE_HEADER,
+    JSON,
+    LARGEST_REQUEST_BYTES,
+    RPC_EXCHANGE,
+    TOKEN_HEADER,
+    decode_reply,
+    encode_request,
+    next_call_ids,
+    request_queue,
+)
+
+STANDARD_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass
+class _Pending:
+    message: OutgoingMessage
+    answered: threading.Event = field(default_factory=threading.Event)
+    body: bytes | None = None
+    error: Refused | None = None
+
+
+class RpcClient:
+    """Makes calls for one process; any number of threads may use it at once."""
+
+    def __init__(self, url: str, name: str, *, ca_file: str | None = None) -> None:
+        self._name = name
+        self._reply_key = ""
+        self._pending: dict[str, _Pending] = {}
+        self._link = Link(
+            url,
+            f"{name} calls",
+            self._listen,
+            ca_file=ca_file,
+            on_returned=self._returned,
+        )
+
+    def start(self) -> None:
+        self._link.start()
+
+    def stop(self) -> None:
+        """Closes the connection; calls under way end as `unavailable`."""
+        self._link.stop()
+        for pending in list(self._pending.values()):
+            pending.error = Unavailable(reason="stopping")
+            pending.answered.set()
+
+    def _listen(self, channel: amqp.Channel) -> None:
+        # A new queue for each connection: the broker may keep the old one, exclusive, until it notices the loss.
+        self._reply_key = str(uuid4())
+        queue = f"rpc.reply-{self._name}-{self._reply_key}"
+        channel.exchange_declare(RPC_EXCHANGE, "topic", durable=True, auto_delete=False)
+        channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
+        channel.queue_bind(queue, RPC_EXCHANGE, self._reply_key)
+        channel.basic_consume(queue, no_ack=True, callback=self._on_reply)
+        for correlation_id, pending in list(self._pending.items()):
+            self._link._send(channel, self._addressed(pending.message, correlation_id))
+
+    def _addressed(self, message: OutgoingMessage, correlation_id: str) -> OutgoingMessage:
+        properties = {**message.properties, "reply_to": self._reply_key, "correlation_id": correlation_id}
+        return OutgoingMessage(message.body, message.exchange, message.routing_key, True, properties)
+
+    def _on_reply(self, message: amqp.Message) -> None:
+        pending = self._pending.get(str(message.properties.get("correlation_id")))
+        if pending is not None:
+            pending.body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
+            pending.answered.set()
+
+    def _returned(self, correlation_id: str | None) -> None:
+        pending = self._pending.get(str(correlation_id))
+        if pending is not None:
+            pending.error = Unavailable(reason="unknown_service")
+            pending.answered.set()
+
+    def ask(
+        self,
+        call: Call[Asked, Answered],
+        request: Asked,
+        *,
+        token: str | None = None,
+        timeout: float = STANDARD_TIMEOUT_SECONDS,
+        call_ids: list[str] | None = None,
+    ) -> Answered:
+        """Makes the call and returns its answer within `timeout` seconds.
+
+        Raises the error of the closed set that the service answered, or: `Unavailable(unknown_service)` at once when no
+        such service has ever run, `Unavailable(no_process)` when none of its processes is there at the deadline,
+        `Unavailable(no_broker)` when the broker could not be reached, `DeadlineExceeded` when no answer came.
+        """
+        body = encode_request(request)
+        if len(body) > LARGEST_REQUEST_BYTES:
+            raise LimitExceeded(reason="request_too_large")
+        return decode_reply(self.ask_raw(call.routing_key, body, token, timeout, call_ids), call.reply)
+
+    def ask_raw(
+        self, routing_key: str, body: bytes, token: str | None, timeout: float, call_ids: list[str] | None = None
+    ) -> bytes:
+        """As `ask`, for bodies that are already encoded."""
+        service, _, method = routing_key.partition(".")
+        ends = time.monotonic() + timeout
+        if timeout <= 0:
+            raise DeadlineExceeded(reason="no_time_left")
+        headers = {
+            DEADLINE_HEADER: time.time() + timeout,
+            CALL_IDS_HEADER: next_call_ids(call_ids or [], service, method),
+        }
+        if token:
+            headers[TOKEN_HEADER] = token
+        # The broker drops what nobody took in time; the service looks at the deadline for what it took and kept waiting.
+        properties = {**JSON, "delivery_mode": 1, "expiration": str(int(timeout * 1000)), "application_headers": headers}
+        correlation_id = uuid4().hex
+        pending = _Pending(OutgoingMessage(body, RPC_EXCHANGE, routing_key, True, properties))
+        self._pending[correlation_id] = pending
+        try:
+            try:
+                self._link.publish(self._addressed(pending.message, correlation_id))
+            except LinkDown:
+                pass  # it is sent as soon as there is a connection again
+            if not pending.answered.wait(ends - time.monotonic()):
+                raise self._no_answer(service)
+        finally:
+            self._pending.pop(correlation_id, None)
+        if pending.error is not None:
+            raise pending.error
+        assert pending.body is not None
+        return pending.body
+
+    def _no_answer(self, service: str) -> Refused:
+        """Why no answer came: the broker, a service with no process, or one that is too slow."""
+        if not self._link.connected:
+            return Unavailable(reason="no_broker")
+        try:
+            found = self._link.run(lambda channel: channel.queue_declare(request_queue(service), passive=True))
+            return DeadlineExceeded() if found.consumer_count else Unavailable(reason="no_process")
+        except LinkDown:
+            return Unavailable(reason="no_broker")

@@ -1,0 +1,145 @@
+"""nameko's wire form: what a request, a reply and their headers look like in the broker.
+
+Requests go to exchange `nameko-rpc` with routing key `service.method` and body `{"args": [], "kwargs": {...}}`; the reply
+goes to the same exchange with the request's `reply_to` as routing key and its `correlation_id`, with body
+`{"result": ..., "error": ...}`. Context travels in headers that begin with `nameko.`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+import amqp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json, to_json
+
+from shared.contracts.base import Part, Reply
+from shared.messaging.errors import Internal, Invalid, Refused, from_the_wire
+
+RPC_EXCHANGE = "nameko-rpc"
+TOKEN_HEADER = "nameko.auth_token"  # noqa: S105 - the header's name
+DEADLINE_HEADER = "nameko.deadline"
+CALL_IDS_HEADER = "nameko.call_id_stack"
+JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
+LARGEST_REQUEST_BYTES = 1024 * 1024
+LARGEST_REPLY_BYTES = 8 * 1024 * 1024
+REQUEST_LIFE_MS = 60_000
+"""How long a request without a deadline waits in the queue of a service that is not there."""
+
+_CALL_IDS_KEPT = 5
+
+Asked = TypeVar("Asked", bound=Part)
+Answered = TypeVar("Answered", bound=Reply)
+
+
+class Envelope(BaseModel, Generic[Asked]):
+    """The body of a request. Arguments go by name only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    args: list[Any] = Field(default=[], max_length=0)
+    kwargs: Asked
+
+
+def request_queue(service: str) -> str:
+    """The queue that a service takes its calls from."""
+    return f"rpc-{service}"
+
+
+def declare_request_queue(channel: amqp.Channel, service: str) -> None:
+    """Classic on purpose: a request is worth nothing after its deadline, and its caller repeats it."""
+    channel.exchange_declare(RPC_EXCHANGE, "topic", durable=True, auto_delete=False)
+    channel.queue_declare(
+        request_queue(service),
+        durable=True,
+        auto_delete=False,
+        arguments={"x-message-ttl": REQUEST_LIFE_MS},
+    )
+    channel.queue_bind(request_queue(service), RPC_EXCHANGE, f"{service}.*")
+
+
+def encode_request(request: Part) -> bytes:
+    """The body of a request."""
+    return b'{"args":[],"kwargs":' + request.model_dump_json().encode() + b"}"
+
+
+def decode_request(envelope: type[Envelope[Asked]], body: bytes) -> Asked:
+    """The request in the body, checked against its contract. Raises `Invalid` that names each faulty field."""
+    try:
+        return envelope.model_validate_json(body).kwargs
+    except ValidationError as error:
+        raise Invalid(fields=faults(error)) from None
+
+
+def faults(error: ValidationError) -> list[tuple[str, str]]:
+    """Field and problem for each fault, without the values that were sent (R-SYS-3)."""
+    return [
+        (_place(fault["loc"], fault["type"]), _problem(fault["type"], fault["msg"], fault.get("ctx") or {}))
+        for fault in error.errors(include_url=False, include_input=False)[:50]
+    ]
+
+
+def _place(location: tuple[int | str, ...], kind: str) -> str:
+    parts = list(location[1:] if location[:1] == ("kwargs",) else location)
+    if kind == "extra_forbidden" and parts:
+        parts[-1] = str(parts[-1])[:40]  # a name that the caller made up
+    return ".".join(str(part) for part in parts) or "request"
+
+
+_PROBLEMS = {
+    "missing": "saknas",
+    "extra_forbidden": "är ett okänt fält",
+    "uuid_parsing": "är inget giltigt id",
+    "uuid_type": "är inget giltigt id",
+    "string_type": "ska vara text",
+    "string_too_long": "är för lång",
+    "string_too_short": "är för kort",
+    "string_pattern_mismatch": "har fel form",
+    "int_type": "ska vara ett heltal",
+    "bool_type": "ska vara sant eller falskt",
+    "list_type": "ska vara en lista",
+    "too_long": "har för många värden",
+    "too_short": "har för få värden",
+    "enum": "är inget av de tillåtna värdena",
+    "literal_error": "är inget av de tillåtna värdena",
+    "greater_than_equal": "är för litet",
+    "less_than_equal": "är för stort",
+    "greater_than": "är för litet",
+    "less_than": "är för stort",
+    "json_invalid": "är ingen giltig JSON",
+}
+
+
+def _problem(kind: str, message: str, _context: dict[str, Any]) -> str:
+    if kind in _PROBLEMS:
+        return _PROBLEMS[kind]
+    own = kind in ("hsa_id", "text") or "_" not in kind and kind not in ("value_error", "assertion_error")
+    return message if own else "har fel form"
+
+
+def encode_result(reply: Reply) -> bytes:
+    """The body of a reply that succeeded."""
+    return b'{"result":' + reply.model_dump_json().encode() + b',"error":null}'
+
+
+def encode_error(error: Refused) -> bytes:
+    """The body of a reply that did not."""
+    return to_json({"result": None, "error": error.on_the_wire()})
+
+
+def decode_reply(body: bytes, kind: type[Answered]) -> Answered:
+    """The reply in the body. Raises the error that it carries, or `Internal` if it is no reply of this contract."""
+    try:
+        answer = from_json(body)
+        if answer.get("error"):
+            raise from_the_wire(answer["error"])
+        return kind.model_validate_json(json.dumps(answer["result"]))
+    except (ValueError, AttributeError, KeyError, TypeError, ValidationError):
+        raise Internal(reason="reply_malformed") from None
+
+
+def next_call_ids(stack: list[str], service: str, method: str) -> list[str]:
+    """The trail of calls, with a new id for this one: it ties the log lines of all services together."""
+    return [*stack[-_CALL_IDS_KEPT:], f"{service}.{method}.{uuid4().hex[:16]}"]
