@@ -44,7 +44,7 @@ class Request:
 
     def asked(self, key: str) -> str | None:
         """One query parameter, or None."""
-        return self.query.get(key, [None])[0]  # type: ignore[list-item]
+        return self.query.get(key, [None])[0]
 
 
 @dataclass
@@ -90,6 +90,12 @@ class App:
             return view
 
         return register
+
+    def wrapped(self, wrap: Callable[[View], View]) -> App:
+        """The same routes with every view wrapped."""
+        other = App()
+        other._routes = {route: wrap(view) for route, view in self._routes.items()}
+        return other
 
     def find(self, method: str, path: str) -> tuple[str, View | None, bool]:
         """The route's own path (for the log: it holds no personal data), its view, and whether the path exists."""
@@ -160,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
                     log.info("%s %s dropped", self.command, route)
                     self._hang_up()
                     return
-                except Exception as error:  # the text of an error may hold personal data: the class will do
+                except Exception as error:  # noqa: BLE001 (any: its text may hold personal data, its class will do)
                     log.error("%s %s failed: %s", self.command, route, type(error).__name__)
                     reply = answer_text("internal error", 500)
         log.info("%s %s %s %.0f ms", self.command, route, reply.status, (time.monotonic() - begun) * 1000)
@@ -191,9 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             pass
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 (names that http.server looks for)
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base's name)
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the base would log the request line, query included, which may hold personal data."""
 
 
