@@ -1,0 +1,74 @@
+"""The directory's decisions. Pure: no I/O, no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Literal
+
+RUNS_UNTIL_GONE = 2
+COPY_MAY_BE = timedelta(hours=24)
+
+PUBLIC = "03"  # hsaDestinationIndicator: shown on 1177.se
+DISTANCE_UNIT = "03"  # hsaBusinessType: excused from coordinates and county
+
+Warning_ = Literal["not_in_directory", "ended"]
+Status = Literal["fine", "missing"]
+
+
+def has_ended(end_date: datetime | None, now: datetime) -> bool:
+    """Whether the end date has passed."""
+    return end_date is not None and end_date <= now
+
+
+def is_gone(missing_runs: int) -> bool:
+    """A unit is gone only after two complete runs without it (R-DIR-12)."""
+    return missing_runs >= RUNS_UNTIL_GONE
+
+
+def warning(*, gone: bool, end_date: datetime | None, now: datetime) -> Warning_ | None:
+    """The warning triangle, and which of the two it means (R-DIR-4)."""
+    if gone:
+        return "not_in_directory"
+    return "ended" if has_ended(end_date, now) else None
+
+
+def missing_attributes(
+    *,
+    county_code: str | None,
+    has_coordinates: bool,
+    destinations: Collection[str],
+    care_types: Collection[str],
+    business_types: Collection[str],
+) -> list[str]:
+    """Technically mandatory attributes that keep a unit from being shown publicly (R-DIR-5). The HSA-id it always has."""
+    excused = DISTANCE_UNIT in business_types
+    present = {
+        "county_code": excused or bool(county_code),
+        "coordinates": excused or has_coordinates,
+        "destination_indicator": PUBLIC in destinations,
+        "care_type": bool(care_types),
+    }
+    return [name for name, there in present.items() if not there]
+
+
+def removes_too_much(*, present: int, absent: int, share: float) -> bool:
+    """Whether a run that lacks so many of those that were present last must change nothing (R-DIR-12)."""
+    return absent > present * share
+
+
+def staff_status(*, found: bool, hidden: bool, end_date: datetime | None, now: datetime) -> Status:
+    """`missing`: absent from the directory, hidden there, or past the end date (R-ID-9)."""
+    return "fine" if found and not hidden and not has_ended(end_date, now) else "missing"
+
+
+def copy_will_do(as_of: datetime | None, now: datetime) -> bool:
+    """Whether a copy is young enough to be used while HSA is down (R-DIR-12)."""
+    return as_of is not None and now - as_of < COPY_MAY_BE
+
+
+def reason_not_to_inactivate(*, active_case_types: int, open_cases: int) -> str | None:
+    """Inactivation waits until no case type is active and no case is open (R-DIR-3)."""
+    if active_case_types:
+        return "case_types_active"
+    return "cases_open" if open_cases else None
