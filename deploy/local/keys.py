@@ -1,0 +1,84 @@
+"""Keys and passwords of a local stack: random, made at its first start, readable by their owner alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from deploy.local.folder import make_folder, write_private
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where the keys lie: `<name>.pem` (Ed25519), `<name>.ring.json` (AES-256), `trusted.json` (public, JWK set)."""
+
+    folder: Path
+
+    def signing_key(self, name: str) -> Path:
+        """The private key by which a service, or the operator, signs tokens."""
+        return self.folder / f"{name}.pem"
+
+    def data_keys(self, service: str) -> Path:
+        """The ring of keys by which the service seals what it stores."""
+        return self.folder / f"{service}.ring.json"
+
+    @property
+    def trusted(self) -> Path:
+        """The public keys of all who issue tokens."""
+        return self.folder / "trusted.json"
+
+    def password(self, name: str) -> str:
+        """The password of this name, made when first asked for."""
+        file = self.folder / "passwords.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        if name not in known:
+            known[name] = secrets.token_urlsafe(24)
+            write_private(file, json.dumps(known, indent=1))
+        return str(known[name])
+
+
+def issuers(services: Iterable[str]) -> dict[str, list[str]]:
+    """Who signs as what: identity also issues the tokens of persons."""
+    return {name: [f"service:{name}"] for name in services} | {"operator": ["operator"]}
+
+
+def _public(pem: Path, issuer: str) -> dict[str, str]:
+    key = serialization.load_pem_private_key(pem.read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    x = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    thumbprint = hashlib.sha256(json.dumps({"crv": "Ed25519", "kty": "OKP", "x": x}, separators=(",", ":")).encode())
+    kid = base64.urlsafe_b64encode(thumbprint.digest()).rstrip(b"=").decode()
+    return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "iss": issuer, "use": "sig", "alg": "EdDSA"}
+
+
+def make(folder: Path, services: Iterable[str]) -> Keys:
+    """Makes what is missing; what exists stays."""
+    keys = Keys(make_folder(folder))
+    services = list(services)
+    public = []
+    for name, issued in issuers(services).items():
+        pem = keys.signing_key(name)
+        if not pem.exists():
+            private = Ed25519PrivateKey.generate()
+            text = private.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            write_private(pem, text.decode())
+        public += [_public(pem, issuer) for issuer in issued]
+    write_private(keys.trusted, json.dumps({"keys": public}, indent=1))
+    for name in services:
+        ring = keys.data_keys(name)
+        if not ring.exists():
+            kid = f"{name}-1"
+            key = base64.b64encode(secrets.token_bytes(32)).decode()
+            write_private(ring, json.dumps({"current": kid, "keys": {kid: key}}))
+    return keys

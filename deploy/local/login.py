@@ -1,0 +1,123 @@
+"""Logging in at the local identity provider without a browser, through the real flow: authorize, code, token.
+
+The identity service names the nonce (begin_login) and takes the ID token (complete_login).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+
+from deploy.local import siths_ca
+from deploy.local.idp import RESIDENT_CLIENT, STAFF_CLIENT
+from deploy.local.idp_tokens import challenge_of
+from deploy.local.people import staff
+
+REDIRECT = "http://127.0.0.1/callback"
+TIMEOUT_SECONDS = 30
+
+
+class LoginFailed(Exception):
+    """The identity provider said no: its status, and its error code where it gave one."""
+
+
+def staff_id_token(
+    idp_url: str,
+    hsa_id: str,
+    nonce: str,
+    *,
+    pki: Path,
+    client_id: str = STAFF_CLIENT,
+    card: siths_ca.Credentials | None = None,
+) -> str:
+    """An ID token for a person with a SITHS card. Without `card`, the person's card is issued if there is none yet.
+
+    `pki` is the folder of deploy.local.siths_ca. Raises LoginFailed, or requests' errors.
+    """
+    if card is None:
+        person = staff.find(hsa_id)
+        names = (person.given_name or "", person.surname) if person else ("Test", "Testsson")
+        card = siths_ca.issue_person(pki, hsa_id, *names, title=person.title if person else None)
+    with _session(pki) as session:
+        session.cert = card.pair
+        verifier, query = _authorization_request(client_id, nonce)
+        reply = session.get(_endpoint(session, idp_url, "authorization"), params=query, **_PLAIN)
+        return _exchange(session, idp_url, reply, query, verifier)
+
+
+def resident_id_token(
+    idp_url: str, personnummer: str, nonce: str, *, pki: Path, client_id: str = RESIDENT_CLIENT
+) -> str:
+    """An ID token for a resident. Raises LoginFailed, or requests' errors."""
+    with _session(pki) as session:
+        verifier, query = _authorization_request(client_id, nonce)
+        page = session.get(_endpoint(session, idp_url, "authorization"), params=query, **_PLAIN)
+        waiting = re.search(r'name="login" value="([^"]+)"', page.text)
+        if waiting is None:
+            raise _failed(page)
+        form = {"login": waiting[1], "personnummer": personnummer}
+        reply = session.post(f"{idp_url}/login", data=form, **_PLAIN)
+        return _exchange(session, idp_url, reply, query, verifier)
+
+
+_PLAIN = {"allow_redirects": False, "timeout": TIMEOUT_SECONDS}
+
+
+def _session(pki: Path) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # no proxy, no other trust, for a server on this machine
+    session.verify = str(siths_ca.trust_file(pki))
+    return session
+
+
+def _endpoint(session: requests.Session, idp_url: str, name: str) -> str:
+    reply = session.get(f"{idp_url}/.well-known/openid-configuration", timeout=TIMEOUT_SECONDS)
+    if reply.status_code != 200:
+        raise _failed(reply)
+    return str(reply.json()[f"{name}_endpoint"])
+
+
+def _authorization_request(client_id: str, nonce: str) -> tuple[str, dict[str, str]]:
+    verifier = secrets.token_urlsafe(48)
+    return verifier, {
+        "response_type": "code",
+        "scope": "openid",
+        "client_id": client_id,
+        "redirect_uri": REDIRECT,
+        "state": secrets.token_urlsafe(16),
+        "nonce": nonce,
+        "code_challenge": challenge_of(verifier),
+        "code_challenge_method": "S256",
+    }
+
+
+def _exchange(
+    session: requests.Session, idp_url: str, reply: requests.Response, query: dict[str, str], verifier: str
+) -> str:
+    if reply.status_code != 302:
+        raise _failed(reply)
+    came_back = parse_qs(urlsplit(reply.headers["Location"]).query)
+    if came_back["state"] != [query["state"]]:
+        raise LoginFailed("another login's answer")
+    form = {
+        "grant_type": "authorization_code",
+        "code": came_back["code"][0],
+        "redirect_uri": REDIRECT,
+        "client_id": query["client_id"],
+        "code_verifier": verifier,
+    }
+    token = session.post(_endpoint(session, idp_url, "token"), data=form, **_PLAIN)
+    if token.status_code != 200:
+        raise _failed(token)
+    return str(token.json()["id_token"])
+
+
+def _failed(reply: requests.Response) -> LoginFailed:
+    try:
+        return LoginFailed(f"{reply.status_code} {reply.json()['error']}")
+    except (ValueError, KeyError, TypeError):
+        return LoginFailed(f"{reply.status_code}")
