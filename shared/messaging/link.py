@@ -192,11 +192,11 @@ class Link:
                 self._last_sent = time.monotonic()
                 if self._on_ready is not None:
                     self._on_ready(channel)
+                self._up.set()  # in the same hold of the lock: whoever could not publish before is known to `on_ready`
         except BaseException:
             with contextlib.suppress(*_BROKEN):
                 connection.collect()
             raise
-        self._up.set()
 
     def _drop(self) -> None:
         with self._lock:

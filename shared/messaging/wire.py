@@ -7,13 +7,13 @@ goes to the same exchange with the request's `reply_to` as routing key and its `
 
 from __future__ import annotations
 
-import json
+from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 import amqp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from shared.contracts.base import Part, Reply
 from shared.messaging.errors import Internal, Invalid, Refused, from_the_wire
@@ -129,15 +129,31 @@ def encode_error(error: Refused) -> bytes:
     return to_json({"result": None, "error": error.on_the_wire()})
 
 
+class ReplyEnvelope(BaseModel, Generic[Answered]):
+    """The body of a reply."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    result: Answered | None = None
+    error: dict[str, Any] | None = None
+
+
+@cache
+def _reply_envelope(kind: type[Answered]) -> type[ReplyEnvelope[Answered]]:
+    return ReplyEnvelope[kind]  # type: ignore[valid-type]
+
+
 def decode_reply(body: bytes, kind: type[Answered]) -> Answered:
     """The reply in the body. Raises the error that it carries, or `Internal` if it is no reply of this contract."""
     try:
-        answer = from_json(body)
-        if answer.get("error"):
-            raise from_the_wire(answer["error"])
-        return kind.model_validate_json(json.dumps(answer["result"]))
-    except (ValueError, AttributeError, KeyError, TypeError, ValidationError):
+        answer = _reply_envelope(kind).model_validate_json(body)
+    except ValidationError:
         raise Internal(reason="reply_malformed") from None
+    if answer.error:
+        raise from_the_wire(answer.error)
+    if answer.result is None:
+        raise Internal(reason="reply_malformed")
+    return answer.result
 
 
 def next_call_ids(stack: list[str], service: str, method: str) -> list[str]:

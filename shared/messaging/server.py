@@ -1,0 +1,298 @@
+"""Answering calls: what stands between the broker and a service's method.
+
+For each request: the deadline, the caller's token, the contract, the method, the answer or a typed error, and only then
+the acknowledgement. A process that dies before that gives the request back, and it is run again: queries change
+nothing, commands have their request id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import amqp
+from pydantic_core import to_json
+
+from shared.contracts.base import Answered, Asked, Call, Command, Contract, ContractError, Reply
+from shared.messaging.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    Internal,
+    Invalid,
+    LimitExceeded,
+    NotFound,
+    Refused,
+    TermsNotAccepted,
+)
+from shared.messaging.link import Delivery, Link, LinkDown, OutgoingMessage
+from shared.messaging.wire import (
+    CALL_IDS_HEADER,
+    DEADLINE_HEADER,
+    JSON,
+    LARGEST_REPLY_BYTES,
+    LARGEST_REQUEST_BYTES,
+    RPC_EXCHANGE,
+    TOKEN_HEADER,
+    Envelope,
+    declare_request_queue,
+    decode_request,
+    encode_error,
+    encode_result,
+    request_queue,
+)
+from shared.operations import clock
+from shared.operations.logs import log
+from shared.security.caller import ANYONE, Caller
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.database.transaction import Transaction
+    from shared.operations.kernel import Kernel
+
+LONGEST_CALL_SECONDS = 30.0
+_REPLY_RETRY_SECONDS = 3.0
+_NOTHING_LEFT_SECONDS = 0.001
+
+Extras = ParamSpec("Extras")
+Result = TypeVar("Result")
+
+
+class OngoingCall(Generic[Asked, Answered]):
+    """One call while it is answered: who asks what, and the ways to answer it."""
+
+    def __init__(
+        self, kernel: Kernel, call: Call[Asked, Answered], request: Asked, caller: Caller, ends: float, ids: list[str]
+    ) -> None:
+        self._kernel = kernel
+        self.contract = call
+        self.request = request
+        self.caller = caller
+        self.call_ids = ids
+        self._ends = ends
+        self.settings: Any = kernel.settings
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the caller gives up."""
+        return self._ends - time.monotonic()
+
+    @property
+    def deadline(self) -> float:
+        """The same as epoch seconds."""
+        return time.time() + self.remaining
+
+    @property
+    def now(self) -> datetime:
+        return clock.now()
+
+    @property
+    def sealer(self) -> Any:
+        return self._kernel.database.sealer
+
+    def write(
+        self,
+        work: Callable[Concatenate[Transaction, Asked, Extras], Answered],
+        *extras: Extras.args,
+        **named: Extras.kwargs,
+    ) -> Answered:
+        """Runs `work(tx, request, *extras)` in one transaction, once for each request id (R-CASE-17).
+
+        A repeated id gives the stored answer. The events that `work` publishes are stored in the same transaction.
+        """
+        request = self.request
+        if not isinstance(request, Command):
+            raise ContractError(f"{self.contract.routing_key} is a query and may not write")
+        self._look_at_the_time()
+        return self._kernel.database.write_once(
+            request_id=request.request_id,
+            caller=self.caller,
+            method=self.contract.name,
+            fingerprint=fingerprint(request),
+            reply=self.contract.reply,
+            work=lambda tx: work(tx, request, *extras, **named),
+        )
+
+    def read(
+        self,
+        work: Callable[Concatenate[Transaction, Asked, Extras], Result],
+        *extras: Extras.args,
+        **named: Extras.kwargs,
+    ) -> Result:
+        """Runs `work(tx, request, *extras)` in one transaction that is committed before the answer leaves."""
+        self._look_at_the_time()
+        with self._kernel.database.transaction(self.caller) as tx:
+            return work(tx, self.request, *extras, **named)
+
+    def ask(self, call: Call[Any, Result], request: Any) -> Result:  # type: ignore[type-var]
+        """Asks another service, as this service, with the time that is left."""
+        self._look_at_the_time()
+        answer: Result = self._kernel.client.ask(
+            call,
+            request,
+            token=self._kernel.signer.own_token(),
+            timeout=self.remaining,
+            call_ids=self.call_ids,
+        )
+        return answer
+
+    def _look_at_the_time(self) -> None:
+        if self.remaining <= _NOTHING_LEFT_SECONDS:
+            raise DeadlineExceeded
+
+
+def fingerprint(request: Command) -> bytes:
+    """What a repeated request is compared by: its content without the id."""
+    return hashlib.sha256(to_json(request.model_dump(mode="json", exclude={"request_id"}))).digest()
+
+
+class RpcServer:
+    """Takes a service's calls from the broker. `spawn(method name, work)` runs work on a thread of the service."""
+
+    def __init__(self, kernel: Kernel, contract: Contract, spawn: Callable[[str, Callable[..., None]], None]) -> None:
+        self._kernel = kernel
+        self._contract = contract
+        self._spawn = spawn
+        self._envelopes: dict[str, type[Envelope[Any]]] = {
+            name: Envelope[call.request]  # type: ignore[name-defined]
+            for name, call in contract.calls.items()
+        }
+        self._under_way = 0
+        self._link = Link(
+            kernel.settings.amqp_url,
+            f"{contract.name} answers",
+            self._take,
+            ca_file=kernel.settings.amqp_ca,
+            on_delivery=self._arrived,
+        )
+
+    @property
+    def connected(self) -> bool:
+        return self._link.connected
+
+    def start(self) -> None:
+        self._link.start()
+
+    def stop(self, timeout: float = 25.0) -> None:
+        """Takes no more calls, finishes those begun, gives back the rest."""
+        try:
+            self._link.run(lambda channel: channel.basic_cancel("calls"))
+        except LinkDown:
+            pass
+        ends = time.monotonic() + timeout
+        while self._under_way and time.monotonic() < ends:
+            time.sleep(0.02)
+        self._link.stop()
+
+    def _take(self, channel: amqp.Channel) -> None:
+        declare_request_queue(channel, self._contract.name)
+        channel.basic_qos(0, self._kernel.settings.max_workers, False)
+        channel.basic_consume(
+            request_queue(self._contract.name), consumer_tag="calls", callback=self._link.collect
+        )
+
+    def _arrived(self, delivery: Delivery) -> None:
+        method = delivery.routing_key.partition(".")[2]
+        self._under_way += 1
+        if method in self._contract.calls:
+            self._spawn(method, lambda run: self._answer(delivery, self._contract.calls[method], run))
+        else:
+            self._finish(delivery, encode_error(NotFound("Anropet finns inte.", reason="unknown_method")))
+
+    def _answer(self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any]) -> None:
+        began = time.monotonic()
+        ids = delivery.headers.get(CALL_IDS_HEADER)
+        ids = [str(one)[:200] for one in ids[-6:]] if isinstance(ids, list) else []
+        code, failure = "ok", None
+        try:
+            body = self._result(delivery, call, run, ids)
+        except Refused as error:
+            code, body, failure = error.code, encode_error(error), error
+        except Exception as error:  # what was not foreseen: told without its text, which may hold anything
+            code, body = "internal", encode_error(Internal())
+            log.error("call_failed", method=call.name, call_id=ids[-1] if ids else None, exc_info=error)
+        seconds = time.monotonic() - began
+        self._kernel.metrics.call(call.name, code, seconds)
+        if failure is not None:
+            log.info(
+                "call_refused",
+                method=call.name,
+                call_id=ids[-1] if ids else None,
+                code=code,
+                reason=failure.reason,
+                duration_ms=round(seconds * 1000, 1),
+            )
+        self._finish(delivery, body)
+
+    def _result(
+        self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any], ids: list[str]
+    ) -> bytes:
+        ends = self._ends(delivery)
+        if len(delivery.body) > LARGEST_REQUEST_BYTES:
+            raise LimitExceeded("Anropet är för stort.", reason="request_too_large")
+        caller = self._authenticate(call, delivery.headers.get(TOKEN_HEADER))
+        request = decode_request(self._envelopes[call.name], delivery.body)
+        reply = run(OngoingCall(self._kernel, call, request, caller, ends, ids))
+        if not isinstance(reply, Reply):
+            raise TypeError(f"{call.routing_key} answered something else than its contract says")
+        body = encode_result(reply)
+        if len(body) > LARGEST_REPLY_BYTES:
+            raise LimitExceeded("Svaret är för stort.", reason="reply_too_large")
+        return body
+
+    @staticmethod
+    def _ends(delivery: Delivery) -> float:
+        deadline = delivery.headers.get(DEADLINE_HEADER)
+        if deadline is None:
+            return delivery.received + LONGEST_CALL_SECONDS
+        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)):
+            raise Invalid(fields=[("deadline", "ska vara sekunder sedan epoken")])
+        remaining = min(float(deadline) - time.time(), LONGEST_CALL_SECONDS)
+        if not remaining > 0:
+            raise DeadlineExceeded(reason="expired_before_start")
+        return time.monotonic() + remaining
+
+    def _authenticate(self, call: Call[Any, Any], token: object) -> Caller:
+        """Who calls, if they may: the token's signature, its session and rights as they are now, and the contract."""
+        if "anyone" in call.who:
+            return ANYONE
+        claims = self._kernel.verifier.verify(token)
+        caller = Caller(
+            kind=claims.kind,
+            subject=claims.subject,
+            session=claims.session,
+            acting_for=claims.acting_for,
+            terms_accepted=claims.terms_accepted,
+        )
+        if not call.who & {claims.kind, f"{claims.kind}:{claims.subject}"}:
+            raise Forbidden(reason="not_for_this_caller")
+        if caller.is_person:
+            caller = self._kernel.with_rights(caller)
+            if not caller.terms_accepted and not call.before_terms:
+                raise TermsNotAccepted
+        return caller
+
+    def _finish(self, delivery: Delivery, body: bytes) -> None:
+        """Sends the answer, then acknowledges. Without a connection it waits a little: the caller may still be there."""
+        reply_to = delivery.properties.get("reply_to")
+        if reply_to:
+            answer = OutgoingMessage(
+                body,
+                RPC_EXCHANGE,
+                reply_to,
+                properties={**JSON, "delivery_mode": 1, "correlation_id": delivery.properties.get("correlation_id")},
+            )
+            gives_up = time.monotonic() + _REPLY_RETRY_SECONDS
+            while True:
+                try:
+                    self._link.publish(answer)
+                    break
+                except LinkDown:
+                    if time.monotonic() > gives_up:
+                        log.warning("reply_not_sent", problem="no_broker")
+                        break
+                    time.sleep(0.05)
+        self._link.ack(delivery)
+        self._under_way -= 1

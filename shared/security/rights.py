@@ -1,0 +1,198 @@
+"""Copies of the rights that identity holds, and how fresh they are (R-ID-10).
+
+Identity numbers every change of rights and every ended session without gaps, and tells each as an event. A service keeps
+them in its own database and knows up to which number it has them all (`applied`). Four times a second identity announces
+its latest number. A copy answers only while it has heard an announcement made less than a second ago and lacks nothing
+up to it; otherwise identity is asked, and if identity does not answer, nobody is let in.
+
+The age of an announcement is measured without comparing clocks: each carries its sender's monotonic time, and the
+shortest way that one of that sender has taken so far tells how late another one is.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from shared.contracts import identity
+from shared.contracts.base import HsaId, Role
+from shared.messaging.errors import NotAuthenticated
+from shared.security.caller import Caller, Rights
+
+ANNOUNCE_EVERY_SECONDS = 0.25
+TRUSTED_FOR_SECONDS = 0.75
+"""Less than the second of R-ID-10 by what the fastest announcement may have taken and a call takes to be answered."""
+
+_HEARD_BEFORE_TRUST = 3
+
+
+@dataclass
+class _Sender:
+    fastest: float
+    sent: float
+    heard: int = 1
+
+
+@dataclass
+class Freshness:
+    """What has been heard of identity's latest number."""
+
+    latest: int = -1
+    _senders: dict[str, _Sender] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hear(self, number: int, sender: str, sent: float, received: float) -> None:
+        """Takes in an announcement; `sent` and `received` are the monotonic clocks of the two processes."""
+        with self._lock:
+            known = self._senders.get(sender)
+            if known is None:
+                self._senders[sender] = _Sender(received - sent, sent)
+            else:
+                known.fastest = min(known.fastest, received - sent)
+                known.sent = max(known.sent, sent)
+                known.heard += 1
+            self.latest = max(self.latest, number)
+            for name, one in list(self._senders.items()):
+                if received - (one.sent + one.fastest) > 60:
+                    del self._senders[name]
+
+    def forget(self) -> None:
+        """The connection was lost: what comes next may have been long under way."""
+        with self._lock:
+            self._senders.clear()
+
+    def age(self, now: float) -> float:
+        """Seconds since the newest announcement was made; infinite before enough have been heard."""
+        with self._lock:
+            made = [one.sent + one.fastest for one in self._senders.values() if one.heard >= _HEARD_BEFORE_TRUST]
+        return now - max(made) if made else float("inf")
+
+    def covers(self, applied: int, now: float) -> bool:
+        """Whether a copy that has every change up to `applied` may answer."""
+        return applied >= self.latest and self.age(now) <= TRUSTED_FOR_SECONDS
+
+
+_LOOK_UP = text(
+    """SELECT (SELECT applied FROM rights_state) AS applied,
+              EXISTS (SELECT 1 FROM ended_sessions WHERE session = :session) AS ended,
+              subject.roles AS roles, coalesce(subject.regional, false) AS regional
+       FROM (SELECT 1) AS one LEFT JOIN rights_subjects AS subject ON subject.subject = :subject"""
+)
+
+Ask = Callable[[identity.CurrentRights], identity.RightsNow]
+
+
+class RightsCopy:
+    """The copy of one service, in its own database."""
+
+    def __init__(self, ask_identity: Ask) -> None:
+        self.freshness = Freshness()
+        self._ask = ask_identity
+
+    def of(self, connection: Connection, caller: Caller) -> Rights:
+        """What the caller may do now. Raises `NotAuthenticated` if the session has ended, `Unavailable` if unsure."""
+        # Looked at before the copy is read: a change announced in between makes the copy stale, never the other way.
+        now = time.monotonic()
+        row = connection.execute(_LOOK_UP, {"session": caller.session, "subject": caller.subject}).one()
+        if self.freshness.covers(row.applied if row.applied is not None else -1, now):
+            if row.ended:
+                raise NotAuthenticated(reason="session_ended")
+            return rights_from(row.roles or [], row.regional)
+        answer = self._ask(identity.CurrentRights(subject=caller.subject, session=caller.session))
+        if not answer.session_live:
+            raise NotAuthenticated(reason="session_ended")
+        return rights_from([one.model_dump() for one in answer.roles], answer.regional)
+
+
+def rights_from(roles: Iterable[dict[str, Any]], regional: bool) -> Rights:
+    """Rights from `[{"clinic": ..., "role": ...}, ...]`."""
+    held: dict[HsaId, set[Role]] = {}
+    for one in roles:
+        held.setdefault(one["clinic"], set()).add(Role(one["role"]))
+    return Rights({clinic: frozenset(found) for clinic, found in held.items()}, regional)
+
+
+def apply(connection: Connection, change: identity.RightsChanged) -> None:
+    """Takes one change into the copy. Changes may come twice and in any order; the newest of a subject wins."""
+    connection.execute(text("INSERT INTO rights_state (applied) SELECT 0 WHERE NOT EXISTS (SELECT FROM rights_state)"))
+    applied: int = connection.execute(text("SELECT applied FROM rights_state FOR UPDATE")).scalar_one()
+    connection.execute(
+        text(
+            """INSERT INTO rights_subjects (subject, version, roles, regional)
+               VALUES (:subject, :version, CAST(:roles AS jsonb), :regional)
+               ON CONFLICT (subject) DO UPDATE
+               SET version = excluded.version, roles = excluded.roles, regional = excluded.regional
+               WHERE rights_subjects.version < excluded.version"""
+        ),
+        {
+            "subject": change.subject,
+            "version": change.version,
+            "roles": _json(change),
+            "regional": change.regional,
+        },
+    )
+    for session in change.ended_sessions:
+        connection.execute(
+            text("INSERT INTO ended_sessions (session, until) VALUES (:session, :until) ON CONFLICT DO NOTHING"),
+            {"session": session.session, "until": session.until},
+        )
+    if change.number > applied:
+        connection.execute(
+            text("INSERT INTO rights_pending (number) VALUES (:number) ON CONFLICT DO NOTHING"),
+            {"number": change.number},
+        )
+        _advance(connection, applied)
+
+
+def _advance(connection: Connection, applied: int) -> None:
+    """Moves `applied` to the end of the run of numbers that have come without a gap."""
+    reached = applied
+    waiting = connection.execute(
+        text("SELECT number FROM rights_pending WHERE number > :applied ORDER BY number LIMIT 10000"),
+        {"applied": applied},
+    ).scalars()
+    for number in waiting:
+        if number != reached + 1:
+            break
+        reached = number
+    if reached > applied:
+        connection.execute(text("UPDATE rights_state SET applied = :reached"), {"reached": reached})
+        connection.execute(text("DELETE FROM rights_pending WHERE number <= :reached"), {"reached": reached})
+
+
+def _json(change: identity.RightsChanged) -> str:
+    return json.dumps([{"clinic": one.clinic, "role": str(one.role)} for one in change.roles])
+
+
+_PEOPLE_WITH = text(
+    """SELECT subject FROM rights_subjects
+       WHERE roles @> CAST(:held AS jsonb) ORDER BY subject"""
+)
+
+
+def people_with(connection: Connection, clinic: HsaId, role: Role) -> list[HsaId]:
+    """The staff who hold the role at the clinic, by this service's copy."""
+    held = f'[{{"clinic": "{clinic}", "role": "{role.value}"}}]'  # an HsaId holds no character that JSON would escape
+    return list(connection.execute(_PEOPLE_WITH, {"held": held}).scalars())
+
+
+def drop_old_sessions(connection: Connection, now: datetime) -> int:
+    """Forgets ended sessions whose tokens have all expired; says how many."""
+    return connection.execute(text("DELETE FROM ended_sessions WHERE until < :now"), {"now": now}).rowcount
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """Identity's latest number, on its way to every process of every service."""
+
+    number: int
+    sender: str
+    sent: float
+
