@@ -1,0 +1,127 @@
+"""The decisions of identity, without I/O: who may give what, how long a session lasts, what a register code means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared.contracts.base import Role
+
+# --- logging in -----------------------------------------------------------------------------------------------------
+
+LOGIN_LIFETIME = timedelta(minutes=10)
+"""From the beginning of a login to its end; after that its nonce is worth nothing."""
+
+
+def hsa_id_to_use(own: Collection[str], wished: str | None) -> str | None:
+    """Which of a person's own HSA-ids the session is for: the wished one if it is theirs, else the only one.
+
+    None: not theirs, or several to choose among and none wished.
+    """
+    if wished is not None:
+        return wished if wished in own else None
+    return next(iter(own)) if len(own) == 1 else None
+
+
+# --- sessions (R-ID-21) ---------------------------------------------------------------------------------------------
+
+ACCESS_LIFETIME = timedelta(minutes=5)
+IDLE_LIMIT = timedelta(minutes=30)
+SESSION_LIMIT = timedelta(hours=12)
+CLOCK_DIFFERENCE = timedelta(seconds=60)
+"""How far the clocks of two machines may be apart."""
+
+
+def session_end(started: datetime) -> datetime:
+    """When a session ends at the latest, however busy it is."""
+    return started + SESSION_LIMIT
+
+
+def access_end(now: datetime, session_ends: datetime) -> datetime:
+    """When an access token that is given out now ends."""
+    return min(now + ACCESS_LIFETIME, session_ends)
+
+
+def session_lives(now: datetime, renewed: datetime, session_ends: datetime, ended: datetime | None) -> bool:
+    """Whether a session can still be renewed: not ended, not idle for 30 minutes, not 12 hours old."""
+    return ended is None and now < session_ends and now - renewed < IDLE_LIMIT
+
+
+def remember_ended_until(now: datetime) -> datetime:
+    """Until when other services must know that a session has ended: its last access token is dead by then."""
+    return now + ACCESS_LIFETIME + CLOCK_DIFFERENCE
+
+
+# --- roles (R-ID-6) -------------------------------------------------------------------------------------------------
+
+_BY_ADMINISTRATORS = frozenset({Role.CASE_RECEIVER, Role.CASE_HANDLER, Role.LOCAL_ADMIN, Role.RIGHTS_ADMIN})
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What the holder of one role may give to others, and take from them."""
+
+    gives: frozenset[Role]
+    takes: frozenset[Role]
+
+    @classmethod
+    def same(cls, *roles: Role) -> Grant:
+        return cls(frozenset(roles), frozenset(roles))
+
+
+GRANTS: Mapping[Role, Grant] = {
+    Role.RIGHTS_ADMIN: Grant.same(Role.CASE_RECEIVER, Role.CASE_HANDLER),
+    Role.LOCAL_ADMIN: Grant.same(*_BY_ADMINISTRATORS),
+    Role.OPERATIONS_ASSISTANT: Grant.same(*_BY_ADMINISTRATORS),
+    Role.OPERATIONS_MANAGER: Grant.same(*_BY_ADMINISTRATORS, Role.OPERATIONS_ASSISTANT),
+    # An operations manager who is gone can't take back the assistant, so the region can.
+    Role.REGIONAL_ADMIN: Grant(
+        gives=frozenset({Role.LOCAL_ADMIN, Role.OPERATIONS_MANAGER, Role.LOG_REVIEWER}),
+        takes=frozenset({Role.LOCAL_ADMIN, Role.OPERATIONS_MANAGER, Role.LOG_REVIEWER, Role.OPERATIONS_ASSISTANT}),
+    ),
+}
+"""The grant matrix: roles that are not named here give nothing to anybody."""
+
+
+def may_give(held: Iterable[Role], role: Role) -> bool:
+    """Whether someone who holds these roles (regional_admin among them, if so) may give this one (R-ID-6)."""
+    return any(role in GRANTS[one].gives for one in held if one in GRANTS)
+
+
+def may_take(held: Iterable[Role], role: Role) -> bool:
+    """Whether someone who holds these roles may take this one from another (R-ID-6)."""
+    return any(role in GRANTS[one].takes for one in held if one in GRANTS)
+
+
+def administers(held: Iterable[Role]) -> bool:
+    """Whether someone who holds these roles gives any right there, and so sees who has which."""
+    return any(one in GRANTS for one in held)
+
+
+def loses_last_administrator(role: Role, administrators: int, by_regional_admin: bool) -> bool:
+    """Whether taking this role would silently leave the clinic without a local administrator (R-ID-6)."""
+    return role is Role.LOCAL_ADMIN and administrators <= 1 and not by_regional_admin
+
+
+# --- the population register ----------------------------------------------------------------------------------------
+
+
+class RegisterCode(StrEnum):
+    """What a deregistration code does to an account."""
+
+    NOTHING = "nothing"
+    INACTIVATES = "inactivates"
+    UNKNOWN = "unknown"
+
+
+_CHANGES_NOTHING = frozenset({"UV", "GN", "GS", "AS", "OB", "TA", "FI"})
+
+
+def register_code(code: str | None) -> RegisterCode:
+    """AV makes the account inactive (R-ID-17); UV and the other known ones change nothing; unknown ones change nothing
+    and are to be logged (R-ID-18)."""
+    if code is None or code in _CHANGES_NOTHING:
+        return RegisterCode.NOTHING
+    return RegisterCode.INACTIVATES if code == "AV" else RegisterCode.UNKNOWN

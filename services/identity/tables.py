@@ -1,0 +1,167 @@
+"""What identity stores. Whatever tells who a resident is stands sealed; numbers are found by a keyed hash."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+metadata = MetaData()
+
+logins = Table(
+    "logins",
+    metadata,
+    Column("login", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("begun_at", DateTime(timezone=True), nullable=False),
+    Column("used_at", DateTime(timezone=True)),
+    Index("logins_begun_at", "begun_at"),
+    comment="Logins under way at an identity provider; each nonce works once.",
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("renewed_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("end_reason", Text),
+    Index("sessions_subject_live", "subject", postgresql_where="ended_at IS NULL"),
+    Index("sessions_ends_at", "ends_at"),
+    CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="sessions_end_has_reason"),
+    comment="Who is logged in. subject: resident id or staff HSA-id, as tokens say it.",
+)
+
+renewal_tokens = Table(
+    "renewal_tokens",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("session", Uuid, ForeignKey("sessions.session", ondelete="CASCADE"), nullable=False),
+    Column("issued_at", DateTime(timezone=True), nullable=False),
+    Column("spent_at", DateTime(timezone=True)),
+    Index("renewal_tokens_session", "session"),
+    comment="Hashes of renewal tokens. A spent one that comes back was stolen, and ends its session.",
+)
+
+accepted_terms = Table(
+    "accepted_terms",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("person", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("accepted_at", DateTime(timezone=True), nullable=False),
+    comment="Who accepted which version of which terms, and when.",
+)
+
+staff = Table(
+    "staff",
+    metadata,
+    Column("person", Text, primary_key=True),
+    Column("added_at", DateTime(timezone=True), nullable=False),
+    Column("last_login_at", DateTime(timezone=True)),
+    comment="Staff who have logged in or been given a role. What HSA says of them stands in the directory.",
+)
+
+roles = Table(
+    "roles",
+    metadata,
+    Column("clinic", Text, primary_key=True),
+    Column("person", Text, ForeignKey("staff.person"), primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("given_at", DateTime(timezone=True), nullable=False),
+    Column("given_by", Text, nullable=False),
+    Index("roles_person", "person"),
+    comment="Who holds which role at which clinic.",
+)
+
+regional_admins = Table(
+    "regional_admins",
+    metadata,
+    Column("person", Text, ForeignKey("staff.person"), primary_key=True),
+    Column("given_at", DateTime(timezone=True), nullable=False),
+    Column("given_by", Text, nullable=False),
+    comment="Who administers above the clinics.",
+)
+
+role_history = Table(
+    "role_history",
+    metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("clinic", Text),
+    Column("person", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Index("role_history_clinic", "clinic", "seq"),
+    Index("role_history_person", "person", "seq"),
+    CheckConstraint("change IN ('given', 'taken')", name="role_history_change"),
+    comment="Every role that was given or taken, by whom. Nothing here is ever changed or removed.",
+)
+
+rights_clock = Table(
+    "rights_clock",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="rights_clock_one_row"),
+    comment="The latest revocation number. Its row lock puts all changes of rights in one order, without gaps.",
+)
+
+residents = Table(
+    "residents",
+    metadata,
+    Column("resident", Uuid, primary_key=True),
+    Column("particulars", LargeBinary, nullable=False),
+    Column("protected", Boolean, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("locked_at", DateTime(timezone=True)),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("looked_up_at", DateTime(timezone=True), nullable=False),
+    comment="Accounts. particulars: sealed, what the register said at the latest look-up.",
+)
+
+identity_numbers = Table(
+    "identity_numbers",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("resident", Uuid, ForeignKey("residents.resident"), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("added_at", DateTime(timezone=True), nullable=False),
+    Column("current", Boolean, nullable=False),
+    Index("identity_numbers_current", "resident", unique=True, postgresql_where="current"),
+    comment="Numbers of residents, sealed, found by a keyed hash; a resident can have had several (R-ID-24).",
+)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("person", Text, primary_key=True),
+    Column("addresses", LargeBinary, nullable=False),
+    Column("notify_by", ARRAY(Text), nullable=False),
+    Column("tell_me_about", ARRAY(Text), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    comment="How people want to be told. addresses: sealed.",
+)
