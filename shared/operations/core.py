@@ -1,0 +1,116 @@
+"""What every process has, whether nameko runs it or it is a plain program: put together, started and stopped here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, text
+
+from shared.contracts.base import Call, Contract
+from shared.contracts.identity import CURRENT_RIGHTS, CurrentRights, RightsNow
+from shared.database.transaction import Database
+from shared.messaging.announcing import Listener
+from shared.messaging.client import STANDARD_TIMEOUT_SECONDS, RpcClient
+from shared.messaging.errors import Refused
+from shared.messaging.relay import Relay
+from shared.operations import clock, logs
+from shared.operations.health import Check, HealthServer, Metrics
+from shared.operations.logs import log
+from shared.operations.settings import ServiceSettings
+from shared.security.caller import Caller, Rights
+from shared.security.rights import RightsCopy
+from shared.security.sealing import Sealer
+from shared.security.tokens import Signer, Verifier
+
+RightsSource = Callable[[Connection, Caller], Rights]
+_ASK_RIGHTS_SECONDS = 2.0
+_CHECK_AGAIN_SECONDS = 1.0
+
+Answer = TypeVar("Answer", bound=Any)
+
+
+class Core:
+    """The parts of one process of one service. `rights_source` only for identity, which keeps the rights itself."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        contract: Contract,
+        process: str,
+        *,
+        rights_source: RightsSource | None = None,
+        connections: int,
+    ) -> None:
+        name = contract.name
+        logs.configure(name, process)
+        clock.use(str(settings.clock_file) if settings.clock_file else None)
+        ca_file = str(settings.amqp_ca_file) if settings.amqp_ca_file else None
+        self.settings = settings
+        self.contract = contract
+        self.metrics = Metrics()
+        self.sealer = Sealer.from_file(settings.data_keys_file)
+        self.signer = Signer.from_file(
+            settings.signing_key_file, "identity" if name == "identity" else f"service:{name}"
+        )
+        self.verifier = Verifier(settings.trusted_keys_file)
+        self.client = RpcClient(settings.amqp_url, f"{name}.{process}", ca_file=ca_file)
+        self.database = Database(settings, f"{name}.{process}", sealer=self.sealer, pool_size=connections)
+        self.relay = Relay(self.database, settings.amqp_url, contract, self.metrics, ca_file=ca_file)
+        self.database.on_commit = self.relay.wake
+        self._rights_source = rights_source
+        self._rights = RightsCopy(self._ask_rights)
+        self._listener = Listener(settings.amqp_url, name, self._rights.freshness, ca_file)
+        self._database_seen: tuple[float, bool] = (0.0, False)
+        self.health: HealthServer | None = None
+        self.needs: dict[str, Check] = {
+            "database": self._database_there,
+            "broker": lambda: self.client.connected,
+        }
+
+    def start(self) -> None:
+        """Begins to connect to everything; nothing waits for anything here: `/ready` tells when all is there."""
+        self.health = HealthServer(self.settings.health_host, self.settings.health_port, self.metrics, self.needs)
+        self.health.start()
+        self.client.start()
+        self.relay.start()
+        if self._rights_source is None:
+            self._listener.start()
+        log.info("process_started", port=self.health.port)
+
+    def stop(self) -> None:
+        """Stops what `start` began. Events not yet published stay in the outbox for another process."""
+        self.relay.stop()
+        self._listener.stop()
+        self.client.stop()
+        if self.health is not None:
+            self.health.stop()
+        self.database.close()
+        log.info("process_stopped")
+
+    def with_rights(self, caller: Caller) -> Caller:
+        """The caller with the rights that they have now. Raises `NotAuthenticated` if the session has ended."""
+        source = self._rights_source or self._rights.of
+        with self.database.connection() as connection:
+            return replace(caller, rights=source(connection, caller))
+
+    def _ask_rights(self, question: CurrentRights) -> RightsNow:
+        return self.ask(CURRENT_RIGHTS, question, timeout=_ASK_RIGHTS_SECONDS)
+
+    def ask(self, call: Call[Any, Answer], request: Any, timeout: float = STANDARD_TIMEOUT_SECONDS) -> Answer:
+        """Asks another service as this one, outside any caller's call."""
+        return self.client.ask(call, request, token=self.signer.own_token(), timeout=timeout)
+
+    def _database_there(self) -> bool:
+        seen, there = self._database_seen
+        if time.monotonic() - seen > _CHECK_AGAIN_SECONDS:
+            try:
+                with self.database.connection() as connection:
+                    connection.execute(text("SELECT 1"))
+                there = True
+            except Refused:
+                there = False
+            self._database_seen = (time.monotonic(), there)
+        return there
