@@ -1,0 +1,57 @@
+"""Where units and staff come from: one small interface, whatever the source.
+
+A source reads its whole catalogue to a folder first (`units`, `staff`), and gives its records one by one afterwards, so
+that nothing half-read ever meets the database and memory stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.directory.records import Raw
+
+NAMES = ("kiv",)
+"""Every source that there is, configured here or not."""
+
+
+class SourceError(Exception):
+    """The source can't be used: nothing is changed, and the run says why. `reason` is a stable snake_case word."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A whole catalogue, read to the end. `state` is what the source wants back the next time, as JSON.
+
+    `records` may be gone through more than once. An item that is no record at all comes as None.
+    """
+
+    state: dict[str, Any]
+    records: Callable[[], Iterator[Raw | None]]
+
+
+class Source(Protocol):
+    """One of the care directories."""
+
+    @property
+    def name(self) -> str: ...
+
+    def units(self, folder: Path, state: dict[str, Any] | None) -> Catalogue | None:
+        """All units. None: the same as when it gave `state`. Raises `SourceError`."""
+        ...
+
+    def staff(self, folder: Path, state: dict[str, Any] | None) -> Catalogue | None:
+        """All staff, likewise."""
+        ...
+
+    @property
+    def has_units(self) -> bool: ...
+
+    @property
+    def has_staff(self) -> bool: ...
