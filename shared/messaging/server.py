@@ -8,6 +8,7 @@ nothing, commands have their request id.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -40,6 +41,7 @@ from shared.messaging.wire import (
     decode_request,
     encode_error,
     encode_result,
+    next_call_ids,
     request_queue,
 )
 from shared.operations import clock
@@ -50,11 +52,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.database.transaction import Transaction
-    from shared.operations.kernel import Kernel
+    from shared.operations.core import Core
 
 LONGEST_CALL_SECONDS = 30.0
 _REPLY_RETRY_SECONDS = 3.0
 _NOTHING_LEFT_SECONDS = 0.001
+_CALL_IDS_KEPT = 6
+_CALL_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*\.[0-9a-f-]{8,36}")
 
 Extras = ParamSpec("Extras")
 Result = TypeVar("Result")
@@ -64,15 +68,15 @@ class OngoingCall(Generic[Asked, Answered]):
     """One call while it is answered: who asks what, and the ways to answer it."""
 
     def __init__(
-        self, kernel: Kernel, call: Call[Asked, Answered], request: Asked, caller: Caller, ends: float, ids: list[str]
+        self, core: Core, call: Call[Asked, Answered], request: Asked, caller: Caller, ends: float, ids: list[str]
     ) -> None:
-        self._kernel = kernel
+        self._core = core
         self.contract = call
         self.request = request
         self.caller = caller
         self.call_ids = ids
         self._ends = ends
-        self.settings: Any = kernel.settings
+        self.settings: Any = core.settings
 
     @property
     def remaining(self) -> float:
@@ -89,8 +93,9 @@ class OngoingCall(Generic[Asked, Answered]):
         return clock.now()
 
     @property
-    def sealer(self) -> Any:
-        return self._kernel.database.sealer
+    def origin(self) -> str:
+        """The id of the call that began it all, for the log lines of what follows from it."""
+        return self.call_ids[0]
 
     def write(
         self,
@@ -106,13 +111,15 @@ class OngoingCall(Generic[Asked, Answered]):
         if not isinstance(request, Command):
             raise ContractError(f"{self.contract.routing_key} is a query and may not write")
         self._look_at_the_time()
-        return self._kernel.database.write_once(
-            request_id=request.request_id,
-            caller=self.caller,
-            method=self.contract.name,
-            fingerprint=fingerprint(request),
-            reply=self.contract.reply,
-            work=lambda tx: work(tx, request, *extras, **named),
+        return self._core.database.write_once(
+            request.request_id,
+            self.caller,
+            self.contract.name,
+            fingerprint(request),
+            lambda tx: work(tx, request, *extras, **named),
+            dump=lambda reply: reply.model_dump_json().encode(),
+            load=self.contract.reply.model_validate_json,
+            origin=self.origin,
         )
 
     def read(
@@ -123,16 +130,17 @@ class OngoingCall(Generic[Asked, Answered]):
     ) -> Result:
         """Runs `work(tx, request, *extras)` in one transaction that is committed before the answer leaves."""
         self._look_at_the_time()
-        with self._kernel.database.transaction(self.caller) as tx:
-            return work(tx, self.request, *extras, **named)
+        return self._core.database.read(
+            lambda tx: work(tx, self.request, *extras, **named), caller=self.caller, origin=self.origin
+        )
 
     def ask(self, call: Call[Any, Result], request: Any) -> Result:  # type: ignore[type-var]
         """Asks another service, as this service, with the time that is left."""
         self._look_at_the_time()
-        answer: Result = self._kernel.client.ask(
+        answer: Result = self._core.client.ask(
             call,
             request,
-            token=self._kernel.signer.own_token(),
+            token=self._core.signer.own_token(),
             timeout=self.remaining,
             call_ids=self.call_ids,
         )
@@ -148,11 +156,19 @@ def fingerprint(request: Command) -> bytes:
     return hashlib.sha256(to_json(request.model_dump(mode="json", exclude={"request_id"}))).digest()
 
 
+def call_ids(sent: object, call: Call[Any, Any]) -> list[str]:
+    """The trail of calls that led here. Whatever is no id is left out: callers write it, and it goes into the logs."""
+    given = sent[-_CALL_IDS_KEPT:] if isinstance(sent, list) else []
+    return [one for one in given if isinstance(one, str) and _CALL_ID.fullmatch(one)] or next_call_ids(
+        [], call.service, call.name
+    )
+
+
 class RpcServer:
     """Takes a service's calls from the broker. `spawn(method name, work)` runs work on a thread of the service."""
 
-    def __init__(self, kernel: Kernel, contract: Contract, spawn: Callable[[str, Callable[..., None]], None]) -> None:
-        self._kernel = kernel
+    def __init__(self, core: Core, contract: Contract, spawn: Callable[[str, Callable[..., None]], None]) -> None:
+        self._core = core
         self._contract = contract
         self._spawn = spawn
         self._envelopes: dict[str, type[Envelope[Any]]] = {
@@ -161,10 +177,10 @@ class RpcServer:
         }
         self._under_way = 0
         self._link = Link(
-            kernel.settings.amqp_url,
+            core.settings.amqp_url,
             f"{contract.name} answers",
             self._take,
-            ca_file=kernel.settings.amqp_ca,
+            ca_file=core.ca_file,
             on_delivery=self._arrived,
         )
 
@@ -188,7 +204,7 @@ class RpcServer:
 
     def _take(self, channel: amqp.Channel) -> None:
         declare_request_queue(channel, self._contract.name)
-        channel.basic_qos(0, self._kernel.settings.max_workers, False)
+        channel.basic_qos(0, self._core.settings.max_workers, False)
         channel.basic_consume(
             request_queue(self._contract.name), consumer_tag="calls", callback=self._link.collect
         )
@@ -203,8 +219,7 @@ class RpcServer:
 
     def _answer(self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any]) -> None:
         began = time.monotonic()
-        ids = delivery.headers.get(CALL_IDS_HEADER)
-        ids = [str(one)[:200] for one in ids[-6:]] if isinstance(ids, list) else []
+        ids = call_ids(delivery.headers.get(CALL_IDS_HEADER), call)
         code, failure = "ok", None
         try:
             body = self._result(delivery, call, run, ids)
@@ -212,14 +227,14 @@ class RpcServer:
             code, body, failure = error.code, encode_error(error), error
         except Exception as error:  # what was not foreseen: told without its text, which may hold anything
             code, body = "internal", encode_error(Internal())
-            log.error("call_failed", method=call.name, call_id=ids[-1] if ids else None, exc_info=error)
+            log.error("call_failed", method=call.name, call_id=ids[-1], exc_info=error)
         seconds = time.monotonic() - began
-        self._kernel.metrics.call(call.name, code, seconds)
+        self._core.metrics.call(call.name, code, seconds)
         if failure is not None:
             log.info(
                 "call_refused",
                 method=call.name,
-                call_id=ids[-1] if ids else None,
+                call_id=ids[-1],
                 code=code,
                 reason=failure.reason,
                 duration_ms=round(seconds * 1000, 1),
@@ -234,7 +249,7 @@ class RpcServer:
             raise LimitExceeded("Anropet är för stort.", reason="request_too_large")
         caller = self._authenticate(call, delivery.headers.get(TOKEN_HEADER))
         request = decode_request(self._envelopes[call.name], delivery.body)
-        reply = run(OngoingCall(self._kernel, call, request, caller, ends, ids))
+        reply = run(OngoingCall(self._core, call, request, caller, ends, ids))
         if not isinstance(reply, Reply):
             raise TypeError(f"{call.routing_key} answered something else than its contract says")
         body = encode_result(reply)
@@ -258,7 +273,7 @@ class RpcServer:
         """Who calls, if they may: the token's signature, its session and rights as they are now, and the contract."""
         if "anyone" in call.who:
             return ANYONE
-        claims = self._kernel.verifier.verify(token)
+        claims = self._core.verifier.verify(token)
         caller = Caller(
             kind=claims.kind,
             subject=claims.subject,
@@ -269,7 +284,7 @@ class RpcServer:
         if not call.who & {claims.kind, f"{claims.kind}:{claims.subject}"}:
             raise Forbidden(reason="not_for_this_caller")
         if caller.is_person:
-            caller = self._kernel.with_rights(caller)
+            caller = self._core.with_rights(caller)
             if not caller.terms_accepted and not call.before_terms:
                 raise TermsNotAccepted
         return caller

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from shared.contracts.base import Call, Contract
 from shared.contracts.identity import CURRENT_RIGHTS, CurrentRights, RightsNow
+from shared.database.engine import translated
 from shared.database.transaction import Database
 from shared.messaging.announcing import Listener
 from shared.messaging.client import STANDARD_TIMEOUT_SECONDS, RpcClient
@@ -25,7 +26,7 @@ from shared.security.rights import RightsCopy
 from shared.security.sealing import Sealer
 from shared.security.tokens import Signer, Verifier
 
-RightsSource = Callable[[Connection, Caller], Rights]
+RightsSource = Callable[[Connection, Caller], Rights | None]
 _ASK_RIGHTS_SECONDS = 2.0
 _CHECK_AGAIN_SECONDS = 1.0
 
@@ -47,7 +48,7 @@ class Core:
         name = contract.name
         logs.configure(name, process)
         clock.use(str(settings.clock_file) if settings.clock_file else None)
-        ca_file = str(settings.amqp_ca_file) if settings.amqp_ca_file else None
+        self.ca_file = ca_file = str(settings.amqp_ca_file) if settings.amqp_ca_file else None
         self.settings = settings
         self.contract = contract
         self.metrics = Metrics()
@@ -57,9 +58,16 @@ class Core:
         )
         self.verifier = Verifier(settings.trusted_keys_file)
         self.client = RpcClient(settings.amqp_url, f"{name}.{process}", ca_file=ca_file)
-        self.database = Database(settings, f"{name}.{process}", sealer=self.sealer, pool_size=connections)
+        self.database = Database(
+            settings.database_url,
+            service=name,
+            sealer=self.sealer,
+            settings=settings,
+            process=process,
+            pool_size=connections,
+        )
         self.relay = Relay(self.database, settings.amqp_url, contract, self.metrics, ca_file=ca_file)
-        self.database.on_commit = self.relay.wake
+        self.database.on_published.append(self.relay.wake)
         self._rights_source = rights_source
         self._rights = RightsCopy(self._ask_rights)
         self._listener = Listener(settings.amqp_url, name, self._rights.freshness, ca_file)
@@ -87,14 +95,24 @@ class Core:
         self.client.stop()
         if self.health is not None:
             self.health.stop()
-        self.database.close()
+        self.database.dispose()
         log.info("process_stopped")
 
     def with_rights(self, caller: Caller) -> Caller:
-        """The caller with the rights that they have now. Raises `NotAuthenticated` if the session has ended."""
+        """The caller with the rights that they have now.
+
+        Raises `NotAuthenticated` if the session has ended, `Unavailable` if that can't be known (R-ID-10).
+        """
         source = self._rights_source or self._rights.of
-        with self.database.connection() as connection:
-            return replace(caller, rights=source(connection, caller))
+        try:
+            with self.database.engine.connect() as connection:
+                found = source(connection, caller)
+        except Refused:
+            raise
+        except Exception as error:
+            raise translated(error) or error from error
+        # Asked without holding a connection: identity may be slow, and the pool is for those who can go on.
+        return replace(caller, rights=self._rights.asked(caller) if found is None else found)
 
     def _ask_rights(self, question: CurrentRights) -> RightsNow:
         return self.ask(CURRENT_RIGHTS, question, timeout=_ASK_RIGHTS_SECONDS)
@@ -107,8 +125,7 @@ class Core:
         seen, there = self._database_seen
         if time.monotonic() - seen > _CHECK_AGAIN_SECONDS:
             try:
-                with self.database.connection() as connection:
-                    connection.execute(text("SELECT 1"))
+                self.database.check()
                 there = True
             except Refused:
                 there = False

@@ -23,7 +23,8 @@ from sqlalchemy import Connection, text
 
 from shared.contracts import identity
 from shared.contracts.base import HsaId, Role
-from shared.messaging.errors import NotAuthenticated
+from shared.messaging.errors import NotAuthenticated, Refused, Unavailable
+from shared.operations.logs import log
 from shared.security.caller import Caller, Rights
 
 ANNOUNCE_EVERY_SECONDS = 0.25
@@ -96,16 +97,27 @@ class RightsCopy:
         self.freshness = Freshness()
         self._ask = ask_identity
 
-    def of(self, connection: Connection, caller: Caller) -> Rights:
-        """What the caller may do now. Raises `NotAuthenticated` if the session has ended, `Unavailable` if unsure."""
+    def of(self, connection: Connection, caller: Caller) -> Rights | None:
+        """What the caller may do now, in one statement; None where the copy can't be sure.
+
+        Raises `NotAuthenticated` if the session has ended.
+        """
         # Looked at before the copy is read: a change announced in between makes the copy stale, never the other way.
         now = time.monotonic()
         row = connection.execute(_LOOK_UP, {"session": caller.session, "subject": caller.subject}).one()
-        if self.freshness.covers(row.applied if row.applied is not None else -1, now):
-            if row.ended:
-                raise NotAuthenticated(reason="session_ended")
-            return rights_from(row.roles or [], row.regional)
-        answer = self._ask(identity.CurrentRights(subject=caller.subject, session=caller.session))
+        if not self.freshness.covers(row.applied if row.applied is not None else -1, now):
+            return None
+        if row.ended:
+            raise NotAuthenticated(reason="session_ended")
+        return rights_from(row.roles or [], row.regional)
+
+    def asked(self, caller: Caller) -> Rights:
+        """What the caller may do now, from identity itself. Raises `NotAuthenticated`, or `Unavailable` if unsure."""
+        try:
+            answer = self._ask(identity.CurrentRights(subject=caller.subject, session=caller.session))
+        except Refused as error:
+            log.warning("rights_not_known", code=error.code, reason=error.reason)
+            raise Unavailable(reason="rights_not_known") from None
         if not answer.session_live:
             raise NotAuthenticated(reason="session_ended")
         return rights_from([one.model_dump() for one in answer.roles], answer.regional)
