@@ -1,0 +1,178 @@
+"""Where a claimed delivery goes, decided just before it is sent: who is still to be told, where, by what name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from services.notifications import addresses, delivering, rules
+from services.notifications.clinic_settings import open_address
+from services.notifications.delivering import Claimed
+from services.notifications.tables import clinic_addresses, clinic_names, deliveries
+from shared.contracts import directory, identity
+from shared.contracts.base import HsaId, Role
+from shared.contracts.notifications import Channel, DeliveryState, RecipientKind
+from shared.database.kernel_tables import rights_subjects
+from shared.database.transaction import Transaction
+from shared.security.rights import rights_from
+
+NAME_IS_FRESH = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Addressed:
+    """A claimed delivery whose address is known."""
+
+    claimed: Claimed
+    channel: Channel
+    address: str
+
+
+def choices_from(found: identity.ContactsFound) -> dict[str, rules.Choice]:
+    """What identity said of each person, by resident id or HSA-id. What is no address there counts as none."""
+    choices: dict[str, rules.Choice] = {}
+    for resident in found.residents:
+        choices[str(resident.resident)] = rules.Choice(
+            resident.active, frozenset(resident.notify_by), frozenset(), _addresses(resident.email, resident.mobile)
+        )
+    for person in found.staff:
+        choices[person.person] = rules.Choice(
+            True, frozenset(person.notify_by), frozenset(person.tell_me_about), _addresses(person.email, person.mobile)
+        )
+    return choices
+
+
+def address(
+    tx: Transaction, claimed: Iterable[Claimed], choices: Mapping[str, rules.Choice], lease: timedelta
+) -> list[Addressed]:
+    """Those of the claimed that are to be sent now; the others are ended here, each with its reason.
+
+    A person who wants both SMS and mail gets a second delivery here, claimed by the same sender.
+    """
+    claimed = list(claimed)
+    roles = _roles(tx, {one.recipient for one in claimed if one.recipient_kind is RecipientKind.STAFF})
+    ready: list[Addressed] = []
+    for one in claimed:
+        if one.recipient_kind is RecipientKind.CLINIC:
+            ready += _to_clinic(tx, one)
+        else:
+            held = roles.get(one.recipient, {}).get(one.clinic, frozenset())
+            ready += _to_person(tx, one, rules.choose(one.kind, choices.get(one.recipient), held), lease)
+    return ready
+
+
+def _to_clinic(tx: Transaction, one: Claimed) -> list[Addressed]:
+    sealed = tx.execute(
+        select(clinic_addresses.c.address).where(clinic_addresses.c.address_id == UUID(one.recipient))
+    ).scalar_one_or_none()
+    if sealed is None:
+        delivering.end(tx, one, DeliveryState.WITHDRAWN, "address_removed")
+        return []
+    return [Addressed(one, Channel.EMAIL, open_address(tx, UUID(one.recipient), bytes(sealed)))]
+
+
+def _to_person(
+    tx: Transaction, one: Claimed, chosen: dict[Channel, str] | rules.NotTold, lease: timedelta
+) -> list[Addressed]:
+    if isinstance(chosen, rules.NotTold):
+        delivering.end(tx, one, chosen.state, chosen.reason)
+        return []
+    if one.channel is not None:
+        if one.channel not in chosen:
+            delivering.end(tx, one, DeliveryState.WITHDRAWN, "no_longer_chosen")
+            return []
+        return _at_address(tx, one, one.channel, chosen[one.channel])
+    first, *others = chosen
+    ready = _at_address(tx, one, first, chosen[first])
+    for channel in others:
+        second = _second(tx, one, channel, lease)
+        if second is not None:
+            ready += _at_address(tx, second, channel, chosen[channel])
+    return ready
+
+
+def _at_address(tx: Transaction, one: Claimed, channel: Channel, address: str) -> list[Addressed]:
+    """Takes the place of this address for the event, unless another delivery has it (R-NOT-6).
+
+    Two senders that do so for one address at once: the later one's transaction breaks at the unique constraint, and its
+    deliveries are claimed again a moment later.
+    """
+    hashed = addresses.address_hash(tx.settings.address_key, channel, address)
+    if hashed != one.address_hash:
+        other = deliveries.alias()
+        taken = tx.execute(
+            select(exists().where(other.c.event_id == one.event_id, other.c.address_hash == hashed))
+        ).scalar_one()
+        if taken:
+            delivering.end(tx, one, DeliveryState.MERGED, "same_address")
+            return []
+        tx.execute(
+            update(deliveries).where(deliveries.c.delivery == one.delivery).values(channel=channel, address_hash=hashed)
+        )
+    return [Addressed(replace(one, channel=channel, address_hash=hashed), channel, address)]
+
+
+def _second(tx: Transaction, one: Claimed, channel: Channel, lease: timedelta) -> Claimed | None:
+    second = replace(one, delivery=uuid4(), channel=channel, address_hash=None, attempts=0)
+    row = {
+        "delivery": second.delivery,
+        "event_id": one.event_id,
+        "kind": one.kind,
+        "clinic": one.clinic,
+        "recipient_kind": one.recipient_kind,
+        "recipient": one.recipient,
+        "channel": channel,
+        "state": DeliveryState.CLAIMED,
+        "due_at": tx.now,
+        "claim": one.claim,
+        "lease_until": delivering.lease_end(lease),
+        "created_at": tx.now,
+    }
+    added = tx.execute(insert(deliveries).values(row).on_conflict_do_nothing().returning(deliveries.c.delivery))
+    return second if added.one_or_none() is not None else None
+
+
+def _addresses(email: str | None, mobile: str | None) -> dict[Channel, str]:
+    found: dict[Channel, str] = {}
+    for channel, value in ((Channel.SMS, mobile), (Channel.EMAIL, email)):
+        try:
+            if value:
+                found[channel] = addresses.of_channel(channel, value)
+        except addresses.NotAnAddress:
+            continue
+    return found
+
+
+def _roles(tx: Transaction, people: set[str]) -> dict[str, Mapping[HsaId, frozenset[Role]]]:
+    if not people:
+        return {}
+    rows = tx.execute(
+        select(rights_subjects.c.subject, rights_subjects.c.roles).where(rights_subjects.c.subject.in_(sorted(people)))
+    ).all()
+    return {row.subject: rights_from(row.roles or [], False).roles for row in rows}
+
+
+# --- the clinic's name ----------------------------------------------------------------------------------------------
+
+
+def kept_names(tx: Transaction, clinics: Iterable[HsaId]) -> tuple[dict[HsaId, str], set[HsaId]]:
+    """The names that are kept, and for which clinics the directory should be asked (none kept, or not fresh)."""
+    wanted = set(clinics)
+    rows = tx.execute(select(clinic_names).where(clinic_names.c.clinic.in_(sorted(wanted)))).all() if wanted else []
+    names = {row.clinic: row.name for row in rows}
+    fresh = {row.clinic for row in rows if timedelta(0) <= tx.now - row.asked_at < NAME_IS_FRESH}
+    return names, wanted - fresh
+
+
+def keep_names(tx: Transaction, found: directory.Clinics) -> dict[HsaId, str]:
+    """Keeps what the directory said, for when it does not answer."""
+    rows = [{"clinic": one.clinic, "name": one.name, "asked_at": tx.now} for one in found.clinics]
+    # In order, so that two senders who keep the same names do not wait for each other crosswise.
+    for row in sorted(rows, key=lambda each: str(each["clinic"])):
+        tx.execute(insert(clinic_names).values(row).on_conflict_do_update(index_elements=["clinic"], set_=row))
+    return {one.clinic: one.name for one in found.clinics}

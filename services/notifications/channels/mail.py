@@ -1,0 +1,218 @@
+"""Mail over SMTP, step by step, so that it is known at each failure whether the server can have accepted the mail.
+
+A server is responsible for a mail from the moment it answers the final dot (RFC 5321, 4.2.5 and 6.1). Whatever breaks
+before the dot has been sent is therefore safe to try again; what breaks between the dot and the answer is not.
+"""
+
+from __future__ import annotations
+
+import re
+import smtplib
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Literal
+
+from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
+from services.notifications.rendering import Words
+from services.notifications.settings import SenderSettings, read_password
+from shared.operations import clock
+
+_IDLE_TOO_LONG = 5.0  # seconds; servers hang up on the silent, and asking costs less than a failed attempt
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_LEADING_DOT = re.compile(rb"(?m)^\.")
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """Where mail is handed over, and in whose name."""
+
+    host: str
+    port: int
+    tls: Literal["starttls", "implicit", "none"]
+    ca_file: Path | None
+    user: str | None
+    password_file: Path | None
+    timeout: float
+    sender: str
+    sender_name: str
+
+    @classmethod
+    def from_settings(cls, settings: SenderSettings) -> MailServer:
+        return cls(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            tls=settings.smtp_tls,
+            ca_file=settings.smtp_ca_file,
+            user=settings.smtp_user,
+            password_file=settings.smtp_password_file,
+            timeout=settings.smtp_timeout_seconds,
+            sender=settings.mail_from,
+            sender_name=settings.mail_from_name,
+        )
+
+
+def compose(server: MailServer, delivery: str, address: str, words: Words) -> EmailMessage:
+    """The mail. Its Message-ID is made from the delivery, so that every attempt has the same."""
+    mail = EmailMessage(policy=SMTP_POLICY)
+    mail["From"] = Address(server.sender_name, addr_spec=server.sender)
+    mail["To"] = Address(addr_spec=address)
+    mail["Subject"] = words.subject
+    mail["Date"] = format_datetime(clock.now())
+    mail["Message-ID"] = f"<{delivery}@{server.sender.rpartition('@')[2]}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["X-Auto-Response-Suppress"] = "All"
+    mail["Content-Language"] = "sv"
+    mail.set_content(words.text, cte="quoted-printable")
+    mail.add_alternative(words.html, subtype="html", cte="quoted-printable")
+    return mail
+
+
+class MailChannel:
+    """One connection to the mail server, kept open from mail to mail."""
+
+    def __init__(self, server: MailServer) -> None:
+        self._server = server
+        self._smtp: smtplib.SMTP | None = None
+        self._used = 0.0
+
+    def prepare(self, address: str) -> NotAccepted | None:
+        """Connects, if need be, and says from whom and to whom."""
+        try:
+            smtp = self._connected()
+            code, _ = smtp.mail(self._server.sender)
+            if code != 250:
+                return self._said_no("mail_from", code, about_the_mail=False)
+            code, _ = smtp.rcpt(address)
+            if code not in (250, 251):
+                return self._said_no("recipient", code, about_the_mail=True)
+            return None
+        except smtplib.SMTPAuthenticationError as error:
+            self.close()
+            return NotAccepted(f"smtp_login_{error.smtp_code}", provider_down=True)
+        except smtplib.SMTPNotSupportedError:
+            self.close()
+            return NotAccepted("smtp_no_starttls", provider_down=True)
+        except smtplib.SMTPResponseException as error:
+            self.close()
+            return NotAccepted(f"smtp_greeting_{error.smtp_code}", provider_down=True)
+        except ssl.SSLError:
+            self.close()
+            return NotAccepted("smtp_tls", provider_down=True)
+        except TimeoutError:
+            self.close()
+            return NotAccepted("smtp_timeout", provider_down=True)
+        except (smtplib.SMTPException, OSError, UnicodeError):
+            self.close()
+            return NotAccepted("smtp_connection", provider_down=True)
+
+    def send(self, delivery: str, address: str, words: Words) -> Outcome:
+        """DATA, the mail, the dot, and the answer to it."""
+        smtp = self._smtp
+        assert smtp is not None, "prepare comes first"
+        try:
+            body = _LINE_END.sub(b"\r\n", compose(self._server, delivery, address, words).as_bytes())
+            body = _LEADING_DOT.sub(b"..", body)
+            if not body.endswith(b"\r\n"):
+                body += b"\r\n"
+            code, _ = smtp.docmd("DATA")
+            if code != 354:
+                return self._said_no("data", code, about_the_mail=True)
+            smtp.send(body)
+        except TimeoutError:
+            self.close()
+            return NotAccepted("smtp_timeout", provider_down=True)
+        except (smtplib.SMTPException, OSError):
+            self.close()
+            return NotAccepted("smtp_connection", provider_down=True)
+        # From here on the server may have accepted it, whatever we learn of that.
+        try:
+            smtp.send(b".\r\n")
+            code, answer = smtp.getreply()
+        except TimeoutError:
+            self.close()
+            return Unknown("smtp_no_answer")
+        except (smtplib.SMTPException, OSError):
+            self.close()
+            return Unknown("smtp_connection_lost")
+        self._used = time.monotonic()
+        if 200 <= code < 300:
+            return Accepted(_reference(answer))
+        if 400 <= code < 600:
+            return self._said_no("mail", code, about_the_mail=True)
+        self.close()
+        return Unknown("smtp_unintelligible_answer")
+
+    def abandon(self) -> None:
+        """Takes back from whom and to whom."""
+        if self._smtp is not None:
+            try:
+                self._smtp.rset()
+            except (smtplib.SMTPException, OSError):
+                self.close()
+
+    def close(self) -> None:
+        """Hangs up; says so first if there is anyone to say it to."""
+        smtp, self._smtp = self._smtp, None
+        if smtp is not None:
+            try:
+                # A server that has stopped answering should not hold us up a second time.
+                if smtp.sock is not None:
+                    smtp.sock.settimeout(1)
+                smtp.quit()
+            except (smtplib.SMTPException, OSError):
+                smtp.close()
+
+    def _connected(self) -> smtplib.SMTP:
+        if self._smtp is not None and time.monotonic() - self._used > _IDLE_TOO_LONG:
+            try:
+                if self._smtp.noop()[0] != 250:
+                    self.close()
+            except (smtplib.SMTPException, OSError):
+                self.close()
+        if self._smtp is None:
+            self._smtp = self._connect()
+        self._used = time.monotonic()
+        return self._smtp
+
+    def _connect(self) -> smtplib.SMTP:
+        server = self._server
+        context = ssl.create_default_context(cafile=str(server.ca_file) if server.ca_file else None)
+        ours = socket.gethostname() or "localhost"
+        smtp: smtplib.SMTP
+        if server.tls == "implicit":
+            smtp = smtplib.SMTP_SSL(server.host, server.port, ours, timeout=server.timeout, context=context)
+        else:
+            smtp = smtplib.SMTP(server.host, server.port, ours, timeout=server.timeout)
+        try:
+            smtp.ehlo_or_helo_if_needed()
+            if server.tls == "starttls":
+                smtp.starttls(context=context)
+                smtp.ehlo()
+            if server.user:
+                smtp.login(server.user, read_password(server.password_file) or "")
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+    def _said_no(self, step: str, code: int, *, about_the_mail: bool) -> NotAccepted:
+        """The server has answered that it does not take the mail; 5xx for good (RFC 5321, 4.2.1)."""
+        if code == 421 or not 400 <= code < 600:
+            self.close()
+            return NotAccepted(f"smtp_{step}_{code}" if code > 0 else "smtp_unintelligible_answer", provider_down=True)
+        self.abandon()
+        permanent = code >= 500 and about_the_mail
+        return NotAccepted(f"smtp_{step}_{code}", permanent=permanent, provider_down=not about_the_mail)
+
+
+def _reference(answer: bytes) -> str | None:
+    """What the server said on accepting, which names the mail in its own log."""
+    text = "".join(character for character in answer.decode("ascii", "replace") if character.isprintable())
+    return text[:200] or None

@@ -1,0 +1,151 @@
+"""SMS over HTTP, in the shape of 46elks' published API: a form is posted with basic authentication, JSON comes back.
+
+There is no way to ask such a provider whether it has got a message, and no key by which it would know a repetition. So
+once a request may have arrived, only an answer tells; without one the outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+import urllib3.exceptions
+
+from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
+from services.notifications.rendering import Words
+from services.notifications.settings import SenderSettings, read_password
+
+_LONGEST_ANSWER = 65_536
+_TRY_LATER = frozenset({408, 429})
+_ANSWERED_FOR_ANOTHER = 504  # a gateway that got no answer itself: what it passed on may have been taken
+
+
+@dataclass(frozen=True)
+class SmsProvider:
+    """Where an SMS is posted, and in whose name."""
+
+    url: str
+    ca_file: Path | None
+    user: str
+    password_file: Path
+    sender: str
+    timeout: float
+
+    @classmethod
+    def from_settings(cls, settings: SenderSettings) -> SmsProvider:
+        return cls(
+            url=settings.sms_url,
+            ca_file=settings.sms_ca_file,
+            user=settings.sms_user,
+            password_file=settings.sms_password_file,
+            sender=settings.sms_sender,
+            timeout=settings.sms_timeout_seconds,
+        )
+
+
+class SmsChannel:
+    """One request, one connection: on a kept one, a hang-up between two requests would look like a lost answer."""
+
+    def __init__(self, provider: SmsProvider) -> None:
+        self._provider = provider
+
+    def prepare(self, address: str) -> NotAccepted | None:
+        """Nothing can be done ahead."""
+        return None
+
+    def abandon(self) -> None:
+        """Nothing was begun."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def send(self, delivery: str, address: str, words: Words) -> Outcome:
+        """Posts it. `dontlog`: the provider is asked not to keep the text."""
+        provider = self._provider
+        form = {"from": provider.sender, "to": address, "message": words.text, "dontlog": "message"}
+        try:
+            password = read_password(provider.password_file) or ""
+        except OSError:
+            return NotAccepted("sms_password_missing", provider_down=True)
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                with session.post(
+                    provider.url,
+                    data=form,
+                    auth=(provider.user, password),
+                    headers={"Connection": "close"},
+                    timeout=provider.timeout,
+                    verify=str(provider.ca_file) if provider.ca_file else True,
+                    allow_redirects=False,
+                    stream=True,
+                ) as answer:
+                    return _judge(answer)
+        except requests.exceptions.RequestException as error:
+            return _judge_failure(error)
+        except (OSError, urllib3.exceptions.HTTPError):
+            return Unknown("sms_connection_lost")
+
+
+def _judge(answer: requests.Response) -> Outcome:
+    status = answer.status_code
+    if 200 <= status < 300:
+        return _judge_body(answer.raw.read(_LONGEST_ANSWER, decode_content=True) or b"")
+    if status == _ANSWERED_FOR_ANOTHER:
+        return Unknown("sms_http_504")
+    if status in _TRY_LATER or status >= 500:
+        pause = _asked_pause(answer.headers.get("Retry-After", ""))
+        return NotAccepted(f"sms_http_{status}", provider_down=True, pause=pause)
+    return NotAccepted(f"sms_http_{status}", permanent=True)
+
+
+def _judge_body(body: bytes) -> Outcome:
+    """`{"id": "s...", "status": "created"}`: taken. Something that can't be understood under 200 may be taken too."""
+    try:
+        told: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return Unknown("sms_unintelligible_answer")
+    if not isinstance(told, dict) or not isinstance(told.get("id"), str):
+        return Unknown("sms_unintelligible_answer")
+    if told.get("status") == "failed":
+        return NotAccepted("sms_refused", permanent=True)
+    return Accepted(told["id"][:200])
+
+
+def _judge_failure(error: requests.exceptions.RequestException) -> Outcome:
+    """Which failures come before anything was sent: no connection, or no trust in whom we are connected to."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return NotAccepted("sms_connect_timeout", provider_down=True)
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        return NotAccepted("sms_url", provider_down=True)
+    for cause in _causes(error):
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):
+            return NotAccepted("sms_connection", provider_down=True)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return NotAccepted("sms_certificate", provider_down=True)
+    if isinstance(error, requests.exceptions.Timeout):
+        return Unknown("sms_no_answer")
+    return Unknown("sms_connection_lost")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and those it wraps; requests and urllib3 keep them as arguments and as `reason`."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting and len(found) < 20:
+        one = waiting.pop()
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return found
+
+
+def _asked_pause(header: str) -> timedelta | None:
+    """Seconds only; the other form, a date, is as good as none."""
+    return timedelta(seconds=int(header)) if re.fullmatch(r"[0-9]{1,6}", header) else None

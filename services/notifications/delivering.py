@@ -1,0 +1,206 @@
+"""The life of a delivery in the database: who has it in hand, how far it has come, when it is tried again.
+
+    waiting --claim--> claimed --begin--> sending --record--> sent | failed | uncertain | waiting (again, later)
+                          |                  '-- crash, found by the sweep --> uncertain
+                          '-- given back, or crash, found by the sweep --> waiting
+
+`begin` is committed before the provider may accept, and only a delivery that is still in this sender's hands begins.
+So nothing is sent twice, and what a crash leaves between the two is never sent again by itself (R-NOT-7). Leases run by
+the database's clock, which is one for all senders; what is due goes by the clock that tests may move.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, case, func, literal, null, select, update
+
+from services.notifications import rules
+from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
+from services.notifications.tables import deliveries
+from shared.contracts.base import HsaId
+from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState, RecipientKind
+from shared.database.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A delivery in the hands of one sender."""
+
+    delivery: UUID
+    claim: UUID
+    event_id: UUID
+    kind: DeliveryKind
+    clinic: HsaId
+    recipient_kind: RecipientKind
+    recipient: str
+    channel: Channel | None
+    address_hash: bytes | None
+    attempts: int
+
+
+def lease_end(lease: timedelta) -> ColumnElement[Any]:
+    """When a lease taken now ends."""
+    return func.clock_timestamp() + literal(lease)
+
+
+def claim(tx: Transaction, claim_id: UUID, most: int, lease: timedelta) -> list[Claimed]:
+    """Takes up to `most` of what is due, the longest due first; others pass these by."""
+    due = (
+        select(deliveries.c.delivery)
+        .where(deliveries.c.state == DeliveryState.WAITING, deliveries.c.due_at <= tx.now)
+        .order_by(deliveries.c.due_at)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    taken = tx.execute(
+        update(deliveries)
+        .where(deliveries.c.delivery.in_(select(due.c.delivery)))
+        .values(state=DeliveryState.CLAIMED, claim=claim_id, lease_until=lease_end(lease))
+        .returning(deliveries)
+    )
+    return [_claimed(row) for row in sorted(taken.all(), key=lambda row: (row.due_at, row.created_at))]
+
+
+def begin(tx: Transaction, one: Claimed, lease: timedelta) -> bool:
+    """Records that it is about to be sent; to be committed before it is. False: it is in other hands now, leave it."""
+    begun = tx.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.delivery == one.delivery,
+            deliveries.c.claim == one.claim,
+            deliveries.c.state == DeliveryState.CLAIMED,
+            deliveries.c.lease_until > func.clock_timestamp(),
+        )
+        .values(state=DeliveryState.SENDING, lease_until=lease_end(lease))
+    )
+    return bool(begun.rowcount == 1)
+
+
+def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | None:
+    """Records how the attempt went; returns the state it has now, None if it was in other hands.
+
+    Also where the sweep was faster than a slow sender and called it uncertain: now it is known. Not where someone has
+    sent it again by hand since; that has another claim.
+    """
+    attempts = one.attempts + 1
+    values: dict[str, Any] = {"attempts": attempts, "lease_until": None}
+    if isinstance(outcome, Accepted):
+        values |= {"state": DeliveryState.SENT, "reason": None, "provider_reference": outcome.reference}
+    elif isinstance(outcome, NotAccepted):
+        pause = None if outcome.permanent else rules.next_pause(attempts, random.random(), outcome.pause)
+        values |= {"reason": outcome.reason}
+        values |= {"state": DeliveryState.FAILED} if pause is None else _again(tx, pause)
+    else:
+        values |= {"state": DeliveryState.UNCERTAIN, "reason": outcome.reason}
+    values["ended_at"] = tx.now if values["state"] in rules.ENDS else None
+    known = (DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
+    changed = tx.execute(update(deliveries).where(_in_hands(one, *known)).values(values))
+    return values["state"] if changed.rowcount == 1 else None
+
+
+def end(tx: Transaction, one: Claimed, state: DeliveryState, reason: str) -> None:
+    """Ends one that is not sent at all.
+
+    If it gives up the place of its address, those that stood back for it get their turn (R-NOT-5, R-NOT-6).
+    """
+    tx.execute(
+        update(deliveries)
+        .where(_in_hands(one, DeliveryState.CLAIMED))
+        .values(state=state, reason=reason, ended_at=tx.now, lease_until=None, address_hash=null())
+    )
+    if one.address_hash is not None and state is not DeliveryState.MERGED:
+        tx.execute(
+            update(deliveries)
+            .where(deliveries.c.event_id == one.event_id, deliveries.c.state == DeliveryState.MERGED)
+            .values(reason=None, ended_at=None, **_again(tx, timedelta(0)))
+        )
+
+
+def postpone(tx: Transaction, some: Sequence[Claimed], reason: str) -> None:
+    """Nothing could be tried, since someone who must be asked did not answer: later, and no attempt is counted."""
+    for one in some:
+        pause = rules.LOOKUP_PAUSE * (1 + rules.JITTER * random.random())
+        tx.execute(
+            update(deliveries)
+            .where(_in_hands(one, DeliveryState.CLAIMED))
+            .values(reason=reason, lease_until=None, **_again(tx, pause))
+        )
+
+
+def give_back(tx: Transaction, claim_id: UUID) -> int:
+    """What is still in this claim's hands, and was not begun, others may take at once; returns how many."""
+    given = tx.execute(
+        update(deliveries)
+        .where(deliveries.c.claim == claim_id, deliveries.c.state == DeliveryState.CLAIMED)
+        .values(state=DeliveryState.WAITING, lease_until=None)
+    )
+    return int(given.rowcount)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many a sweep has found."""
+
+    freed: int
+    uncertain: int
+
+
+def sweep(tx: Transaction, most: int = 500) -> Swept:
+    """Finds what crashed senders left. Not begun: free for others. Begun: uncertain, for people to see (R-NOT-7)."""
+    left = (
+        select(deliveries.c.delivery)
+        .where(
+            deliveries.c.state.in_([DeliveryState.CLAIMED, DeliveryState.SENDING]),
+            deliveries.c.lease_until < func.clock_timestamp(),
+        )
+        .order_by(deliveries.c.lease_until)
+        .limit(most)
+        .with_for_update(skip_locked=True)
+        .cte("left_behind")
+    )
+    begun = deliveries.c.state == DeliveryState.SENDING
+    found = tx.execute(
+        update(deliveries)
+        .where(deliveries.c.delivery.in_(select(left.c.delivery)))
+        .values(
+            state=case((begun, DeliveryState.UNCERTAIN), else_=DeliveryState.WAITING),
+            reason=case((begun, "interrupted"), else_=deliveries.c.reason),
+            attempts=deliveries.c.attempts + case((begun, 1), else_=0),
+            ended_at=case((begun, literal(tx.now)), else_=null()),
+            lease_until=None,
+        )
+        .returning(deliveries.c.state)
+    )
+    states = list(found.scalars())
+    return Swept(freed=states.count(DeliveryState.WAITING), uncertain=states.count(DeliveryState.UNCERTAIN))
+
+
+def _again(tx: Transaction, pause: timedelta) -> dict[str, Any]:
+    return {"state": DeliveryState.WAITING, "due_at": tx.now + pause}
+
+
+def _in_hands(one: Claimed, *states: DeliveryState) -> ColumnElement[bool]:
+    mine: ColumnElement[bool] = (deliveries.c.delivery == one.delivery) & (deliveries.c.claim == one.claim)
+    return mine & deliveries.c.state.in_(states)
+
+
+def _claimed(row: Row[Any]) -> Claimed:
+    return Claimed(
+        delivery=row.delivery,
+        claim=row.claim,
+        event_id=row.event_id,
+        kind=DeliveryKind(row.kind),
+        clinic=row.clinic,
+        recipient_kind=RecipientKind(row.recipient_kind),
+        recipient=row.recipient,
+        channel=Channel(row.channel) if row.channel else None,
+        address_hash=bytes(row.address_hash) if row.address_hash is not None else None,
+        attempts=row.attempts,
+    )

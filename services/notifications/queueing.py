@@ -1,0 +1,96 @@
+"""From an event to deliveries that wait, in the transaction in which the event takes effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from services.notifications import rules
+from services.notifications.clinic_settings import NEW_CASE
+from services.notifications.tables import clinic_addresses, deliveries
+from shared.contracts import cases
+from shared.contracts.base import Event
+from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState, RecipientKind
+from shared.database.transaction import Transaction
+from shared.security.rights import people_with
+
+_OCCASIONS = UUID("5b9e3a0e-6f0e-4a52-9d0f-3c1f9f0e7a51")
+
+
+@dataclass(frozen=True)
+class Recipient:
+    kind: RecipientKind
+    recipient: str
+    channel: Channel | None = None
+    address_hash: bytes | None = None
+
+
+def queue(tx: Transaction, event: Event[Any], body: Any) -> int:
+    """Queues what the table in rules.py says of this event; returns how many. Repeated, it adds nothing.
+
+    A clinic's own addresses take their place per address at once, so that they are told whatever becomes of the rights
+    of a person who has the same address (R-NOT-5, R-NOT-6). People find theirs when it is sent.
+    """
+    occasion = occasion_of(event, body)
+    rows = [
+        {
+            "delivery": uuid4(),
+            "event_id": occasion,
+            "kind": notice.kind,
+            "clinic": body.clinic,
+            "recipient_kind": recipient.kind,
+            "recipient": recipient.recipient,
+            "channel": recipient.channel,
+            "address_hash": recipient.address_hash,
+            "state": DeliveryState.WAITING,
+            "due_at": tx.now,
+            "created_at": tx.now,
+        }
+        for notice in rules.notices(event, body)
+        for recipient in _recipients(tx, notice.told, body)
+    ]
+    if rows:
+        tx.execute(insert(deliveries).on_conflict_do_nothing(), rows)
+    return len(rows)
+
+
+def occasion_of(event: Event[Any], body: Any) -> UUID:
+    """What happened, as one id, the same however often and by whatever way it is told."""
+    what = f"{body.case}/{body.version}" if event is cases.CASE_ASSIGNED else str(body.message)
+    return uuid5(_OCCASIONS, f"{event.name}/{what}")
+
+
+def withdraw_residents(tx: Transaction, resident: UUID) -> int:
+    """Ends all that is queued for a resident who has become inactive (R-NOT-4); returns how many."""
+    withdrawn = tx.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.recipient == str(resident),
+            deliveries.c.recipient_kind == RecipientKind.RESIDENT,
+            deliveries.c.state.in_([DeliveryState.WAITING, DeliveryState.CLAIMED]),
+        )
+        .values(state=DeliveryState.WITHDRAWN, reason="inactive", ended_at=tx.now)
+    )
+    return int(withdrawn.rowcount)
+
+
+def _recipients(tx: Transaction, told: rules.Told, body: Any) -> list[Recipient]:
+    if told is rules.Told.NEW_CASE_ADDRESSES:
+        found = tx.execute(
+            select(clinic_addresses.c.address_id, clinic_addresses.c.address_hash).where(
+                clinic_addresses.c.clinic == body.clinic, clinic_addresses.c.purpose == NEW_CASE
+            )
+        )
+        return [
+            Recipient(RecipientKind.CLINIC, str(row.address_id), Channel.EMAIL, row.address_hash) for row in found.all()
+        ]
+    if told is rules.Told.CASE_RECEIVERS:
+        role = rules.STAFF_RULES[DeliveryKind.NEW_CASE].role
+        return [Recipient(RecipientKind.STAFF, person) for person in people_with(tx.connection, body.clinic, role)]
+    if told is rules.Told.HANDLER:
+        return [Recipient(RecipientKind.STAFF, body.handler)]
+    return [Recipient(RecipientKind.RESIDENT, str(body.resident))]

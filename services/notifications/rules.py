@@ -1,0 +1,171 @@
+"""What is told to whom, in whose words it is chosen, and how often it is tried. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Literal
+
+from shared.contracts import cases
+from shared.contracts.base import Event, Role
+from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState
+
+# --- from event to recipients ---------------------------------------------------------------------------------------
+
+
+class Told(Enum):
+    """Who is told, as an event can name them."""
+
+    NEW_CASE_ADDRESSES = "the addresses that the clinic has entered for new cases"
+    CASE_RECEIVERS = "every case receiver of the clinic"
+    HANDLER = "the handler whom the event names"
+    RESIDENT = "the resident whom the event names"
+
+
+def _anything(_event: Any) -> bool:
+    return True
+
+
+def _by_someone_else(event: cases.CaseAssignedEvent) -> bool:
+    """Whoever takes a case themselves knows of it."""
+    return event.assigned_by != event.handler
+
+
+def _resident_wrote_to_handler(event: cases.MessageSentEvent) -> bool:
+    """The first message has no handler yet; it is told as a new case."""
+    return event.written_by == "resident" and event.handler is not None and event.kind != "start"
+
+
+def _landed_in_inbox(event: cases.MessageSentEvent) -> bool:
+    """As soon as something lands in the inbox, also from the system (R-NOT-3); not what the resident wrote."""
+    return event.written_by in ("staff", "system")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One line of the table: when this event happens, if `when` holds, these are told this."""
+
+    event: Event[Any]
+    told: Told
+    kind: DeliveryKind
+    when: Callable[[Any], bool] = _anything
+
+
+TABLE = (
+    Notice(cases.CASE_STARTED, Told.NEW_CASE_ADDRESSES, DeliveryKind.CLINIC_NEW_CASE),
+    Notice(cases.CASE_STARTED, Told.CASE_RECEIVERS, DeliveryKind.NEW_CASE),
+    Notice(cases.CASE_ASSIGNED, Told.HANDLER, DeliveryKind.CASE_ASSIGNED, when=_by_someone_else),
+    Notice(cases.MESSAGE_SENT, Told.HANDLER, DeliveryKind.RESIDENT_WROTE, when=_resident_wrote_to_handler),
+    Notice(cases.MESSAGE_SENT, Told.RESIDENT, DeliveryKind.INBOX, when=_landed_in_inbox),
+)
+
+
+def notices(event: Event[Any], body: Any) -> list[Notice]:
+    """The lines of the table that hold for what happened."""
+    return [notice for notice in TABLE if notice.event is event and notice.when(body)]
+
+
+# --- whether a person is told, and where, decided when it is about to be sent -----------------------------------------
+
+
+@dataclass(frozen=True)
+class StaffRule:
+    """What a member of staff must have chosen, and which role they must still have at the clinic (R-NOT-1, R-NOT-5)."""
+
+    choice: Literal["new_case", "case_assigned", "resident_wrote"]
+    role: Role
+
+
+STAFF_RULES = {
+    DeliveryKind.NEW_CASE: StaffRule("new_case", Role.CASE_RECEIVER),
+    DeliveryKind.CASE_ASSIGNED: StaffRule("case_assigned", Role.CASE_HANDLER),
+    DeliveryKind.RESIDENT_WROTE: StaffRule("resident_wrote", Role.CASE_HANDLER),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person has chosen and where they can be reached, as identity tells it."""
+
+    active: bool
+    notify_by: frozenset[str]
+    tell_me_about: frozenset[str]
+    addresses: dict[Channel, str]
+
+
+@dataclass(frozen=True)
+class NotTold:
+    """The person is not told; how the delivery ends, and why."""
+
+    state: DeliveryState
+    reason: str
+
+
+def choose(kind: DeliveryKind, choice: Choice | None, roles: Iterable[Role]) -> dict[Channel, str] | NotTold:
+    """By which channels, and where, a person is told now.
+
+    `choice` None: identity does not know the person. `roles`: what they hold at the clinic (staff only).
+    """
+    if choice is None:
+        return NotTold(DeliveryState.WITHDRAWN, "unknown_person")
+    if not choice.active:
+        return NotTold(DeliveryState.WITHDRAWN, "inactive")
+    rule = STAFF_RULES.get(kind)
+    if rule is not None and rule.role not in roles:
+        return NotTold(DeliveryState.WITHDRAWN, "right_gone")
+    if not choice.notify_by or (rule is not None and rule.choice not in choice.tell_me_about):
+        return NotTold(DeliveryState.NOT_WANTED, "not_chosen")
+    reachable = {channel: choice.addresses[channel] for channel in choice.addresses if channel in choice.notify_by}
+    return reachable or NotTold(DeliveryState.FAILED, "no_address")
+
+
+# --- how often ------------------------------------------------------------------------------------------------------
+
+PAUSES = (
+    timedelta(0),
+    timedelta(seconds=30),
+    timedelta(minutes=2),
+    timedelta(minutes=10),
+    timedelta(minutes=30),
+    timedelta(hours=1),
+    timedelta(hours=2),
+    timedelta(hours=4),
+    timedelta(hours=8),
+)
+"""The pause after each failure that may pass; the first try again is at once. After the last: failed (R-NOT-7)."""
+
+JITTER = 0.2
+"""A pause is up to this share longer, at random, so that what failed together does not come back together."""
+
+LOOKUP_PAUSE = timedelta(seconds=10)
+"""When identity or the directory does not answer nothing has been tried: it waits, however long, and counts nothing."""
+
+LONGEST_ASKED_PAUSE = timedelta(hours=1)
+
+
+def next_pause(attempts: int, chance: float, asked: timedelta | None = None) -> timedelta | None:
+    """The pause after the attempt with this number (1: the first); None: that was the last.
+
+    `chance` is a random number from 0 to 1. `asked`: the pause that the provider asks for, heeded up to an hour.
+    """
+    if attempts > len(PAUSES):
+        return None
+    pause = PAUSES[attempts - 1] * (1 + JITTER * chance)
+    return max(pause, min(asked, LONGEST_ASKED_PAUSE)) if asked else pause
+
+
+RESENDABLE = frozenset({DeliveryState.FAILED, DeliveryState.UNCERTAIN})
+"""What can be sent again by hand (R-NOT-7)."""
+
+ENDS = frozenset(
+    {
+        DeliveryState.SENT,
+        DeliveryState.UNCERTAIN,
+        DeliveryState.FAILED,
+        DeliveryState.WITHDRAWN,
+        DeliveryState.NOT_WANTED,
+        DeliveryState.MERGED,
+    }
+)

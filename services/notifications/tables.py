@@ -1,0 +1,91 @@
+"""What notifications stores, besides the kernel's own tables."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+metadata = MetaData()
+
+clinic_settings = Table(
+    "clinic_settings",
+    metadata,
+    Column("clinic", Text, primary_key=True),
+    Column("reminder_days", Integer),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    Column("changed_by", Text, nullable=False),
+)
+
+clinic_addresses = Table(
+    "clinic_addresses",
+    metadata,
+    Column("address_id", Uuid, primary_key=True),
+    Column("clinic", Text, nullable=False),
+    Column("purpose", Text, nullable=False, comment="new_case or reminder"),
+    Column("address", LargeBinary, nullable=False, comment="sealed"),
+    Column("address_hash", LargeBinary, nullable=False),
+    Column("position", Integer, nullable=False, comment="in the order they were entered"),
+    Column("added_at", DateTime(timezone=True), nullable=False),
+    Column("added_by", Text, nullable=False),
+    UniqueConstraint("clinic", "purpose", "address_hash", name="clinic_addresses_once"),
+    Index("clinic_addresses_hash", "address_hash"),
+)
+
+clinic_names = Table(
+    "clinic_names",
+    metadata,
+    Column("clinic", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery", Uuid, primary_key=True),
+    Column("event_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("clinic", Text, nullable=False),
+    Column("recipient_kind", Text, nullable=False),
+    Column("recipient", Text, nullable=False, comment="clinic_addresses.address_id, HSA-id or resident id"),
+    Column("channel", Text, comment="null until it is known how the person wants to be told"),
+    Column("address_hash", LargeBinary, comment="null as long as the address is not known, and when it is not told"),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("claim", Uuid, comment="whose hands it is in, or was last"),
+    Column("lease_until", DateTime(timezone=True), comment="by the database's clock"),
+    Column("provider_reference", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("resent", Integer, nullable=False, server_default="0"),
+    # One message for one event and address (R-NOT-6), whoever queues or sends at the same time.
+    UniqueConstraint("event_id", "address_hash", name="deliveries_one_per_address"),
+    UniqueConstraint(
+        "event_id",
+        "kind",
+        "recipient",
+        "channel",
+        name="deliveries_one_per_recipient",
+        postgresql_nulls_not_distinct=True,
+    ),
+    Index("deliveries_due", "due_at", postgresql_where=text("state = 'waiting'")),
+    Index("deliveries_held", "lease_until", postgresql_where=text("state in ('claimed', 'sending')")),
+    Index("deliveries_newest", "created_at", "delivery"),
+    Index("deliveries_of_clinic", "clinic", "created_at", "delivery"),
+    Index("deliveries_by_state", "state", "created_at", "delivery"),
+    Index("deliveries_of_claim", "claim", postgresql_where=text("state = 'claimed'")),
+    Index("deliveries_unfinished_of_recipient", "recipient", postgresql_where=text("state in ('waiting', 'claimed')")),
+)
