@@ -1,0 +1,16 @@
+"""Fixtures that the integration tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.kernel_support import KernelDatabase, administrator_url, fresh_database
+
+
+@pytest.fixture
+def kernel_db() -> Iterator[KernelDatabase]:
+    """A fresh database with the kernel's tables."""
+    with fresh_database(administrator_url()) as database:
+        yield database
