@@ -92,7 +92,7 @@ class Signer:
         """A token for the issuer itself (a service, the operator, a system), made anew when half its life is over."""
         now = clock.now()
         if self._own is None or not self._own[1] <= now < self._own[1] + LONGEST_LIFE / 2:
-            kind, _, name = self.issuer.partition(":")
+            kind, _, name = ("service:identity" if self.issuer == "identity" else self.issuer).partition(":")
             token = self.mint(Claims(self.issuer, name or kind, kind, now, now + LONGEST_LIFE))
             self._own = (token, now)
         return self._own[0]
@@ -174,6 +174,8 @@ def _checked(payload: dict[str, Any], issuer: str) -> Claims:
         allowed = issuer == "identity"
     elif kind == "operator":
         allowed = issuer == "operator"
+    elif issuer == "identity":  # its one key speaks for people, and for itself as a service
+        allowed = kind == "service" and subject == "identity"
     else:
         allowed = kind in ("service", "system") and issuer == f"{kind}:{subject}"
     if not allowed:
