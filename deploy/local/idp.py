@@ -26,7 +26,7 @@ from deploy.local.common.control import HTTP_MODES, control_app, misbehave
 from deploy.local.common.http import App, Reply, Request, Server, answer_json
 from deploy.local.common.process import arguments, run
 from deploy.local.common.tls import server_context
-from deploy.local.idp_tokens import TOKEN_MODES, KeyRing, Login, Lifetimes, challenge_of, id_token
+from deploy.local.idp_tokens import TOKEN_MODES, KeyRing, Lifetimes, Login, challenge_of, id_token
 from deploy.local.people import residents, staff
 from shared.operations import clock
 
@@ -188,7 +188,7 @@ def app(provider: Provider, pki: Path, behaviours: Behaviours) -> App:
     @served.route("GET", "/jwks")
     def jwks(request: Request) -> Reply:
         wrong = misbehave(behaviours.take("jwks", among=tuple(HTTP_MODES)))
-        return wrong or answer_json({"keys": provider.keys.published()}, **{"Cache-Control": "max-age=300"})
+        return wrong or answer_json({"keys": provider.keys.published()}, headers={"Cache-Control": "max-age=300"})
 
     @served.route("GET", "/authorize")
     def authorize(request: Request) -> Reply:
@@ -237,7 +237,7 @@ def app(provider: Provider, pki: Path, behaviours: Behaviours) -> App:
                 "id_token": signed,
                 "scope": "openid",
             },
-            **{"Cache-Control": "no-store"},
+            headers={"Cache-Control": "no-store"},
         )
 
     return served

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import secrets
 import threading
@@ -14,7 +15,13 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from shared.operations import clock
@@ -142,7 +149,7 @@ class KeyRing:
 
 def challenge_of(verifier: str) -> str:
     """PKCE, S256."""
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    return _base64(hashlib.sha256(verifier.encode()).digest())
 
 
 def id_token(
@@ -197,11 +204,22 @@ def id_token(
         case "no_kid":
             headers = {}
         case "alg_none":
-            return jwt.encode(claims, None, algorithm="none", headers=headers)
+            return ".".join([*_parts(claims, {"alg": "none"} | headers), ""])
         case "alg_hs256":
-            return _hmac_signed(claims, headers, json.dumps(key.public()).encode())
+            published = key.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            return _hmac_signed(claims, headers, published)
     return jwt.encode(claims, key.key, algorithm=key.alg, headers=headers)
 
 
 def _hmac_signed(claims: dict[str, Any], headers: dict[str, str], secret: bytes) -> str:
-    return jwt.encode(claims, secret, algorithm="HS256", headers=headers)
+    # by hand: the library rightly refuses a public key as an HMAC secret
+    parts = _parts(claims, {"alg": "HS256"} | headers)
+    return ".".join([*parts, _base64(hmac.digest(secret, ".".join(parts).encode(), "sha256"))])
+
+
+def _parts(claims: dict[str, Any], headers: dict[str, str]) -> list[str]:
+    return [_base64(json.dumps(part).encode()) for part in ({"typ": "JWT"} | headers, claims)]
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import requests
@@ -40,12 +41,14 @@ def staff_id_token(
     """
     if card is None:
         person = staff.find(hsa_id)
-        names = (person.given_name or "", person.surname) if person else ("Test", "Testsson")
-        card = siths_ca.issue_person(pki, hsa_id, *names, title=person.title if person else None)
+        given_name, surname = (person.given_name or "", person.surname) if person else ("Test", "Testsson")
+        card = siths_ca.issue_person(pki, hsa_id, given_name, surname, title=person.title if person else None)
     with _session(pki) as session:
         session.cert = card.pair
         verifier, query = _authorization_request(client_id, nonce)
-        reply = session.get(_endpoint(session, idp_url, "authorization"), params=query, **_PLAIN)
+        reply = session.get(
+            _endpoint(session, idp_url, "authorization"), params=query, allow_redirects=False, timeout=TIMEOUT_SECONDS
+        )
         return _exchange(session, idp_url, reply, query, verifier)
 
 
@@ -55,27 +58,33 @@ def resident_id_token(
     """An ID token for a resident. Raises LoginFailed, or requests' errors."""
     with _session(pki) as session:
         verifier, query = _authorization_request(client_id, nonce)
-        page = session.get(_endpoint(session, idp_url, "authorization"), params=query, **_PLAIN)
+        page = session.get(
+            _endpoint(session, idp_url, "authorization"), params=query, allow_redirects=False, timeout=TIMEOUT_SECONDS
+        )
         waiting = re.search(r'name="login" value="([^"]+)"', page.text)
         if waiting is None:
             raise _failed(page)
         form = {"login": waiting[1], "personnummer": personnummer}
-        reply = session.post(f"{idp_url}/login", data=form, **_PLAIN)
+        reply = session.post(f"{idp_url}/login", data=form)
         return _exchange(session, idp_url, reply, query, verifier)
 
 
-_PLAIN = {"allow_redirects": False, "timeout": TIMEOUT_SECONDS}
+class _Session(requests.Session):
+    """Follows no redirect (nothing listens where the code is sent) and never waits for ever."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return super().request(*args, **kwargs | {"allow_redirects": False, "timeout": TIMEOUT_SECONDS})
 
 
 def _session(pki: Path) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False  # no proxy, no other trust, for a server on this machine
     session.verify = str(siths_ca.trust_file(pki))
     return session
 
 
 def _endpoint(session: requests.Session, idp_url: str, name: str) -> str:
-    reply = session.get(f"{idp_url}/.well-known/openid-configuration", timeout=TIMEOUT_SECONDS)
+    reply = session.get(f"{idp_url}/.well-known/openid-configuration")
     if reply.status_code != 200:
         raise _failed(reply)
     return str(reply.json()[f"{name}_endpoint"])
@@ -110,7 +119,9 @@ def _exchange(
         "client_id": query["client_id"],
         "code_verifier": verifier,
     }
-    token = session.post(_endpoint(session, idp_url, "token"), data=form, **_PLAIN)
+    token = session.post(
+        _endpoint(session, idp_url, "token"), data=form, allow_redirects=False, timeout=TIMEOUT_SECONDS
+    )
     if token.status_code != 200:
         raise _failed(token)
     return str(token.json()["id_token"])

@@ -1,4 +1,4 @@
-"""A certificate authority in the shape of SITHS: a root, an issuer of persons' cards, an issuer of function certificates.
+"""A certificate authority in the shape of SITHS: a root, an issuer for persons' cards, an issuer for functions.
 
     python -m deploy.local.siths_ca --data DIR init
     python -m deploy.local.siths_ca --data DIR person HSA-ID --given-name Anna --surname Ek
@@ -107,7 +107,7 @@ def issue_function(
     valid: Valid | None = None,
     again: bool = False,
 ) -> Credentials:
-    """A function certificate: for a client, and with `hosts` for a server as well. The one already issued, unless `again`."""
+    """A function certificate: for a client, with `hosts` for a server too. The one already issued, unless `again`."""
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.COUNTRY_NAME, "SE"),

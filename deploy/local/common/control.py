@@ -1,4 +1,4 @@
-"""The control port that every counterpart has: plain HTTP, on the local machine only, never part of the real service."""
+"""The control port that every counterpart has: plain HTTP, on this machine only, and no part of the real service."""
 
 from __future__ import annotations
 

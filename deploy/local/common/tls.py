@@ -20,7 +20,7 @@ def server_context(pki: Path, name: str, *, clients: ssl.VerifyMode) -> ssl.SSLC
 
 
 def only_functions(pki: Path, app: App) -> App:
-    """Lets only systems in: a valid function certificate, not a person's card, not one that was taken back (else 403)."""
+    """Lets only systems in: function certificates, no person's card, none that was taken back (else 403)."""
     return app.wrapped(lambda view: _guarded(pki, view))
 
 
