@@ -1,0 +1,200 @@
+"""Clinics: units of the directory that are active in the e-services. Their facts, and finding them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, func, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+
+from services.directory import parsing, rules
+from services.directory.tables import clinics, units
+from shared.contracts.base import HsaId
+from shared.contracts.cases import ClinicActivity
+from shared.contracts.directory import (
+    CLINIC_ACTIVATED,
+    CLINIC_INACTIVATED,
+    ActivateClinic,
+    ClinicActivated,
+    ClinicChanged,
+    ClinicFacts,
+    ClinicInactivated,
+    Clinics,
+    FoundClinic,
+    FoundClinics,
+    GetClinics,
+    InactivateClinic,
+    SearchClinics,
+)
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Conflict, Invalid, NotFound
+
+# --- activation (R-DIR-3) -------------------------------------------------------------------------------------------
+
+
+def activate(tx: Transaction, request: ActivateClinic) -> ClinicActivated:
+    """Makes a unit a clinic. Raises `Forbidden`, `NotFound` for an id that is not in the directory now, or `Conflict`
+    where the end date has passed. A clinic that is active already stays as it is."""
+    tx.caller.require_regional_admin()
+    unit = tx.execute(select(units).where(units.c.hsa_id == request.clinic).with_for_update()).one_or_none()
+    if unit is None or rules.is_gone(unit.missing_runs):
+        raise NotFound("Enheten finns inte i katalogen.", reason="unit_not_found")
+    if rules.has_ended(unit.end_date, tx.now):
+        raise Conflict("Enhetens slutdatum i katalogen har passerat.", reason="unit_ended")
+    known = tx.execute(select(clinics).where(clinics.c.hsa_id == request.clinic).with_for_update()).one_or_none()
+    care_provider = unit.care_provider or tx.settings.default_care_provider
+    if known is not None and known.active:
+        return _activated(unit, care_provider, known.version)
+    values: dict[str, Any] = {
+        "active": True,
+        "care_provider": care_provider,
+        "version": known.version + 1 if known else 1,
+        "activated_at": tx.now,
+        "activated_by": tx.caller.subject,
+        "inactivated_at": None,
+        "inactivated_by": None,
+    }
+    made = insert(clinics).values(hsa_id=request.clinic, **values)
+    tx.execute(made.on_conflict_do_update(index_elements=["hsa_id"], set_=values))
+    changed = ClinicChanged(clinic=request.clinic, version=values["version"])
+    tx.publish(CLINIC_ACTIVATED, changed, aggregate=request.clinic)
+    return _activated(unit, care_provider, values["version"])
+
+
+def _activated(unit: Row[Any], care_provider: str, version: int) -> ClinicActivated:
+    return ClinicActivated(clinic=unit.hsa_id, name=unit.name, care_provider=care_provider, version=version)
+
+
+def inactivate(tx: Transaction, request: InactivateClinic, activity: ClinicActivity) -> ClinicInactivated:
+    """Takes a clinic out of the e-services. `activity` is what cases has just told.
+
+    Raises `Forbidden`, `NotFound` where no such clinic is active, or `Conflict` while case types are active or cases open.
+    """
+    tx.caller.require_regional_admin()
+    known = tx.execute(select(clinics).where(clinics.c.hsa_id == request.clinic).with_for_update()).one_or_none()
+    if known is None or not known.active:
+        raise NotFound("Mottagningen är inte aktiv.", reason="clinic_not_active")
+    reason = rules.reason_not_to_inactivate(
+        active_case_types=activity.active_case_types, open_cases=activity.open_cases
+    )
+    if reason == "case_types_active":
+        raise Conflict("Mottagningen har aktiva ärendetyper. Inaktivera dem först.", reason=reason)
+    if reason is not None:
+        raise Conflict("Mottagningen har öppna ärenden. Avsluta dem först.", reason=reason)
+    version = known.version + 1
+    ended = {"active": False, "version": version, "inactivated_at": tx.now, "inactivated_by": tx.caller.subject}
+    tx.execute(clinics.update().where(clinics.c.hsa_id == request.clinic).values(ended))
+    changed = ClinicChanged(clinic=request.clinic, version=version)
+    tx.publish(CLINIC_INACTIVATED, changed, aggregate=request.clinic)
+    return ClinicInactivated(clinic=request.clinic, version=version)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+_provider = units.alias("provider")
+
+
+def get_clinics(tx: Transaction, request: GetClinics) -> Clinics:
+    """Facts about these, in the order asked for, with the warning and what keeps them from being shown (R-DIR-4, R-DIR-5).
+
+    The care provider is the directory's word, else the one that the clinic was activated under, else the default.
+    """
+    default = tx.settings.default_care_provider
+    care_provider = func.coalesce(units.c.care_provider, clinics.c.care_provider, default)
+    query = (
+        select(
+            units,
+            func.coalesce(clinics.c.active, False).label("active"),
+            func.coalesce(clinics.c.version, 0).label("clinic_version"),
+            care_provider.label("provider"),
+            _provider.c.name.label("provider_name"),
+        )
+        .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
+        .outerjoin(_provider, _provider.c.hsa_id == care_provider)
+        .where(units.c.hsa_id.in_(request.clinics))
+    )
+    names = {default: tx.settings.default_care_provider_name}
+    found = {row.hsa_id: _facts(row, names, tx.now) for row in tx.execute(query)}
+    return Clinics(clinics=[found[clinic] for clinic in dict.fromkeys(request.clinics) if clinic in found])
+
+
+def _facts(row: Row[Any], names: dict[HsaId, str], now: datetime) -> ClinicFacts:
+    gone = rules.is_gone(row.missing_runs)
+    return ClinicFacts(
+        clinic=row.hsa_id,
+        name=row.name,
+        place=row.place,
+        care_provider=row.provider,
+        care_provider_name=row.provider_name or names.get(row.provider, row.provider),
+        active=row.active,
+        in_directory=not gone,
+        end_date=row.end_date,
+        warning=rules.warning(gone=gone, end_date=row.end_date, now=now),
+        missing_attributes=rules.missing_attributes(
+            county_code=row.county_code,
+            has_coordinates=row.rt90_x is not None,
+            destinations=row.destinations,
+            care_types=row.care_types,
+            business_types=row.business_types,
+        ),
+        county_code=row.county_code,
+        municipality_code=row.municipality_code,
+        version=row.clinic_version,
+    )
+
+
+def search(tx: Transaction, request: SearchClinics) -> FoundClinics:
+    """One page of what holds every word of the text (R-DIR-11); for residents only active clinics (R-DIR-13).
+
+    Units that are gone from the directory are found only as clinics. Raises `Invalid` for a cursor that is none.
+    """
+    active = func.coalesce(clinics.c.active, False)
+    query = (
+        select(units.c.hsa_id, units.c.name, units.c.place, units.c.sort_name, units.c.missing_runs, units.c.end_date)
+        .add_columns(active.label("active"))
+        .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
+        .order_by(units.c.sort_name, units.c.hsa_id)
+        .limit(request.limit + 1)
+    )
+    for word in parsing.folded(request.text).split():
+        query = query.where(units.c.search.like("%" + _literally(word) + "%"))
+    if request.active_only or tx.caller.kind == "resident":
+        query = query.where(clinics.c.active)
+    else:
+        query = query.where(active | (units.c.missing_runs < rules.RUNS_UNTIL_GONE))
+    rows = tx.execute(_behind(query, request.after)).all()
+    page = rows[: request.limit]
+    found = [
+        FoundClinic(
+            clinic=row.hsa_id,
+            name=row.name,
+            place=row.place,
+            active=row.active,
+            warning=rules.warning(gone=rules.is_gone(row.missing_runs), end_date=row.end_date, now=tx.now),
+        )
+        for row in page
+    ]
+    return FoundClinics(clinics=found, after=_cursor(page[-1]) if len(rows) > len(page) else None)
+
+
+def _literally(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _cursor(row: Row[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([row.sort_name, row.hsa_id]).encode()).decode()
+
+
+def _behind(query: Select[Any], cursor: str | None) -> Select[Any]:
+    if cursor is None:
+        return query
+    try:
+        name, hsa_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if not (isinstance(name, str) and isinstance(hsa_id, str)):
+            raise ValueError
+    except ValueError:
+        raise Invalid(fields=[("after", "är ingen giltig fortsättning")]) from None
+    return query.where(tuple_(units.c.sort_name, units.c.hsa_id) > tuple_(name, hsa_id))

@@ -1,0 +1,269 @@
+"""Takes one whole catalogue into the copy, in one transaction: only what differs is parsed, written and told.
+
+Records stream by. Each is known by its HSA-id and by a digest of its content: the ids of those whose digest is the same as
+last time are only noted; the others go by COPY into a temporary table and are merged in from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from sqlalchemy import Table, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from services.directory import parsing, rules
+from services.directory.parsing import Unparsed
+from services.directory.records import FORMAT, Raw
+from services.directory.sources import Catalogue
+from services.directory.tables import source_states
+from shared.database.transaction import Transaction
+
+Record = TypeVar("Record")
+
+_LONGEST_SECONDS = 1800
+_SHOWN_OF_A_NAME = 200
+
+
+class Stopped(Exception):
+    """The run must change nothing: too much would be removed, or the source is empty (R-DIR-12)."""
+
+    def __init__(self, reason: str, counts: Counts) -> None:
+        self.reason = reason
+        self.counts = counts
+        super().__init__(reason)
+
+
+@dataclass
+class Counts:
+    """What a run did with one part of a source."""
+
+    read: int = 0
+    added: int = 0
+    changed: int = 0
+    missing: int = 0
+    removed: int = 0
+    returned: int = 0
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Record]):
+    """What differs between units and staff. The functions get the ids, or find the new rows in `staged_<part>`."""
+
+    part: str
+    table: Table
+    parse: Callable[[Raw], Record | Unparsed]
+    columns: tuple[str, ...]
+    row: Callable[[Record, Raw, Transaction], tuple[Any, ...]]
+    before_merge: Callable[[Transaction], None]
+    gone: Callable[[Transaction, list[str]], None]
+    back: Callable[[Transaction, list[str]], None]
+
+
+@dataclass
+class _Known:
+    """The copy as it is: digest by id, and in how many runs in a row each of the absent ones has been missing."""
+
+    digests: dict[str, bytes]
+    absent: dict[str, int]
+
+
+@dataclass
+class _Seen:
+    ids: set[str] = field(default_factory=set)
+    staged: list[str] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    count: int = 0
+
+
+def load(
+    tx: Transaction,
+    kind: Kind[Any],
+    source: str,
+    catalogue: Catalogue | None,
+    *,
+    removable_share: float,
+) -> Counts:
+    """Takes the catalogue in; None: the source says that it is the same as last time. Publishes what changed.
+
+    Raises `Stopped` if more than the share would be absent, or `SourceError` if the catalogue is broken somewhere; the
+    transaction must then be rolled back.
+    """
+    tx.execute(text(f"SET LOCAL statement_timeout = '{_LONGEST_SECONDS}s'"))
+    known = _known(tx, kind, source)
+    if catalogue is None:
+        return _still_so(tx, kind, source, known)
+    tx.execute(text(f"CREATE TEMP TABLE staged_{kind.part} (LIKE {kind.table.name} INCLUDING DEFAULTS) ON COMMIT DROP"))
+    seen = _stage(tx, kind, source, catalogue, known)
+    counts = Counts(read=seen.count)
+    _guard(known, seen, counts, removable_share)
+
+    kind.before_merge(tx)
+    _merge(tx, kind)
+    back = [one for one, runs in known.absent.items() if one in seen.ids and rules.is_gone(runs)]
+    counts.returned = len(back)
+    counts.added = sum(1 for one in seen.staged if one not in known.digests)
+    counts.changed = len(seen.staged) - counts.added
+    kind.back(tx, [one for one in known.absent if one in seen.ids])
+    _count_absent(tx, kind, known, [one for one in known.digests if one not in seen.ids], counts)
+    state = {"read": counts.read, "source": catalogue.state}
+    values = {"state": state, "refused": seen.refused, "confirmed_at": tx.now}
+    remember = insert(source_states).values(source=source, part=kind.part, **values)
+    tx.execute(remember.on_conflict_do_update(index_elements=["source", "part"], set_=values))
+    return counts
+
+
+def last_state(tx: Transaction, source: str, part: str) -> dict[str, Any] | None:
+    """What the source gave to be handed back to it the next time."""
+    query = select(source_states.c.state).where(source_states.c.source == source, source_states.c.part == part)
+    state = tx.execute(query).scalar_one_or_none()
+    return state["source"] if state else None
+
+
+def _known(tx: Transaction, kind: Kind[Any], source: str) -> _Known:
+    table = kind.table
+    query = select(table.c.hsa_id, table.c.content, table.c.missing_runs).where(
+        table.c.source == source, table.c.content.is_not(None)
+    )
+    known = _Known({}, {})
+    for hsa_id, content, missing in tx.execute(query):
+        known.digests[hsa_id] = bytes(content)
+        if missing:
+            known.absent[hsa_id] = missing
+    return known
+
+
+def _stage(tx: Transaction, kind: Kind[Any], source: str, catalogue: Catalogue, known: _Known) -> _Seen:
+    seen = _Seen()
+    driver = tx.connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    columns = ", ".join((*kind.columns, "content", "source", "changed_at"))
+    with driver.cursor() as cursor, cursor.copy(f"COPY staged_{kind.part} ({columns}) FROM STDIN") as copy:
+        for hsa_id, content, record, raw in _new(kind, catalogue, known, seen):
+            seen.staged.append(hsa_id)
+            copy.write_row((*kind.row(record, raw, tx), content, source, tx.now))
+    return seen
+
+
+def _new(
+    kind: Kind[Any], catalogue: Catalogue, known: _Known, seen: _Seen
+) -> Iterator[tuple[str, bytes, Any, Raw]]:
+    """Those that are new or differ; notes the ids of all, and what has to be refused whole."""
+    for raw in catalogue.records():
+        seen.count += 1
+        if raw is None:
+            seen.refused.append(_refusal(f"#{seen.count}", "", "not_a_record"))
+            continue
+        where = parsing.storable(raw.dn)[:_SHOWN_OF_A_NAME] if kind.part == "units" and raw.dn else f"#{seen.count}"
+        hsa_id = _identity(raw)
+        if isinstance(hsa_id, Unparsed):
+            seen.refused.append(_refusal(where, "hsaidentity", hsa_id.reason))
+            continue
+        if hsa_id in seen.ids:
+            seen.refused.append(_refusal(hsa_id, "hsaidentity", "duplicate"))
+            continue
+        content = _digest(raw)
+        if known.digests.get(hsa_id) == content:
+            seen.ids.add(hsa_id)
+            continue
+        record = kind.parse(raw)
+        if isinstance(record, Unparsed):
+            seen.refused.append(_refusal(hsa_id, "", record.reason))
+            # It is there, though not usable: what is known of it stays.
+            if hsa_id in known.digests:
+                seen.ids.add(hsa_id)
+            continue
+        seen.ids.add(hsa_id)
+        yield hsa_id, content, record, raw
+
+
+def _refusal(thing: str, name: str, reason: str) -> dict[str, str]:
+    return {"object": thing, "field": name, "reason": reason}
+
+
+def _identity(raw: Raw) -> str | Unparsed:
+    for key, value in raw.attributes.items():
+        if key.casefold() == "hsaidentity":
+            texts, _ = parsing.values(value)
+            return parsing.hsa_id(texts[0]) if texts else Unparsed("no_hsa_id")
+    return Unparsed("no_hsa_id")
+
+
+def _digest(raw: Raw) -> bytes:
+    content = json.dumps([FORMAT, raw.dn, raw.attributes], sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _guard(known: _Known, seen: _Seen, counts: Counts, share: float) -> None:
+    present = [one for one in known.digests if one not in known.absent]
+    absent = sum(1 for one in present if one not in seen.ids)
+    if not seen.ids:
+        raise Stopped("empty_catalogue", counts)
+    if rules.removes_too_much(present=len(present), absent=absent, share=share):
+        counts.missing = absent
+        raise Stopped("too_many_missing", counts)
+
+
+def _merge(tx: Transaction, kind: Kind[Any]) -> None:
+    columns = (*kind.columns, "content", "source", "changed_at")
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "hsa_id")
+    name, listed = kind.table.name, ", ".join(columns)
+    tx.execute(
+        text(
+            f"INSERT INTO {name} ({listed}) SELECT {listed} FROM staged_{kind.part}"
+            f" ON CONFLICT (hsa_id) DO UPDATE SET {changes}, version = {name}.version + 1"
+        )
+    )
+
+
+def _count_absent(tx: Transaction, kind: Kind[Any], known: _Known, absent: list[str], counts: Counts) -> None:
+    """One more run without them. A unit is gone only after two complete runs (R-DIR-12)."""
+    first = [one for one in absent if one not in known.absent]
+    again = [one for one in absent if known.absent.get(one, 0) and not rules.is_gone(known.absent[one])]
+    counts.missing, counts.removed = len(first), len(again)
+    if first or again:
+        table = kind.table
+        more = update(table).where(table.c.hsa_id == text("ANY(:ids)")).values(missing_runs=table.c.missing_runs + 1)
+        tx.execute(more, {"ids": first + again})
+    if again:
+        kind.gone(tx, again)
+
+
+def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known) -> Counts:
+    """The source holds what it held last time: one more complete run without those that were absent then."""
+    one_state = (source_states.c.source == source) & (source_states.c.part == kind.part)
+    state = tx.execute(select(source_states.c.state).where(one_state)).scalar_one()
+    counts = Counts(read=state["read"])
+    _count_absent(tx, kind, known, list(known.absent), counts)
+    tx.execute(update(source_states).where(one_state).values(confirmed_at=tx.now))
+    return counts
+
+
+def list_refused(tx: Transaction, kind: Kind[Any], source: str, run: Any) -> None:
+    """Lists in the run every value of the source that could not be taken, whether it is new or was so before."""
+    tx.execute(
+        text(
+            f"""
+            INSERT INTO sync_refused (run, number, object, field, reason)
+            SELECT :run, (SELECT coalesce(max(number), 0) FROM sync_refused WHERE run = :run)
+                   + row_number() OVER (ORDER BY place, object, ordinal), object, field, reason
+            FROM (
+                SELECT 0 AS place, ordinal, one ->> 'object' AS object, one ->> 'field' AS field,
+                       one ->> 'reason' AS reason
+                FROM source_states, jsonb_array_elements(refused) WITH ORDINALITY AS listed (one, ordinal)
+                WHERE source = :source AND part = :part
+                UNION ALL
+                SELECT 1, ordinal, hsa_id, one ->> 'field', one ->> 'reason'
+                FROM {kind.table.name}, jsonb_array_elements(refused) WITH ORDINALITY AS listed (one, ordinal)
+                WHERE source = :source AND refused IS NOT NULL AND missing_runs = 0
+            ) AS everything
+            """
+        ),
+        {"run": run, "source": source, "part": kind.part},
+    )
+
+

@@ -1,0 +1,231 @@
+"""Runs: asked for by a call or a job, done by the worker one at a time, kept as records that can be read."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from sqlalchemy import Row, delete, func, select, update
+
+from services.directory import loading, sources
+from services.directory.loading import Counts, Kind, Stopped
+from services.directory.sources import Source, SourceError
+from services.directory.staff import STAFF
+from services.directory.tables import source_states, sync_refused, sync_runs
+from services.directory.units import UNITS
+from shared.contracts.directory import GetSyncRun, RefusedValue, StartSync, SyncRequested, SyncRun
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Invalid, NotFound
+from shared.operations.logs import log
+
+Transactions = Callable[[], AbstractContextManager[Transaction]]
+
+LISTS_KEPT = timedelta(days=90)
+_LOCK = 0x6469720002  # any number, the same in every worker and in no other use of advisory locks here
+_WAITING = ("requested", "running")
+
+
+# --- calls ----------------------------------------------------------------------------------------------------------
+
+
+def request_run(tx: Transaction, request: StartSync) -> SyncRequested:
+    """Asks for a run. Raises `Forbidden`, or `Invalid` for a source that there is not."""
+    _may_see_runs(tx)
+    if request.source is not None and request.source not in sources.NAMES:
+        raise Invalid(fields=[("source", "är ingen känd källa")])
+    run = _ask_for_run(tx, request.source, request.accept_removals, tx.caller.identity)
+    return SyncRequested(run=run)
+
+
+def request_by_itself(tx: Transaction) -> UUID | None:
+    """Asks for a run with every source, unless one is waiting already."""
+    waiting = select(sync_runs.c.id).where(sync_runs.c.state.in_(_WAITING), sync_runs.c.source.is_(None)).limit(1)
+    if tx.execute(waiting).first() is not None:
+        return None
+    return _ask_for_run(tx, None, False, "directory")
+
+
+def _ask_for_run(tx: Transaction, source: str | None, accept_removals: bool, by: str) -> UUID:
+    run = uuid4()
+    tx.execute(
+        sync_runs.insert().values(
+            id=run,
+            source=source,
+            accept_removals=accept_removals,
+            state="requested",
+            requested_at=tx.now,
+            requested_by=by,
+        )
+    )
+    return run
+
+
+def get_run(tx: Transaction, request: GetSyncRun) -> SyncRun:
+    """The record of a run. Raises `Forbidden` or `NotFound`."""
+    _may_see_runs(tx)
+    run = tx.execute(select(sync_runs).where(sync_runs.c.id == request.run)).one_or_none()
+    if run is None:
+        raise NotFound("Körningen finns inte.", reason="run_not_found")
+    listed = sync_refused.c.run == request.run
+    refused_count = tx.execute(select(func.count()).where(listed)).scalar_one()
+    page = (
+        select(sync_refused)
+        .where(listed, sync_refused.c.number > request.refused_after)
+        .order_by(sync_refused.c.number)
+        .limit(request.refused_limit)
+    )
+    refused = [
+        RefusedValue(number=row.number, object=row.object, field=row.field, reason=row.reason)
+        for row in tx.execute(page)
+    ]
+    return SyncRun(
+        run=run.id,
+        source=run.source,
+        state=run.state,
+        reason=run.reason,
+        requested_at=run.requested_at,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        seconds=run.counts.get("seconds"),
+        refused_count=refused_count,
+        refused=refused,
+        **{name: number for name, number in run.counts.items() if name != "seconds"},
+    )
+
+
+def _may_see_runs(tx: Transaction) -> None:
+    if tx.caller.kind == "staff":
+        tx.caller.require_regional_admin()
+
+
+# --- the worker -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def the_only_one(database_url: str) -> Iterator[bool]:
+    """Whether this process may run syncs now: one at a time may. The lock ends with its connection."""
+    url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+    with psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="directory.sync_lock") as connection:
+        got = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
+        yield bool(got and got[0])
+
+
+def first_load_wanted(tx: Transaction, configured: Sequence[Source]) -> bool:
+    """Whether there is a source that has never been read whole."""
+    read = {(row.source, row.part) for row in tx.execute(select(source_states.c.source, source_states.c.part))}
+    return any((one.name, kind.part) not in read for one in configured for kind in _kinds(one))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    id: UUID
+    attempt: int
+    source: str | None
+    accept_removals: bool
+
+
+def run_next(transactions: Transactions, configured: Sequence[Source], max_removed_share: float) -> bool:
+    """Does the run that has waited longest, to its end. Answers False if none waits.
+
+    To be called only by the one process that may. A run that is found running was left by one that died; it is started
+    again from the beginning, which is harmless: each part of it is one transaction.
+    """
+    with transactions() as tx:
+        begun = _begin(tx)
+    if begun is None:
+        return False
+    began = time.monotonic()
+    counts: dict[str, Any] = {}
+    state, reason = "done", None
+    try:
+        chosen = [one for one in configured if begun.source in (None, one.name)]
+        if not chosen:
+            raise SourceError("source_not_configured")
+        share = 1.0 if begun.accept_removals else max_removed_share
+        for source in chosen:
+            for kind in _kinds(source):
+                _part(transactions, begun, source, kind, share, counts)
+    except Stopped as stop:
+        state, reason = "stopped", stop.reason
+    except SourceError as error:
+        state, reason = "failed", error.reason
+    except _TakenOver:
+        log.warning("sync_taken_over", run=str(begun.id), attempt=begun.attempt)
+        return True
+    except Exception as error:
+        log.error("sync_failed", run=str(begun.id), exc_info=error)
+        state, reason = "failed", "internal"
+    counts["seconds"] = round(time.monotonic() - began, 3)
+    with transactions() as tx:
+        values = {"state": state, "reason": reason, "finished_at": tx.now, "counts": counts}
+        tx.execute(update(sync_runs).where(_still_ours(begun)).values(values))
+    log.info("sync_finished", run=str(begun.id), state=state, reason=reason, seconds=counts["seconds"])
+    return True
+
+
+class _TakenOver(Exception):
+    """Another worker has begun this run anew: this one lost its lock somewhere on the way."""
+
+
+def _kinds(source: Source) -> list[Kind[Any]]:
+    return [kind for kind, there in ((UNITS, source.has_units), (STAFF, source.has_staff)) if there]
+
+
+def _begin(tx: Transaction) -> _Begun | None:
+    waiting = select(sync_runs).where(sync_runs.c.state.in_(_WAITING))
+    run: Row[Any] | None = tx.execute(waiting.order_by(sync_runs.c.requested_at).limit(1).with_for_update()).first()
+    if run is None:
+        return None
+    values = {"state": "running", "attempt": run.attempt + 1, "started_at": tx.now, "reason": None, "counts": {}}
+    tx.execute(update(sync_runs).where(sync_runs.c.id == run.id).values(values))
+    tx.execute(delete(sync_refused).where(sync_refused.c.run == run.id))
+    return _Begun(run.id, run.attempt + 1, run.source, run.accept_removals)
+
+
+def _still_ours(begun: _Begun) -> Any:
+    return (sync_runs.c.id == begun.id) & (sync_runs.c.attempt == begun.attempt) & (sync_runs.c.state == "running")
+
+
+def _part(
+    transactions: Transactions,
+    begun: _Begun,
+    source: Source,
+    kind: Kind[Any],
+    share: float,
+    counts: dict[str, Any],
+) -> None:
+    """One part of one source. The source is read to its end first, outside every transaction."""
+    with transactions() as tx:
+        state = loading.last_state(tx, source.name, kind.part)
+    with tempfile.TemporaryDirectory(prefix="directory-") as folder:
+        catalogue = (source.units if kind is UNITS else source.staff)(Path(folder), state)
+        try:
+            with transactions() as tx:
+                if tx.execute(select(sync_runs.c.id).where(_still_ours(begun)).with_for_update()).first() is None:
+                    raise _TakenOver
+                done = loading.load(tx, kind, source.name, catalogue, removable_share=share)
+                loading.list_refused(tx, kind, source.name, begun.id)
+        except Stopped as stop:
+            _add(counts, kind, stop.counts)
+            raise
+    _add(counts, kind, done)
+
+
+def _add(counts: dict[str, Any], kind: Kind[Any], more: Counts) -> None:
+    for name, number in asdict(more).items():
+        key = f"{kind.part}_{name}"
+        counts[key] = counts.get(key, 0) + number
+
+
+def forget_old_lists(tx: Transaction) -> int:
+    """Removes what was refused in runs that finished long ago; the runs themselves stay."""
+    old = select(sync_runs.c.id).where(sync_runs.c.finished_at < tx.now - LISTS_KEPT)
+    return tx.execute(delete(sync_refused).where(sync_refused.c.run.in_(old))).rowcount
