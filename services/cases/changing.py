@@ -1,0 +1,107 @@
+"""How a case is taken up for change, and what every change of one leaves behind: a new version and an activity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, insert, select, update
+
+from services.cases.rules import Act, Facts, Outcome, Party, State, check_version, decide, month_after, parties
+from services.cases.tables import activities, cases
+from services.cases.visibility import facts, viewer, visible
+from shared.database.transaction import Transaction
+from shared.messaging.errors import NotFound
+
+
+def find(tx: Transaction, case: UUID, *, lock: bool = False) -> RowMapping:
+    """The case, if the caller may read it; locked until the transaction ends if it is to be changed.
+
+    Raises `NotFound`, the same for what is not there and for what is not the caller's.
+    """
+    question = select(cases).where(cases.c.id == case, visible(viewer(tx.caller), tx.now))
+    row = tx.execute(question.with_for_update() if lock else question).mappings().one_or_none()
+    if row is None:
+        raise NotFound("Ärendet finns inte.", reason="case_not_found")
+    return row
+
+
+def decided(tx: Transaction, case: RowMapping, act: Act, version: int | None = None) -> Outcome:
+    """What the caller's act makes of the case; refused if it has changed since that version, or by the rules."""
+    known: Facts = facts(case)
+    them = parties(viewer(tx.caller), known)
+    if version is not None and them:
+        check_version(known, version)
+    return decide(known, act, them)
+
+
+def change(tx: Transaction, case: RowMapping, outcome: Outcome, **columns: Any) -> int:
+    """Writes what the case has become and gives its new version."""
+    values: dict[str, Any] = {"state": outcome.state.value, "version": case["version"] + 1, **columns}
+    if outcome.state is State.CLOSED:
+        values |= {"closed_reason": outcome.reason, "closed_at": tx.now}
+    if outcome.state is not State.AWAITING_RESIDENT:
+        values["answer_before"] = None
+    elif columns.get("counter_question_at") is not None:
+        values["answer_before"] = month_after(columns["counter_question_at"])
+    tx.execute(update(cases).where(cases.c.id == case["id"]).values(values))
+    return int(values["version"])
+
+
+def change_by_system(tx: Transaction, found: Sequence[RowMapping], act: Act, kind: str) -> None:
+    """What the system does to cases by itself, in three statements for any number of them, each with its activity."""
+    outcomes = {case["id"]: decide(facts(case), act, frozenset({Party.SYSTEM})) for case in found}
+    for outcome in sorted(set(outcomes.values()), key=str):
+        values: dict[str, Any] = {"state": outcome.state.value, "version": cases.c.version + 1}
+        if outcome.state is State.CLOSED:
+            values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "answer_before": None}
+        if act is Act.LOSE_HANDLER:
+            values["handler"] = None
+        ids = [case for case, its in outcomes.items() if its == outcome]
+        tx.execute(update(cases).where(cases.c.id.in_(ids)).values(values))
+    if found:
+        tx.execute(
+            insert(activities),
+            [
+                {
+                    "case_id": case["id"],
+                    "case_version": case["version"] + 1,
+                    "care_provider": case["care_provider"],
+                    "at": tx.now,
+                    "kind": kind,
+                    "by": "system",
+                    "handler": case["handler"],
+                    "reason": outcomes[case["id"]].reason,
+                }
+                for case in found
+            ],
+        )
+
+
+def note(
+    tx: Transaction,
+    case: Mapping[str, Any],
+    version: int,
+    kind: str,
+    *,
+    by: str = "staff",
+    handler: str | None = None,
+    reason: str | None = None,
+    message: UUID | None = None,
+) -> None:
+    """Adds to the case's activities what was done in this version of it, and by whom (R-CASE-3)."""
+    tx.execute(
+        insert(activities).values(
+            case_id=case["id"],
+            case_version=version,
+            care_provider=case["care_provider"],
+            at=tx.now,
+            kind=kind,
+            by=by,
+            person=tx.caller.subject if by == "staff" else None,
+            handler=handler,
+            reason=reason,
+            message=message,
+        )
+    )

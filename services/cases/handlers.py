@@ -1,0 +1,48 @@
+"""Who can be given a clinic's cases: the handlers there, by this service's copy of the rights (R-CASE-4, R-ID-10)."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, literal, select
+
+from services.cases.rules import may_be_assigned
+from shared.contracts.base import HsaId, Role
+from shared.contracts.identity import RightsNow
+from shared.database.kernel_tables import rights_state, rights_subjects
+from shared.database.transaction import Transaction
+from shared.security.caller import Rights
+from shared.security.rights import rights_from
+
+
+def rights_in_copy(tx: Transaction, person: HsaId) -> tuple[Rights, int]:
+    """The person's rights as last told by identity, and the number of the latest change that the copy has in it."""
+    applied = select(rights_state.c.applied).scalar_subquery()
+    roles = select(rights_subjects.c.roles).where(rights_subjects.c.subject == person).scalar_subquery()
+    row = tx.execute(select(applied.label("applied"), roles.label("roles"))).one()
+    return rights_from(row.roles or [], False), row.applied if row.applied is not None else -1
+
+
+def can_handle(tx: Transaction, person: HsaId, clinic: HsaId, told: RightsNow | None = None) -> bool:
+    """Whether the person is a handler there, by the copy, or by what identity told if the copy was behind that."""
+    copy, applied = rights_in_copy(tx, person)
+    if may_be_assigned(copy.roles_at(clinic)):
+        return True
+    if told is None or told.number <= applied:
+        return False
+    return may_be_assigned(frozenset(Role(held.role) for held in told.roles if held.clinic == clinic))
+
+
+def hold_rights_of(tx: Transaction, person: HsaId) -> None:
+    """Keeps a change of the person's rights from taking effect on their cases until this transaction ends.
+
+    Without it, a case could be given to someone just after their cases were taken from them.
+    """
+    tx.execute(select(func.pg_advisory_xact_lock_shared(_lock(person))))
+
+
+def change_rights_of(tx: Transaction, person: HsaId) -> None:
+    """Waits for those who are just giving the person a case, and lets no one begin to until this transaction ends."""
+    tx.execute(select(func.pg_advisory_xact_lock(_lock(person))))
+
+
+def _lock(person: HsaId) -> object:
+    return func.hashtextextended(literal(f"cases of handler {person}"), 0)

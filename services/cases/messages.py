@@ -1,0 +1,171 @@
+"""Messages of a case: sealed when they are sent, opened when they are read, never changed in between (R-CASE-9)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID, uuid5
+
+from sqlalchemy import RowMapping, insert, select, text, update
+
+from services.cases.tables import UNOPENED, message_files, messages
+from shared.contracts.attachments import ClaimedFile
+from shared.contracts.cases import (
+    MESSAGE_SENT,
+    AnswerShown,
+    AttachmentShown,
+    MessageKind,
+    MessageSentEvent,
+    MessageShown,
+    Writer,
+)
+from shared.database.transaction import Transaction
+from shared.security.caller import Caller
+from shared.security.sealing import Sealer
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who writes: for staff with name and signature as they are now (R-CASE-11)."""
+
+    written_by: Writer
+    writer: str
+    name: str | None = None
+    signature: str | None = None
+
+
+@dataclass(frozen=True)
+class NewMessage:
+    """A message about to be sent, with the files that have been claimed for it."""
+
+    id: UUID
+    kind: MessageKind
+    sender: Sender
+    care_provider: str
+    text: str
+    answers: tuple[AnswerShown, ...] = ()
+    files: tuple[ClaimedFile, ...] = ()
+
+
+def message_id(request_id: UUID, caller: Caller) -> UUID:
+    """The id of the message that this request sends: the same for each repetition, so that a claim of files holds."""
+    return uuid5(request_id, f"message of {caller.identity}")
+
+
+def resident_sender(caller: Caller) -> Sender:
+    """A resident, or a guardian who writes for a child (R-CASE-15). The name is asked for when someone reads."""
+    return Sender("guardian" if caller.acting_for else "resident", caller.subject)
+
+
+def add(tx: Transaction, case: Mapping[str, Any], message: NewMessage, *, position: int, handler: str | None) -> None:
+    """Sends the message in the case: stores it and its files, and tells so. `handler` is who has the case now."""
+    content: dict[str, Any] = {
+        "text": message.text,
+        "answers": [answer.model_dump(mode="json") for answer in message.answers],
+        "files": {str(file.attachment): file.name for file in message.files},
+    }
+    tx.execute(
+        insert(messages).values(
+            id=message.id,
+            case_id=case["id"],
+            position=position,
+            care_provider=message.care_provider,
+            kind=message.kind,
+            sent_at=tx.now,
+            written_by=message.sender.written_by,
+            writer=message.sender.writer,
+            sender_name=message.sender.name,
+            signature=message.sender.signature,
+            content=tx.sealer.seal(json.dumps(content).encode(), _context(case["id"], message.id)),
+        )
+    )
+    if message.files:
+        tx.execute(
+            insert(message_files),
+            [
+                {
+                    "attachment": file.attachment,
+                    "message": message.id,
+                    "case_id": case["id"],
+                    "position": place,
+                    "size": file.size,
+                    "content_type": file.content_type,
+                }
+                for place, file in enumerate(message.files)
+            ],
+        )
+    tx.publish(
+        MESSAGE_SENT,
+        MessageSentEvent(
+            case=case["id"],
+            message=message.id,
+            clinic=case["clinic"],
+            resident=case["resident"],
+            kind=message.kind,
+            written_by="staff" if message.sender.written_by == "staff" else "resident",
+            handler=handler,
+            attachments=[file.attachment for file in message.files],
+        ),
+        aggregate=case["id"],
+    )
+
+
+def _context(case: UUID, message: UUID) -> bytes:
+    return f"case {case} message {message}".encode()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A message as it was sent, and who wrote it: what the caller may see of that is the caller's matter."""
+
+    writer: str
+    shown: MessageShown
+
+
+def of_case(tx: Transaction, case: UUID) -> list[Stored]:
+    """The case's messages in the order they were sent, opened."""
+    files: dict[UUID, list[RowMapping]] = {}
+    found = select(message_files).where(message_files.c.case_id == case)
+    for file in tx.execute(found.order_by(message_files.c.message, message_files.c.position)).mappings():
+        files.setdefault(file["message"], []).append(file)
+    rows = tx.execute(select(messages).where(messages.c.case_id == case).order_by(messages.c.position)).mappings()
+    return [_opened(tx.sealer, row, files.get(row["id"], [])) for row in rows]
+
+
+def _opened(sealer: Sealer, row: RowMapping, files: Sequence[RowMapping]) -> Stored:
+    content = json.loads(sealer.open(bytes(row["content"]), _context(row["case_id"], row["id"])))
+    shown = MessageShown(
+        message=row["id"],
+        kind=cast(MessageKind, row["kind"]),
+        sent_at=row["sent_at"],
+        written_by=cast(Writer, row["written_by"]),
+        sender_name=row["sender_name"],
+        text=content["text"],
+        answers=[AnswerShown.model_validate(answer) for answer in content["answers"]],
+        signature=row["signature"],
+        attachments=[
+            AttachmentShown(
+                attachment=file["attachment"],
+                name=content["files"][str(file["attachment"])],
+                size=file["size"],
+                content_type=file["content_type"],
+            )
+            for file in files
+        ],
+        opened_at=row["opened_at"],
+    )
+    return Stored(row["writer"], shown)
+
+
+def open_for_resident(tx: Transaction, case: UUID, found: Sequence[Stored]) -> list[Stored]:
+    """Marks the clinic's messages as opened by the resident, now, if they were not before (R-CASE-15)."""
+    if not any(one.shown.opened_at is None and one.shown.written_by in ("staff", "system") for one in found):
+        return list(found)
+    unopened = update(messages).where(messages.c.case_id == case, text(UNOPENED))
+    opened = set(tx.execute(unopened.values(opened_at=tx.now).returning(messages.c.id)).scalars())
+    return [
+        Stored(one.writer, one.shown.model_copy(update={"opened_at": tx.now})) if one.shown.message in opened else one
+        for one in found
+    ]

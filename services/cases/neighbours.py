@@ -1,0 +1,164 @@
+"""What cases asks of the other services, always before the transaction that uses the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from services.cases.messages import Sender, message_id
+from services.cases.signature import name_and_signature
+from shared.contracts.attachments import CLAIM, RELEASE, Claim, ClaimedFile, OwnerKind, Release
+from shared.contracts.base import Answered, HsaId
+from shared.contracts.directory import GET_CLINICS, GET_STAFF, GetClinics, GetStaff, StaffFacts
+from shared.contracts.identity import (
+    CURRENT_RIGHTS,
+    RESIDENT_CARDS,
+    CurrentRights,
+    ResidentCard,
+    ResidentCards,
+    RightsNow,
+)
+from shared.messaging.errors import Conflict, Refused, Unavailable
+from shared.messaging.server import OngoingCall
+
+Asking = OngoingCall[Any, Any]
+
+FOR_GOOD = frozenset({"case_changed", "case_closed"})
+"""Reasons of refusal that no repetition of the request can ever get past."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The answers that a change needs."""
+
+    care_provider: str
+    message: UUID | None = None
+    sender: Sender | None = None
+    files: tuple[ClaimedFile, ...] = ()
+    resident_active: bool = True
+    handler_rights: RightsNow | None = None
+
+
+def write_prepared(
+    call: OngoingCall[Any, Answered],
+    prepare: Callable[[], Prepared],
+    work: Callable[[Any, Any, Prepared], Answered],
+) -> Answered:
+    """Asks what has to be asked, then writes; a repeated request gets its first answer, whatever is the case by now.
+
+    What stood in the way of the first can differ from what stands in the way of a repetition: a case that was answered
+    can't be answered again. So a refusal counts only if the request has not had its effect (R-CASE-17).
+    """
+    try:
+        prepared = prepare()
+    except Refused as refusal:
+        return call.write(_refuse, refusal)
+    try:
+        return call.write(work, prepared)
+    except Conflict as refusal:
+        # The message will never be: its files can be used again at once. For other reasons a repetition of the request
+        # may be on its way to success with this claim, so those are left to the attachments service to find.
+        if refusal.reason in FOR_GOOD and prepared.files and prepared.message is not None:
+            with suppress(Refused):
+                call.ask(RELEASE, Release(request_id=uuid4(), message=prepared.message))
+        raise
+
+
+def prepare_staff_message(
+    call: Asking, case: Mapping[str, Any], *, handler_rights: RightsNow | None = None
+) -> Prepared:
+    """Whether the resident can be written to, the caller's signature, the care provider; last, so that a refusal binds
+    no file, the files."""
+    message = message_id(call.request.request_id, call.caller)
+    return Prepared(
+        resident_active=resident_can_be_written_to(call, case["resident"]),
+        sender=staff_sender(call),
+        care_provider=care_provider(call, case["clinic"]),
+        message=message,
+        files=claim(
+            call, call.request.attachments, case=case["id"], message=message, at_most=call.settings.max_files_staff
+        ),
+        handler_rights=handler_rights,
+    )
+
+
+def _refuse(_tx: Any, _request: Any, refusal: Refused) -> Any:
+    raise refusal
+
+
+def care_provider(call: Asking, clinic: HsaId, *, active: bool = False) -> str:
+    """The clinic's care provider as of now (R-ID-25). With `active`, the clinic must be in use: else `Conflict`."""
+    found = call.ask(GET_CLINICS, GetClinics(clinics=[clinic])).clinics
+    if active and not (found and found[0].active):
+        raise Conflict("Mottagningen är inte aktiv i e-tjänsterna.", reason="clinic_not_active")
+    if not found:
+        raise Unavailable(reason="care_provider_unknown")
+    return found[0].care_provider
+
+
+def staff_sender(call: Asking) -> Sender:
+    """The caller with name and signature as they are when sending (R-CASE-11)."""
+    found = staff(call, [call.caller.subject]).get(call.caller.subject)
+    if found is None:
+        raise Unavailable(reason="sender_unknown")
+    name, signature = name_and_signature(found.given_name, found.surname, found.title)
+    if not name:
+        raise Conflict("Ditt namn saknas i katalogen, så svaret kan inte signeras.", reason="sender_without_name")
+    return Sender("staff", call.caller.subject, name, signature)
+
+
+def staff(call: Asking, people: Collection[str]) -> dict[str, StaffFacts]:
+    """What the directory's copy says of these people; one question for all."""
+    if not people:
+        return {}
+    return {one.person: one for one in call.ask(GET_STAFF, GetStaff(people=sorted(people))).staff}
+
+
+def cards(call: Asking, residents: Collection[UUID]) -> dict[UUID, ResidentCard]:
+    """The cards of these residents; one question for all."""
+    if not residents:
+        return {}
+    return {card.resident: card for card in call.ask(RESIDENT_CARDS, ResidentCards(residents=sorted(residents))).cards}
+
+
+def resident_can_be_written_to(call: Asking, resident: UUID) -> bool:
+    """Whether the account is active: an inactive one can be written to all the same (R-CASE-12).
+
+    A resident who has locked their login, or has no account, can not (R-CASE-22): `Conflict`.
+    """
+    card = cards(call, [resident]).get(resident)
+    if card is None:
+        raise Conflict("Invånaren har inget konto i e-tjänsterna.", reason="resident_without_account")
+    if card.locked:
+        raise Conflict("Invånaren har låst sin inloggning.", reason="resident_locked")
+    return card.active
+
+
+def claim(
+    call: Asking, attachments: Sequence[UUID], *, case: UUID, message: UUID, at_most: int
+) -> tuple[ClaimedFile, ...]:
+    """Binds the caller's files to the message that is about to be sent; its claim is released if it never is."""
+    if not attachments:
+        return ()
+    kind = OwnerKind.STAFF if call.caller.kind == "staff" else OwnerKind.RESIDENT
+    claimed = call.ask(
+        CLAIM,
+        Claim(
+            request_id=uuid4(),  # never the caller's: a claim made anew after a release must not get the old answer
+            attachments=list(attachments),
+            owner_kind=kind,
+            owner=call.caller.subject,
+            case=case,
+            message=message,
+            at_most=at_most,
+        ),
+    )
+    return tuple(claimed.attachments)
+
+
+def rights_of(call: Asking, person: HsaId) -> RightsNow:
+    """What the person may do at this moment, for someone whose rights this service's copy may not have yet."""
+    return call.ask(CURRENT_RIGHTS, CurrentRights(subject=person))

@@ -1,0 +1,103 @@
+"""A resident starts a case (R-CASE-2)."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import insert, select
+
+from services.cases import case_types, changing, forms, messages, neighbours
+from services.cases.rules import State, check_attachments
+from services.cases.tables import case_numbers, cases
+from services.cases.visibility import resident
+from shared.contracts.cases import CASE_STARTED, AnswerShown, CaseStarted, CaseStartedEvent, StartCase
+from shared.database.transaction import Transaction
+from shared.messaging.server import OngoingCall
+from shared.operations.clock import SWEDEN
+from shared.security.caller import Caller
+
+
+def check(tx: Transaction, request: StartCase) -> None:
+    """Refuses what can't be started, before anything is asked of others."""
+    check_attachments(request.attachments, tx.settings.max_files_resident)
+    offered = case_types.offered(tx, request.clinic, request.case_type)
+    forms.check_answers(offered.form, request.answers, len(request.attachments))
+
+
+def prepare(call: OngoingCall[StartCase, CaseStarted]) -> neighbours.Prepared:
+    """Asks for the clinic's care provider, and claims the files."""
+    call.read(check)
+    message = messages.message_id(call.request.request_id, call.caller)
+    return neighbours.Prepared(
+        care_provider=neighbours.care_provider(call, call.request.clinic, active=True),
+        message=message,
+        sender=messages.resident_sender(call.caller),
+        files=neighbours.claim(
+            call,
+            call.request.attachments,
+            case=case_id(call.request.request_id, call.caller),
+            message=message,
+            at_most=call.settings.max_files_resident,
+        ),
+    )
+
+
+def case_id(request_id: UUID, caller: Caller) -> UUID:
+    """The id of the case that this request starts; known before it, for the claim of its files."""
+    return uuid5(request_id, f"case of {caller.identity}")
+
+
+def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepared) -> CaseStarted:
+    """The case, new at the clinic, with the answers as its first message."""
+    assert prepared.message is not None and prepared.sender is not None
+    offered = case_types.offered(tx, request.clinic, request.case_type, keep=True)
+    answers = forms.check_answers(offered.form, request.answers, len(request.attachments))
+    case: dict[str, Any] = {
+        "id": case_id(request.request_id, tx.caller),
+        "number": _next_number(tx),
+        "clinic": request.clinic,
+        "care_provider": prepared.care_provider,
+        "resident": resident(tx.caller),
+        "case_type": offered.id,
+        "case_type_name": offered.name,
+        "form_version": offered.form_version,
+        "takes_attachments": offered.form.takes_attachments,
+        "state": State.NEW.value,
+        "version": 1,
+        "started_at": tx.now,
+        "message_count": 1,
+        "latest_message_at": tx.now,
+        "latest_written_by": prepared.sender.written_by,
+        "resident_wrote_at": tx.now,
+    }
+    tx.execute(insert(cases).values(case))
+    tx.publish(
+        CASE_STARTED,
+        CaseStartedEvent(
+            case=case["id"], clinic=request.clinic, resident=case["resident"], message=prepared.message
+        ),
+        aggregate=case["id"],
+    )
+    first = messages.NewMessage(
+        id=prepared.message,
+        kind="start",
+        sender=prepared.sender,
+        care_provider=prepared.care_provider,
+        text=forms.as_text(offered.form, answers),
+        answers=tuple(
+            AnswerShown(component=component.id, label=component.label, values=answers[component.id])
+            for component in offered.form.components
+            if component.id in answers
+        ),
+        files=prepared.files,
+    )
+    messages.add(tx, case, first, position=1, handler=None)
+    changing.note(tx, case, 1, "started", by=prepared.sender.written_by, message=prepared.message)
+    return CaseStarted(case=case["id"], number=case["number"], message=prepared.message)
+
+
+def _next_number(tx: Transaction) -> str:
+    """A number to say on the telephone: the Swedish year and a running number, `2026-0000042`."""
+    serial = tx.execute(select(case_numbers.next_value())).scalar_one()
+    return f"{tx.now.astimezone(SWEDEN).year}-{serial:07d}"

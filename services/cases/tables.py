@@ -1,0 +1,181 @@
+"""What the cases service stores. Texts, answers and file names are sealed; people are ids (R-SYS-2, R-ID-24)."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+MOMENT = DateTime(timezone=True)
+UNOPENED = "opened_at IS NULL AND written_by IN ('staff', 'system')"
+"""Messages to the resident that the resident has not opened; index and queries say it in the same words."""
+
+case_types = Table(
+    "case_types",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("clinic", Text, nullable=False),
+    Column("care_provider", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("form_version", Integer, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Index("case_types_of_clinic", "clinic", "position", "id"),
+)
+
+# A case keeps the version of the form that it was started with; a version is never changed.
+case_type_forms = Table(
+    "case_type_forms",
+    metadata,
+    Column("case_type", ForeignKey("case_types.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("components", JSONB, nullable=False),
+)
+
+case_numbers = Sequence("case_numbers", metadata=metadata)
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("number", Text, nullable=False, unique=True),
+    Column("clinic", Text, nullable=False),
+    Column("care_provider", Text, nullable=False),
+    Column("resident", Uuid, nullable=False),
+    Column("case_type", ForeignKey("case_types.id"), nullable=False),
+    Column("case_type_name", Text, nullable=False),
+    Column("form_version", Integer, nullable=False),
+    Column("takes_attachments", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("closed_reason", Text),
+    Column("version", Integer, nullable=False),
+    Column("handler", Text),
+    Column("started_at", MOMENT, nullable=False),
+    Column("closed_at", MOMENT),
+    Column("message_count", Integer, nullable=False),
+    Column("latest_message_at", MOMENT, nullable=False),
+    Column("latest_written_by", Text, nullable=False),
+    Column("resident_wrote_at", MOMENT),
+    Column("counter_question_at", MOMENT),
+    Column("answer_before", MOMENT),
+    Index("cases_of_clinic", "clinic", text("started_at DESC"), text("id DESC")),
+    Index("cases_of_clinic_in_state", "clinic", "state", text("started_at DESC"), text("id DESC")),
+    Index(
+        "cases_of_handler",
+        "handler",
+        text("started_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("handler IS NOT NULL"),
+    ),
+    Index("cases_of_resident", "resident", text("latest_message_at DESC"), text("id DESC")),
+    Index("cases_awaiting_resident", "answer_before", "id", postgresql_where=text("state = 'awaiting_resident'")),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("case_id", ForeignKey("cases.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("care_provider", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("sent_at", MOMENT, nullable=False),
+    Column("written_by", Text, nullable=False),
+    Column("writer", Text, nullable=False),
+    Column("sender_name", Text),
+    Column("signature", Text),
+    Column("content", LargeBinary, nullable=False),
+    Column("opened_at", MOMENT),
+    Index("messages_of_case", "case_id", "position", unique=True),
+    Index(
+        "messages_unopened",
+        "case_id",
+        postgresql_where=text(UNOPENED),
+    ),
+)
+
+message_files = Table(
+    "message_files",
+    metadata,
+    Column("attachment", Uuid, primary_key=True),
+    Column("message", ForeignKey("messages.id"), nullable=False),
+    Column("case_id", ForeignKey("cases.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Index("message_files_of_case", "case_id", "message", "position"),
+)
+
+activities = Table(
+    "activities",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("case_id", ForeignKey("cases.id"), nullable=False),
+    Column("case_version", Integer, nullable=False),
+    Column("care_provider", Text, nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("person", Text),
+    Column("handler", Text),
+    Column("reason", Text),
+    Column("message", Uuid),
+    Index("activities_of_case", "case_id", "case_version", "id"),
+)
+
+# Append-only: the database itself refuses to change or remove rows (R-CASE-18).
+access_log = Table(
+    "access_log",
+    metadata,
+    Column("entry", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", MOMENT, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("clinic", Text, nullable=False),
+    Column("care_provider", Text, nullable=False),
+    Column("case_id", Uuid, nullable=False),
+    Column("number", Text, nullable=False),
+    Column("resident", Uuid, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("attachment", Uuid),
+    Index("access_log_of_clinic", "clinic", text("entry DESC")),
+    Index("access_log_of_case", "case_id", text("entry DESC")),
+    Index("access_log_of_resident", "resident", text("entry DESC")),
+)
+
+# Entries that no seal covers yet, put here by a trigger on the log itself. Numbers commit out of order, so a seal that
+# took "all after the last sealed one" would miss some.
+access_log_unsealed = Table(
+    "access_log_unsealed",
+    metadata,
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
+)
+
+access_log_seals = Table(
+    "access_log_seals",
+    metadata,
+    Column("seal", BigInteger, primary_key=True, autoincrement=False),
+    Column("sealed_at", MOMENT, nullable=False),
+    Column("entries", ARRAY(BigInteger), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("proof", LargeBinary, nullable=False),
+)
