@@ -164,6 +164,12 @@ class Event(Generic[Body]):
         return f"{self.service}.events"
 
 
+class RunJob(Command):
+    """Runs one of the service's jobs now, whether it is due or not."""
+
+    job: str = Field(max_length=100)
+
+
 @dataclass
 class Contract:
     """All that one service offers and tells."""
@@ -171,6 +177,10 @@ class Contract:
     name: str
     calls: dict[str, Call[Any, Any]] = field(default_factory=dict)
     events: dict[str, Event[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.run_job = self.call("run_job", RunJob, Done, who=("operator",))
+        """Every service lets the operator run a job by hand; the kernel answers it."""
 
     def call(
         self,
@@ -200,12 +210,6 @@ class Contract:
         event = Event(self.name, name, body, frozenset(heard_by))
         self.events[name] = event
         return event
-
-
-class RunJob(Command):
-    """Runs one of the service's jobs now, whether it is due or not."""
-
-    job: str = Field(max_length=100)
 
 
 def utc(value: datetime) -> datetime:

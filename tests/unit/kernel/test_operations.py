@@ -1,0 +1,96 @@
+"""Settings, logs, clock and sealing."""
+
+import json
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from shared.operations import clock, logs
+from shared.operations.settings import ServiceSettings, SettingsError, read
+from shared.security.sealing import Sealer, SealBroken
+
+
+def test_all_faults_of_the_settings_are_told_at_once_and_without_values(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name in {field.upper() for field in ServiceSettings.model_fields}:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AMQP_URL", "http://user:s3cret@host")
+    monkeypatch.setenv("MAX_WORKERS", "many")
+    monkeypatch.setenv("SIGNING_KEY_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError) as raised:
+        read(ServiceSettings)
+    text = str(raised.value)
+    for name in ("AMQP_URL", "DATABASE_URL", "MAX_WORKERS", "SIGNING_KEY_FILE", "TRUSTED_KEYS_FILE", "DATA_KEYS_FILE"):
+        assert name in text
+    assert "s3cret" not in text and "many" not in text
+
+
+def test_a_log_line_keeps_only_what_is_allowed_R_SYS_3(capsys):
+    logs.configure("cases")
+    try:
+        raise ValueError("patienten 191212121212 Tolvan Tolvansson")
+    except ValueError:
+        logs.log.error("call_failed", method="start_case", name="Tolvan", exc_info=True)
+    line = json.loads(capsys.readouterr().out)
+    assert line["method"] == "start_case" and line["error_type"] == "ValueError"
+    assert line["name"] == "[withheld]"
+    assert "Tolvan" not in json.dumps(line) and "191212121212" not in json.dumps(line)
+
+
+def test_lines_of_libraries_lose_their_text_R_SYS_3(capsys):
+    import logging
+
+    logs.configure("cases")
+    logging.getLogger("some.library").error("failed for %s", "191212121212")
+    line = capsys.readouterr().out
+    assert "some.library" in line and "191212121212" not in line
+
+
+def test_the_clock_can_be_moved_and_moves_back(tmp_path: Path):
+    file = tmp_path / "clock.json"
+    moved = clock.Clock(str(file))
+    real = clock.Clock()
+    assert abs(moved.now() - real.now()) < timedelta(seconds=1)
+    file.write_text('{"offset_seconds": 2678400}')
+    time.sleep(0.06)
+    assert abs(moved.now() - real.now() - timedelta(days=31)) < timedelta(seconds=1)
+    file.unlink()
+    time.sleep(0.06)
+    assert abs(moved.now() - real.now()) < timedelta(seconds=1)
+
+
+def ring(*names):
+    return {name: AESGCM.generate_key(256) for name in names}
+
+
+def test_what_is_sealed_opens_again_only_where_it_belongs_R_SYS_2():
+    sealer = Sealer("a", ring("a"))
+    sealed = sealer.seal("Ont i halsen".encode(), b"case 1 message 1")
+    assert b"halsen" not in sealed
+    assert sealer.open(sealed, b"case 1 message 1").decode() == "Ont i halsen"
+    for value, context in ((sealed, b"case 2 message 1"), (sealed[:-1] + b"\0", b"case 1 message 1"), (b"", b""), (sealed[:9], b"")):
+        with pytest.raises(SealBroken):
+            sealer.open(value, context)
+
+
+def test_keys_are_changed_without_losing_what_was_sealed_before_R_SYS_2():
+    keys = ring("old", "new")
+    sealed = Sealer("old", keys).seal(b"text", b"context")
+    after = Sealer("new", keys)
+    assert after.open(sealed, b"context") == b"text"
+    assert not after.sealed_with_current(sealed)
+    assert after.sealed_with_current(after.seal(b"text", b"context"))
+    with pytest.raises(SealBroken):
+        Sealer("new", {"new": keys["new"]}).open(sealed, b"context")
+
+
+def test_a_weak_or_missing_key_is_refused(tmp_path):
+    file = tmp_path / "ring.json"
+    for content in ("", "{}", '{"current": "a", "keys": {}}', '{"current": "a", "keys": {"a": "c2hvcnQ="}}', "[]"):
+        file.write_text(content)
+        with pytest.raises(ValueError):
+            Sealer.from_file(file)
