@@ -134,14 +134,14 @@ class OngoingCall(Generic[Asked, Answered]):
             lambda tx: work(tx, self.request, *extras, **named), caller=self.caller, origin=self.origin
         )
 
-    def ask(self, call: Call[Any, Result], request: Any) -> Result:  # type: ignore[type-var]
-        """Asks another service, as this service, with the time that is left."""
+    def ask(self, call: Call[Any, Result], request: Any, timeout: float | None = None) -> Result:  # type: ignore[type-var]
+        """Asks another service, as this service, with the time that is left, or `timeout` seconds if that is less."""
         self._look_at_the_time()
         answer: Result = self._core.client.ask(
             call,
             request,
             token=self._core.signer.own_token(),
-            timeout=self.remaining,
+            timeout=self.remaining if timeout is None else min(timeout, self.remaining),
             call_ids=self.call_ids,
         )
         return answer
