@@ -15,14 +15,16 @@ LOGIN_LIFETIME = timedelta(minutes=10)
 """From the beginning of a login to its end; after that its nonce is worth nothing."""
 
 
-def hsa_id_to_use(own: Collection[str], wished: str | None) -> str | None:
-    """Which of a person's own HSA-ids the session is for: the wished one if it is theirs, else the only one.
+def hsa_id_to_use(chosen: Collection[str], own: Collection[str], wished: str | None) -> str | None:
+    """Which of a person's own HSA-ids the session is for: the wished one if it is theirs, else the one that was chosen
+    at the identity provider, else the only one.
 
-    None: not theirs, or several to choose among and none wished.
+    None: the wished one is not theirs, or there are several to choose among.
     """
     if wished is not None:
         return wished if wished in own else None
-    return next(iter(own)) if len(own) == 1 else None
+    candidates = chosen or own
+    return next(iter(candidates)) if len(candidates) == 1 else None
 
 
 # --- sessions (R-ID-21) ---------------------------------------------------------------------------------------------

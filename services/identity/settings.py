@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import DirectoryPath, Field, FilePath, field_validator
+from pydantic import DirectoryPath, Field, FilePath, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from services.identity.residents import NumberKey
+from services.identity.terms import TermsShelf
 from shared.operations.settings import ServiceSettings
 
 LEVEL_3 = "http://id.sambi.se/loa/loa3 http://id.elegnamnd.se/loa/1.0/loa3"
@@ -59,4 +62,26 @@ class IdentitySettings(ServiceSettings):
     def _is_an_address(cls, value: str) -> str:
         if not value.startswith(("https://", "http://")):
             raise ValueError("must begin with https://")
+        return value
+
+    @field_validator("identity_number_key_file")
+    @classmethod
+    def _is_a_key(cls, value: Path) -> Path:
+        NumberKey.from_file(value)
+        return value
+
+    @field_validator("pu_key_file")
+    @classmethod
+    def _fits_its_certificate(cls, value: Path, others: ValidationInfo) -> Path:
+        try:
+            if "pu_certificate_file" in others.data:
+                ssl.create_default_context().load_cert_chain(others.data["pu_certificate_file"], value)
+        except (ssl.SSLError, OSError):
+            raise ValueError("can't be read, or is not the key of PU_CERTIFICATE_FILE") from None
+        return value
+
+    @field_validator("terms_folder")
+    @classmethod
+    def _has_terms(cls, value: Path) -> Path:
+        TermsShelf.from_folder(value)
         return value

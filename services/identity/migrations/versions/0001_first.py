@@ -13,7 +13,7 @@ depends_on = None
 def upgrade() -> None:
     """Makes the kernel's tables and identity's own."""
     kernel_tables.create(op)
-    for statement in TABLES.split(";"):
+    for statement in TABLES.split(";\n"):
         if statement.strip():
             op.execute(statement)
 

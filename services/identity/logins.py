@@ -1,0 +1,178 @@
+"""Logging in: a nonce that works once, an ID token that holds, a person whom the directory or the register knows.
+
+A login has three stages. What was begun is read; the identity provider, the directory and the population register are
+asked, outside any transaction; then nonce, account and session change together, or not at all.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_or_update
+
+from services.identity import residents, rules, sessions
+from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
+from services.identity.openid import IdentityProviders, Provider, refused
+from services.identity.population_register import RegisteredPerson
+from services.identity.settings import IdentitySettings
+from services.identity.tables import logins, staff
+from shared.contracts import directory, identity
+from shared.contracts.base import HsaId
+from shared.messaging.errors import Conflict, Forbidden
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+_NONCE_BYTES = 32
+_HSA_ID: TypeAdapter[str] = TypeAdapter(HsaId)
+
+
+def issuer_and_client(settings: IdentitySettings, kind: identity.PersonKind) -> tuple[str, str]:
+    """The identity provider for staff or residents, and our client id there."""
+    if kind == "staff":
+        return settings.staff_oidc_issuer, settings.staff_oidc_client_id
+    return settings.resident_oidc_issuer, settings.resident_oidc_client_id
+
+
+def begin(tx: Transaction, request: identity.BeginLogin, provider: Provider, client_id: str) -> identity.LoginBegun:
+    """Begins a login; its nonce works once, within ten minutes."""
+    login, nonce = uuid4(), secrets.token_urlsafe(_NONCE_BYTES)
+    tx.execute(insert(logins).values(login=login, kind=request.kind, nonce=nonce, begun_at=tx.now))
+    return identity.LoginBegun(
+        login=login,
+        nonce=nonce,
+        issuer=provider.issuer,
+        authorization_endpoint=provider.authorization_endpoint,
+        client_id=client_id,
+    )
+
+
+def begun(tx: Transaction, request: identity.CompleteLogin) -> Row[Any]:
+    """The login that is to be completed. Raises `NotAuthenticated` if there is none, or it began too long ago.
+
+    Whether it was used already is looked at when it is used: a repeated request has the same answer.
+    """
+    row = tx.execute(select(logins).where(logins.c.login == request.login)).one_or_none()
+    if row is None:
+        raise refused("login_unknown")
+    if tx.now - row.begun_at > rules.LOGIN_LIFETIME:
+        raise refused("login_expired")
+    return row
+
+
+def verified_claims(
+    providers: IdentityProviders, settings: IdentitySettings, login: Row[Any], id_token: str, now: datetime
+) -> dict[str, Any]:
+    """The claims of the ID token. Raises `NotAuthenticated` unless it holds in every respect, for this very login."""
+    issuer, client_id = issuer_and_client(settings, login.kind)
+    acr = settings.staff_acr_values if login.kind == "staff" else settings.resident_acr_values
+    return providers.verify(id_token, issuer=issuer, client_id=client_id, nonce=login.nonce, acr=acr, now=now)
+
+
+def hsa_id_of(claims: Mapping[str, Any], wished: str | None) -> HsaId:
+    """The HSA-id that a member of staff logs in with.
+
+    Raises `Conflict` with reason `several_hsa_ids` for someone who has several and names none of them, `Forbidden` for
+    one who names another's, `NotAuthenticated` where the token has none.
+    """
+    chosen = _hsa_ids(claims.get("employeeHsaId"))
+    own = chosen | _hsa_ids(claims.get("allEmployeeHsaIds"))
+    if not own:
+        raise refused("employee_hsa_id_missing")
+    person = rules.hsa_id_to_use(chosen, own, wished)
+    if person is None and wished is not None:
+        raise Forbidden("HSA-id:t hör inte till den som loggade in.", reason="hsa_id_of_someone_else")
+    if person is None:
+        raise Conflict("Välj vilket HSA-id du vill använda.", reason="several_hsa_ids")
+    return person
+
+
+def _hsa_ids(claim: Any) -> set[HsaId]:
+    values = claim if isinstance(claim, list) else [] if claim is None else [claim]
+    try:
+        return {_HSA_ID.validate_python(value) for value in values}
+    except ValidationError:
+        raise refused("employee_hsa_id_malformed") from None
+
+
+def number_of(claims: Mapping[str, Any], today: date) -> IdentityNumber:
+    """The identity number that a resident logs in with. Raises `NotAuthenticated` where the token has none."""
+    value = claims.get("personalIdentityNumber")
+    if not isinstance(value, str):
+        raise refused("personal_identity_number_missing")
+    try:
+        return parse(value, today)
+    except NotANumber:
+        raise refused("personal_identity_number_malformed") from None
+
+
+def require_in_directory(found: directory.StaffFacts) -> None:
+    """Raises `Forbidden` unless HSA has the person (R-ID-1)."""
+    if found.status != "fine":
+        raise Forbidden(
+            "Du kan inte logga in: du saknas i HSA, är dold där eller har passerat ditt slutdatum.",
+            reason="staff_missing_in_directory",
+        )
+
+
+def require_registered(found: RegisteredPerson | None) -> RegisteredPerson:
+    """Raises `Forbidden` if the population register has no such person."""
+    if found is None:
+        raise Forbidden(
+            "Du kan inte logga in: du finns inte i folkbokföringsuppgifterna.", reason="not_in_population_register"
+        )
+    return found
+
+
+def has_died(person: RegisteredPerson) -> bool:
+    """Whether the register says so (R-ID-17)."""
+    return rules.register_code(person.code) is rules.RegisterCode.INACTIVATES
+
+
+def account_inactive() -> Forbidden:
+    """The answer to a login with an inactive account; never why it is inactive."""
+    return Forbidden("Kontot är inte längre aktivt.", reason="account_inactive")
+
+
+def complete_for_staff(
+    tx: Transaction, request: identity.CompleteLogin, person: HsaId, desk: sessions.TokenDesk
+) -> identity.SessionOpened:
+    """Uses the login up and opens a session for a member of staff whom HSA has."""
+    _use(tx, request)
+    tx.execute(
+        insert_or_update(staff)
+        .values(person=person, added_at=tx.now, last_login_at=tx.now)
+        .on_conflict_do_update(index_elements=["person"], set_={"last_login_at": tx.now})
+    )
+    return sessions.open_session(tx, "staff", person, desk)
+
+
+def complete_for_resident(
+    tx: Transaction,
+    request: identity.CompleteLogin,
+    person: RegisteredPerson,
+    key: residents.NumberKey,
+    desk: sessions.TokenDesk,
+) -> identity.SessionOpened:
+    """Uses the login up and opens a session for a resident, with an account made or brought up to date."""
+    _use(tx, request)
+    resident = residents.take_in(tx, person, key)
+    return sessions.open_session(tx, "resident", str(resident), desk)
+
+
+def _use(tx: Transaction, request: identity.CompleteLogin) -> None:
+    """Raises `NotAuthenticated` if the login was used before: an ID token that comes again is a replay."""
+    used = tx.execute(
+        update(logins)
+        .where(logins.c.login == request.login, logins.c.used_at.is_(None))
+        .values(used_at=tx.now)
+        .returning(logins.c.login)
+    ).one_or_none()
+    if used is None:
+        raise refused("login_used")

@@ -1,0 +1,204 @@
+"""Roles at clinics: who gives and takes which (R-ID-5 to R-ID-8), at once (R-ID-10), and who did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.dialects.postgresql import insert as insert_or_not
+
+from services.identity import revocations, rules
+from services.identity.tables import regional_admins, role_history, roles, staff
+from shared.contracts import directory, identity
+from shared.contracts.base import HsaId, Role
+from shared.messaging.errors import Conflict, Forbidden, Invalid
+from shared.operations.logs import log
+from shared.security.caller import Caller
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+_HSA_ID: TypeAdapter[str] = TypeAdapter(HsaId)
+
+
+def hsa_id_of(person: str) -> HsaId:
+    """The HSA-id in what someone pasted, without blanks, in capitals (R-ID-7). Raises `Invalid` if it is none."""
+    try:
+        return _HSA_ID.validate_python(person)
+    except ValidationError:
+        raise Invalid("Det är inget HSA-id.", reason="not_an_hsa_id", fields=[("person", "är inget HSA-id")]) from None
+
+
+def require_in_directory(found: directory.StaffFacts) -> None:
+    """Raises `Invalid` unless HSA has the person: nobody else is given a right (R-ID-8)."""
+    if found.status != "fine":
+        raise Invalid(
+            "Personen saknas i HSA, är dold där eller har passerat sitt slutdatum.",
+            reason="staff_missing_in_directory",
+            fields=[("person", "saknas i HSA")],
+        )
+
+
+def require_active(clinic: HsaId, found: directory.Clinics) -> None:
+    """Raises `Conflict` with reason `clinic_not_active` unless the clinic is active in the e-services."""
+    if not any(one.clinic == clinic and one.active for one in found.clinics):
+        raise Conflict("Mottagningen är inte aktiv i e-tjänsterna.", reason="clinic_not_active")
+
+
+def require_may_give(caller: Caller, clinic: HsaId, role: Role) -> None:
+    """Raises `Forbidden` unless the caller may give this role there (R-ID-6)."""
+    if not rules.may_give(_held_by(caller, clinic), role):
+        raise Forbidden("Du får inte ge den behörigheten på mottagningen.", reason="may_not_give_role")
+
+
+def require_administers(caller: Caller, clinic: HsaId) -> None:
+    """Raises `Forbidden` unless the caller gives some right there."""
+    if not rules.administers(_held_by(caller, clinic)):
+        raise Forbidden("Du administrerar inte mottagningen.", reason="role_missing")
+
+
+def make_first_administrator(
+    tx: Transaction, _request: identity.MakeFirstAdministrator, person: HsaId
+) -> identity.FirstAdministrator:
+    """Makes the first regional administrator. Raises `Conflict` once there has been one (R-ID-6)."""
+    revocations.wait_for_turn(tx)
+    regional = role_history.c.role == Role.REGIONAL_ADMIN
+    if tx.execute(select(func.count()).select_from(role_history).where(regional)).scalar_one():
+        raise Conflict("Det finns redan en regional administratör.", reason="administrator_exists")
+    _add(tx, person)
+    tx.execute(insert(regional_admins).values(person=person, given_at=tx.now, given_by=tx.caller.identity))
+    _note(tx, None, person, Role.REGIONAL_ADMIN, "given")
+    revocations.tell(tx, person)
+    log.warning("first_regional_administrator_made")
+    return identity.FirstAdministrator(person=person)
+
+
+def give(tx: Transaction, request: identity.GiveRole, person: HsaId) -> identity.RoleGiven:
+    """Gives the role, adding the person in the same step if new here (R-ID-8). Given before, it changes nothing.
+
+    `person` is normalised, and known to be in HSA. Raises `Forbidden` if the caller may not give it (R-ID-6).
+    """
+    revocations.wait_for_turn(tx)
+    require_may_give(_caller_now(tx), request.clinic, request.role)
+    _add(tx, person)
+    given = tx.execute(
+        insert_or_not(roles)
+        .values(
+            clinic=request.clinic,
+            person=person,
+            role=request.role.value,
+            given_at=tx.now,
+            given_by=tx.caller.identity,
+        )
+        .on_conflict_do_nothing()
+        .returning(roles.c.role)
+    ).one_or_none()
+    if given is not None:
+        _note(tx, request.clinic, person, request.role, "given")
+        revocations.tell(tx, person)
+    return identity.RoleGiven(person=person, roles=_roles_at(tx, request.clinic, person))
+
+
+def take(tx: Transaction, request: identity.TakeRole, person: HsaId) -> identity.RoleTaken:
+    """Takes the role; not held, nothing changes. The answer does not say yet which addresses overlap.
+
+    Raises `Forbidden` if the caller may not take it, `Conflict` if the clinic would lose its last local administrator
+    and it is not a regional administrator who takes it (R-ID-6).
+    """
+    revocations.wait_for_turn(tx)
+    caller = _caller_now(tx)
+    if not rules.may_take(_held_by(caller, request.clinic), request.role):
+        raise Forbidden("Du får inte ta bort den behörigheten på mottagningen.", reason="may_not_take_role")
+    held = _roles_at(tx, request.clinic, person)
+    if request.role in held:
+        _refuse_last_administrator(tx, request, caller)
+        this = (roles.c.clinic == request.clinic) & (roles.c.person == person) & (roles.c.role == request.role.value)
+        tx.execute(delete(roles).where(this))
+        _note(tx, request.clinic, person, request.role, "taken")
+        revocations.tell(tx, person)
+    return identity.RoleTaken(person=person, roles=[one for one in held if one != request.role])
+
+
+def people_at(tx: Transaction, request: identity.ListRights) -> dict[HsaId, list[Role]]:
+    """Who holds which roles at the clinic. Raises `Forbidden` for those who administer nothing there."""
+    require_administers(tx.caller, request.clinic)
+    rows = tx.execute(
+        select(roles.c.person, roles.c.role).where(roles.c.clinic == request.clinic).order_by(roles.c.person)
+    )
+    held: dict[HsaId, list[Role]] = {}
+    for person, role in rows:
+        held.setdefault(person, []).append(Role(role))
+    return {person: _in_order(found) for person, found in held.items()}
+
+
+def with_directory(
+    held: dict[HsaId, list[Role]], facts: Sequence[directory.StaffFacts]
+) -> identity.ClinicRights:
+    """The list of rights, each person with name and directory status (R-ID-9); unknown to the directory is missing."""
+    known = {one.person: one for one in facts}
+    people = []
+    for person, found in held.items():
+        about = known.get(person) or directory.StaffFacts(person=person, status="missing")
+        people.append(
+            identity.PersonWithRoles(
+                person=person,
+                given_name=about.given_name,
+                surname=about.surname,
+                title=about.title,
+                roles=found,
+                directory_status=about.status,
+                protected=about.protected,
+            )
+        )
+    return identity.ClinicRights(people=people)
+
+
+def _held_by(caller: Caller, clinic: HsaId) -> frozenset[Role]:
+    held = caller.rights.roles_at(clinic)
+    return held | {Role.REGIONAL_ADMIN} if caller.rights.is_regional_admin else held
+
+
+def _caller_now(tx: Transaction) -> Caller:
+    """The caller with the rights of this moment: they may have lost some since the call began."""
+    return Caller(
+        kind=tx.caller.kind,
+        subject=tx.caller.subject,
+        session=tx.caller.session,
+        rights=revocations.rights_source(tx.connection, tx.caller),
+    )
+
+
+def _refuse_last_administrator(tx: Transaction, request: identity.TakeRole, caller: Caller) -> None:
+    administrators = tx.execute(
+        select(func.count())
+        .select_from(roles)
+        .where(roles.c.clinic == request.clinic, roles.c.role == Role.LOCAL_ADMIN.value)
+    ).scalar_one()
+    if rules.loses_last_administrator(request.role, administrators, caller.rights.is_regional_admin):
+        raise Conflict(
+            "Mottagningen måste ha kvar en lokal administratör. Bara en regional administratör kan ta bort den sista.",
+            reason="last_administrator",
+        )
+
+
+def _add(tx: Transaction, person: HsaId) -> None:
+    tx.execute(insert_or_not(staff).values(person=person, added_at=tx.now).on_conflict_do_nothing())
+
+
+def _note(tx: Transaction, clinic: HsaId | None, person: HsaId, role: Role, change: str) -> None:
+    by = tx.caller.identity
+    tx.execute(
+        insert(role_history).values(at=tx.now, clinic=clinic, person=person, role=role.value, change=change, by=by)
+    )
+
+
+def _roles_at(tx: Transaction, clinic: HsaId, person: HsaId) -> list[Role]:
+    found = tx.execute(select(roles.c.role).where(roles.c.clinic == clinic, roles.c.person == person)).scalars()
+    return _in_order(Role(one) for one in found)
+
+
+def _in_order(found: Iterable[Role]) -> list[Role]:
+    order = list(Role)
+    return sorted(found, key=order.index)

@@ -1,0 +1,179 @@
+"""Sessions: access tokens of five minutes, renewal tokens that work once, and ends that hold everywhere (R-ID-21)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, insert, select, update
+
+from services.identity import revocations, rules, terms
+from services.identity.tables import logins, renewal_tokens, sessions
+from shared.contracts import identity
+from shared.contracts.base import Done
+from shared.messaging.errors import NotAuthenticated
+from shared.security.tokens import Claims, Signer
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+_RENEWAL_BYTES = 32
+
+
+@dataclass(frozen=True)
+class TokenDesk:
+    """What it takes to give out tokens: identity's key, and the terms that a token says are accepted or not."""
+
+    signer: Signer
+    terms: terms.TermsShelf
+
+
+class RenewalTokenReused(NotAuthenticated):
+    """A renewal token came a second time: one of the two who have it is a thief, so the session has to end."""
+
+    def __init__(self, session: UUID | None = None) -> None:
+        super().__init__("Sessionen är avslutad. Logga in igen.", reason="renewal_token_spent")
+        self.session = session
+
+
+def open_session(tx: Transaction, kind: identity.PersonKind, subject: str, desk: TokenDesk) -> identity.SessionOpened:
+    """Begins a session and gives out its first tokens."""
+    session = uuid4()
+    tx.execute(
+        insert(sessions).values(
+            session=session,
+            kind=kind,
+            subject=subject,
+            started_at=tx.now,
+            renewed_at=tx.now,
+            ends_at=rules.session_end(tx.now),
+        )
+    )
+    return _give_tokens(tx, session, kind, subject, rules.session_end(tx.now), desk)
+
+
+def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> identity.SessionOpened:
+    """Trades a renewal token for new tokens.
+
+    Raises `RenewalTokenReused` for a spent one, `NotAuthenticated` for an unknown one or a session that has ended, was
+    idle for 30 minutes or is 12 hours old.
+    """
+    row = tx.execute(
+        select(
+            renewal_tokens.c.hash,
+            renewal_tokens.c.spent_at,
+            sessions.c.session,
+            sessions.c.kind,
+            sessions.c.subject,
+            sessions.c.renewed_at,
+            sessions.c.ends_at,
+            sessions.c.ended_at,
+        )
+        .join(sessions, sessions.c.session == renewal_tokens.c.session)
+        .where(renewal_tokens.c.hash == _hash(request.renewal_token))
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise NotAuthenticated("Sessionen finns inte. Logga in igen.", reason="renewal_token_unknown")
+    if row.spent_at is not None:
+        raise RenewalTokenReused(row.session)
+    if not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at):
+        raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
+    tx.execute(update(renewal_tokens).where(renewal_tokens.c.hash == row.hash).values(spent_at=tx.now))
+    return _go_on(tx, row.session, row.kind, row.subject, row.ends_at, desk)
+
+
+def accept_terms(tx: Transaction, request: identity.AcceptTerms, desk: TokenDesk) -> identity.SessionOpened:
+    """Accepts the terms in force, and gives the session tokens that say so; its renewal token so far is spent."""
+    terms.accept(tx, request, desk.terms)
+    row = tx.execute(select(sessions).where(sessions.c.session == tx.caller.session).with_for_update()).one_or_none()
+    if row is None or not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at):
+        raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
+    unspent = (renewal_tokens.c.session == row.session) & renewal_tokens.c.spent_at.is_(None)
+    tx.execute(update(renewal_tokens).where(unspent).values(spent_at=tx.now))
+    return _go_on(tx, row.session, row.kind, row.subject, row.ends_at, desk)
+
+
+def log_out(tx: Transaction, _request: identity.LogOut) -> Done:
+    """Ends the caller's session, at once and everywhere."""
+    session = tx.caller.session
+    if session is not None:
+        end(tx, session, "logged_out")
+    return Done()
+
+
+def end_reused(tx: Transaction, _request: identity.RenewSession, session: UUID) -> None:
+    """Ends the session whose renewal token came twice."""
+    end(tx, session, "renewal_token_reused")
+
+
+def end(tx: Transaction, session: UUID, reason: str) -> None:
+    """Ends a session, if it has not ended already."""
+    _end_where(tx, sessions.c.session == session, reason)
+
+
+def end_all(tx: Transaction, subject: str, reason: str) -> None:
+    """Ends every session of someone."""
+    _end_where(tx, sessions.c.subject == subject, reason)
+
+
+def forget_old(tx: Transaction, before: datetime) -> int:
+    """Removes sessions that ended by their limit before then, with their renewal tokens, and logins begun before then;
+    says how many sessions."""
+    tx.execute(delete(logins).where(logins.c.begun_at < before))
+    return tx.execute(delete(sessions).where(sessions.c.ends_at < before)).rowcount
+
+
+def _end_where(tx: Transaction, which: object, reason: str) -> None:
+    ended = tx.execute(
+        update(sessions)
+        .where(which, sessions.c.ended_at.is_(None))  # type: ignore[arg-type]
+        .values(ended_at=tx.now, end_reason=reason)
+        .returning(sessions.c.session, sessions.c.subject)
+    ).all()
+    until = rules.remember_ended_until(tx.now)
+    for subject in sorted({row.subject for row in ended}):
+        own = [identity.EndedSession(session=row.session, until=until) for row in ended if row.subject == subject]
+        revocations.tell(tx, subject, own)
+
+
+def _go_on(
+    tx: Transaction, session: UUID, kind: identity.PersonKind, subject: str, ends_at: datetime, desk: TokenDesk
+) -> identity.SessionOpened:
+    tx.execute(update(sessions).where(sessions.c.session == session).values(renewed_at=tx.now))
+    return _give_tokens(tx, session, kind, subject, ends_at, desk)
+
+
+def _give_tokens(
+    tx: Transaction, session: UUID, kind: identity.PersonKind, subject: str, ends_at: datetime, desk: TokenDesk
+) -> identity.SessionOpened:
+    renewal = secrets.token_urlsafe(_RENEWAL_BYTES)
+    tx.execute(insert(renewal_tokens).values(hash=_hash(renewal), session=session, issued_at=tx.now))
+    in_force = desk.terms.in_force(kind)
+    accepted = terms.accepted_at(tx, kind, subject, in_force) is not None
+    expires = rules.access_end(tx.now, ends_at)
+    claims = Claims(
+        issuer=desk.signer.issuer,
+        subject=subject,
+        kind=kind,
+        issued_at=tx.now,
+        expires_at=expires,
+        session=session,
+        terms_accepted=accepted,
+    )
+    return identity.SessionOpened(
+        access_token=desk.signer.mint(claims),
+        renewal_token=renewal,
+        access_expires_at=expires,
+        session_expires_at=ends_at,
+        terms_version_to_accept=None if accepted else in_force,
+    )
+
+
+def _hash(renewal_token: str) -> bytes:
+    """The tokens are random and long, so a plain hash hides them."""
+    return hashlib.sha256(renewal_token.encode()).digest()

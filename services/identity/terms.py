@@ -1,0 +1,84 @@
+"""The terms of use, in versions, and who accepted which of them when (R-ID-2, R-ID-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from services.identity.tables import accepted_terms
+from shared.contracts import identity
+from shared.messaging.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+
+class TermsShelf:
+    """The texts. A version never changes once people have accepted it: a new text gets the next number."""
+
+    def __init__(self, texts: Mapping[str, Mapping[str, str]]) -> None:
+        self._texts = texts
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> TermsShelf:
+        """Reads `staff/1.md`, `resident/1.md` and so on. Raises ValueError if a kind has none, or a name is no number."""
+        texts: dict[str, dict[str, str]] = {}
+        for kind in get_args(identity.PersonKind):
+            files = sorted((folder / kind).glob("*.md"))
+            if not files or not all(file.stem.isascii() and file.stem.isdigit() for file in files):
+                raise ValueError(f"the terms for {kind} are missing, or not named by numbers")
+            texts[kind] = {file.stem: file.read_text(encoding="utf-8") for file in files}
+        return cls(texts)
+
+    def in_force(self, kind: identity.PersonKind) -> str:
+        """The version that has to be accepted now: the highest number."""
+        return max(self._texts[kind], key=int)
+
+    def text(self, kind: identity.PersonKind, version: str) -> str | None:
+        """The text of a version, or None if there is no such version."""
+        return self._texts[kind].get(version)
+
+
+def accepted_at(tx: Transaction, kind: identity.PersonKind, person: str, version: str) -> datetime | None:
+    """When the person accepted this version, or None."""
+    terms = accepted_terms.c
+    found: datetime | None = tx.execute(
+        select(terms.accepted_at).where(terms.kind == kind, terms.person == person, terms.version == version)
+    ).scalar_one_or_none()
+    return found
+
+
+def read_terms(tx: Transaction, request: identity.ReadTerms, shelf: TermsShelf) -> identity.Terms:
+    """The terms in force, or an earlier version that the caller accepted, with the time of that."""
+    kind = _kind(tx)
+    in_force = shelf.in_force(kind)
+    version = request.version or in_force
+    text = shelf.text(kind, version)
+    accepted = accepted_at(tx, kind, tx.caller.subject, version)
+    if text is None or (accepted is None and version != in_force):
+        raise NotFound("Villkoren finns inte.")
+    return identity.Terms(version=version, text=text, accepted_at=accepted)
+
+
+def accept(tx: Transaction, request: identity.AcceptTerms, shelf: TermsShelf) -> None:
+    """Notes that the caller accepts the terms in force. The time of the first acceptance stays.
+
+    Raises `Conflict` with reason `terms_version_not_in_force` for any other version.
+    """
+    kind = _kind(tx)
+    if request.version != shelf.in_force(kind):
+        raise Conflict("Villkoren har ändrats. Läs dem igen.", reason="terms_version_not_in_force")
+    tx.execute(
+        insert(accepted_terms)
+        .values(kind=kind, person=tx.caller.subject, version=request.version, accepted_at=tx.now)
+        .on_conflict_do_nothing()
+    )
+
+
+def _kind(tx: Transaction) -> identity.PersonKind:
+    return "staff" if tx.caller.kind == "staff" else "resident"
