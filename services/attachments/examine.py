@@ -14,6 +14,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -201,10 +202,8 @@ def main() -> None:
     path, content_type, told = sys.argv[1:4]
     limits = Limits(**json.loads(told))
     # imported before the limits and outside the verdict: a missing library must not look like a damaged file
-    import pikepdf
-    from PIL import GifImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin
-
-    assert pikepdf and GifImagePlugin and JpegImagePlugin and MpoImagePlugin and PngImagePlugin
+    for library in ("pikepdf", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.MpoImagePlugin", "PIL.PngImagePlugin"):
+        import_module(library)
     _take_limits(limits)
     print(json.dumps({"refusal": verdict(Path(path), content_type, limits)}))
 

@@ -129,7 +129,8 @@ def why_not_claimable(state: State, *, taken: bool, sent: bool) -> Refused | Non
     if sent or taken:
         return Conflict("En av filerna hör redan till ett meddelande.", reason="attachment_already_used")
     if state is State.REFUSED:
-        return Conflict("En av filerna godkändes inte vid kontrollen och kan inte skickas.", reason="attachment_refused")
+        message = "En av filerna godkändes inte vid kontrollen och kan inte skickas."
+        return Conflict(message, reason="attachment_refused")
     if state is not State.USABLE:
         message = "En av filerna är inte färdigkontrollerad än. Försök igen om en liten stund."
         return Conflict(message, reason="attachment_not_checked")

@@ -1,0 +1,68 @@
+"""Showing a file to the one who attached it, and links to the bytes (R-ATT-5, R-ATT-6, R-ATT-7)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from services.attachments import rules
+from services.attachments.files import OTHER_OWNER, open_name, own
+from services.attachments.store import Signer
+from services.attachments.tables import attachments
+from shared.contracts.attachments import AskLink, Attachment, GetAttachment, Link, PreviewAttachment, State
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Conflict, NotFound
+
+
+def get_attachment(tx: Transaction, asked: GetAttachment) -> Attachment:
+    """The caller's own file and how far it has come, until it is sent: from then on its case says who may see it."""
+    row = _own_unsent(tx, asked)
+    return Attachment(
+        attachment=row.attachment,
+        name=open_name(tx, row),
+        size=row.size,
+        content_type=row.content_type,
+        state=State(row.state),
+        refusal=rules.REFUSALS_SV[row.refusal] if row.refusal else None,
+        refusal_reason=row.refusal,
+    )
+
+
+def preview(tx: Transaction, asked: PreviewAttachment, signer: Signer) -> Link:
+    """A link to the caller's own file before it is sent (R-ATT-5). Raises `Conflict` unless it is usable (R-ATT-7)."""
+    row = _own_unsent(tx, asked)
+    hindrance = rules.why_not_claimable(State(row.state), taken=False, sent=False)
+    if hindrance is not None:
+        raise Conflict("Filen kan inte visas.", reason=hindrance.reason)
+    return _signed(tx, row, signer)
+
+
+def link(tx: Transaction, asked: AskLink, signer: Signer) -> Link:
+    """A link to a file of a message in this case (R-ATT-6). Who may read the case, the cases service has made sure."""
+    row = tx.execute(
+        select(attachments).where(
+            attachments.c.attachment == asked.attachment,
+            attachments.c.case == asked.case,
+            attachments.c.state == State.USABLE,
+        )
+    ).first()
+    if row is None:
+        raise NotFound(OTHER_OWNER)
+    return _signed(tx, row, signer)
+
+
+def _own_unsent(tx: Transaction, asked: GetAttachment | PreviewAttachment) -> Row[Any]:
+    row = own(tx, asked.attachment)
+    if row.sent_at is not None:
+        raise NotFound(OTHER_OWNER)
+    return row
+
+
+def _signed(tx: Transaction, row: Row[Any], signer: Signer) -> Link:
+    seconds: int = tx.settings.link_seconds
+    name = open_name(tx, row)
+    url = signer.link(row.clean_key, row.clean_version, row.content_type, name, seconds)
+    expires_at = tx.now + timedelta(seconds=seconds)
+    return Link(url=url, expires_at=expires_at, name=name, content_type=row.content_type)

@@ -1,0 +1,234 @@
+"""The checker: a process that finds uploaded files, checks them, and keeps the store tidy.
+
+Any number of these processes may run, and be killed at any point. Start: `python -m services.attachments.worker`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
+
+from prometheus_client import Counter, Histogram
+
+from services.attachments import checking, cleaning, rules, worklist
+from services.attachments.checking import CannotCheck
+from services.attachments.rules import Refusal
+from services.attachments.settings import CheckerSettings
+from services.attachments.store import Store, StoreDown, new_clean_key
+from services.attachments.worklist import Turn
+from shared.contracts.attachments import attachments
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Refused
+from shared.operations import clock
+from shared.operations.logs import log
+from shared.operations.process import Process
+
+LEASE_SECONDS = 30.0
+"""How long after a checker's death another takes its file."""
+_RENEW_SECONDS = 8.0
+_IDLE_SECONDS = 0.25
+_SWEEP_IDLE_SECONDS = 1.0
+_PAUSE_AFTER_FAULT_SECONDS = 1.0
+_LOOK_AT_STORE_SECONDS = 2.0
+_SWEEP_PAUSE = timedelta(seconds=30)
+
+Transactions = Callable[[], AbstractContextManager[Transaction]]
+Told = Callable[[str, float], None]
+
+
+class Checker:
+    """Checks one file after the other. `told` is called with each outcome and the seconds that it took."""
+
+    def __init__(self, transaction: Transactions, store: Store, settings: CheckerSettings, told: Told) -> None:
+        self._transaction = transaction
+        self._store = store
+        self._settings = settings
+        self._told = told
+
+    def round(self) -> bool:
+        """Takes the next file that is due and does what is to be done. False if there was none."""
+        with self._transaction() as tx:
+            turn = worklist.take(tx, LEASE_SECONDS)
+        if turn is None:
+            return False
+        began = time.monotonic()
+        with self._kept(turn):
+            try:
+                outcome = self._look(turn)
+            except (StoreDown, CannotCheck) as error:
+                outcome = "put_off"
+                with self._transaction() as tx:
+                    worklist.put_off(tx, turn)
+                log.warning("check_put_off", attachment=str(turn.attachment), attempts=turn.looks + 1, exc_info=error)
+        if outcome is not None:
+            self._told(outcome, time.monotonic() - began)
+        return True
+
+    def _look(self, turn: Turn) -> str | None:
+        """Answers what came of it, None if the bytes are not there yet."""
+        if turn.takeovers > rules.MAX_TAKEOVERS:
+            return self._refuse(turn, Refusal.CHECK_FAILED)
+        size = self._store.uploaded_size(turn.attachment)
+        if size is None:
+            if clock.now() >= rules.upload_window_ends(turn.upload_expires_at):
+                return self._refuse(turn, Refusal.UPLOAD_EXPIRED)
+            with self._transaction() as tx:
+                worklist.not_there_yet(tx, turn)
+            return None
+        with self._transaction() as tx:
+            if not worklist.begin(tx, turn, LEASE_SECONDS):
+                return "lost"
+        if size != turn.size:
+            return self._refuse(turn, Refusal.WRONG_SIZE)
+        return self._check(turn)
+
+    def _check(self, turn: Turn) -> str:
+        with checking.folder(self._settings) as place:
+            path = place / "file"
+            refusal = checking.fetch(self._store, turn, path)
+            if refusal is None:
+                refusal = checking.examine(path, turn.content_type, self._settings)
+            if refusal is not None:
+                return self._refuse(turn, refusal)
+            # what is kept are the very bytes that were examined, not whatever lies in the upload's place by now
+            key = new_clean_key(turn.attachment)
+            with path.open("rb") as file:
+                version = self._store.keep(key, file, turn.content_type, turn.sha256)
+        with self._transaction() as tx:
+            accepted = worklist.accept(tx, turn, key, version)
+        if not accepted:
+            self._store.remove_version(key, version)
+            return "lost"
+        log.info("attachment_usable", attachment=str(turn.attachment), size=turn.size)
+        return "usable"
+
+    def _refuse(self, turn: Turn, refusal: str) -> str:
+        with self._transaction() as tx:
+            if not worklist.refuse(tx, turn, refusal):
+                return "lost"
+        log.info("attachment_refused", attachment=str(turn.attachment), reason=refusal)
+        return refusal
+
+    @contextmanager
+    def _kept(self, turn: Turn) -> Iterator[None]:
+        """Renews the turn while it lasts. Fails in silence: who has lost the turn learns it when writing."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(_RENEW_SECONDS):
+                with suppress(Refused), self._transaction() as tx:
+                    if not worklist.renew(tx, turn, LEASE_SECONDS):
+                        return
+
+        renewing = threading.Thread(target=renew, name="renewing", daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            renewing.join()
+
+
+class Sweeper:
+    """Rids the store of what is no longer wanted."""
+
+    def __init__(self, transaction: Transactions, store: Store) -> None:
+        self._transaction = transaction
+        self._store = store
+
+    def round(self) -> bool:
+        """Tidies up after one file. False if none is due."""
+        with self._transaction() as tx:
+            task = cleaning.next_sweep(tx)
+        if task is None:
+            return False
+        try:
+            cleaning.sweep(self._store, task)
+        except StoreDown as error:
+            with self._transaction() as tx:
+                cleaning.give_up_sweep(tx, task, _SWEEP_PAUSE)
+            log.warning("sweep_put_off", attachment=str(task.attachment), exc_info=error)
+            return True
+        with self._transaction() as tx:
+            cleaning.swept(tx, task)
+        return True
+
+
+def main() -> None:
+    """Runs until told to stop; then each check that has begun is finished."""
+    process = Process("attachments", "checker", CheckerSettings, contract=attachments)
+    process.run(check_all)
+
+
+def check_all(process: Process) -> None:
+    """Checks and sweeps until the process is told to stop."""
+    settings: CheckerSettings = process.settings
+    store = Store(settings)
+    process.core.needs["store"] = _lately(store.answers)
+    if settings.s3_create_buckets and not _prepared(process, store):
+        return
+    told = _counting(process)
+    rounds: list[tuple[str, Callable[[], bool], float]] = [
+        (f"checker {number}", Checker(process.transaction, store, settings, told).round, _IDLE_SECONDS)
+        for number in range(settings.checks_at_once)
+    ]
+    rounds.append(("sweeper", Sweeper(process.transaction, store).round, _SWEEP_IDLE_SECONDS))
+    threads = [threading.Thread(target=_turn, args=(process, *one), name=one[0]) for one in rounds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _turn(process: Process, name: str, round_: Callable[[], bool], idle_seconds: float) -> None:
+    while not process.stopping.is_set():
+        try:
+            pause = 0.0 if round_() else idle_seconds
+        except Exception as error:  # the database away, most likely: what was taken comes back when its lease ends
+            log.warning("checker_disturbed", step=name, exc_info=error)
+            pause = _PAUSE_AFTER_FAULT_SECONDS
+        if pause:
+            process.stopping.wait(pause)
+
+
+def _prepared(process: Process, store: Store) -> bool:
+    """Makes the buckets, as soon as the store answers. False if the process is to stop before that."""
+    while not process.stopping.is_set():
+        try:
+            store.prepare()
+            return True
+        except StoreDown as error:
+            log.warning("store_not_ready", exc_info=error)
+            process.stopping.wait(_PAUSE_AFTER_FAULT_SECONDS)
+    return False
+
+
+def _lately(check: Callable[[], bool]) -> Callable[[], bool]:
+    """The check, asked at most every other second: probes come often."""
+    seen: list[tuple[float, bool]] = []
+
+    def there() -> bool:
+        if not seen or time.monotonic() - seen[-1][0] > _LOOK_AT_STORE_SECONDS:
+            seen[:] = [(time.monotonic(), check())]
+        return seen[-1][1]
+
+    return there
+
+
+def _counting(process: Process) -> Told:
+    registry = process.core.metrics.registry
+    checks = Counter("vardarende_checks_total", "Files checked, by outcome", ["outcome"], registry=registry)
+    took = Histogram("vardarende_check_seconds", "Time from taking a file to its outcome", registry=registry)
+
+    def told(outcome: str, seconds: float) -> None:
+        checks.labels(outcome).inc()
+        took.observe(seconds)
+
+    return told
+
+
+if __name__ == "__main__":
+    main()

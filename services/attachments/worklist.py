@@ -1,0 +1,115 @@
+"""The checker's turns: which file next, for how long, and what came of it (R-ATT-7).
+
+`look_at` is at once the time of the next look and the end of the lease: a checker that has a file pushes it ahead again
+and again, and if that checker dies another takes over then. `lease` names whose turn it is; whoever lost their turn can
+change nothing any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import select, update
+
+from services.attachments import rules
+from services.attachments.tables import attachments
+from shared.contracts.attachments import State
+from shared.database.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One file that one checker has for a while."""
+
+    attachment: UUID
+    lease: UUID
+    size: int
+    content_type: str
+    sha256: bytes
+    state: State
+    looks: int
+    takeovers: int
+    upload_expires_at: datetime
+
+
+def take(tx: Transaction, lease_seconds: float) -> Turn | None:
+    """The file that has waited longest for a look, for so many seconds; None if there is none due."""
+    due = (
+        select(attachments)
+        .where(attachments.c.look_at <= tx.now)
+        .order_by(attachments.c.look_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = tx.execute(due).first()
+    if row is None:
+        return None
+    lease = uuid4()
+    # a lease that nobody gave back while the bytes were looked at: most likely its checker died of them
+    died = row.lease is not None and row.state == State.CHECKING
+    takeovers = row.takeovers + (1 if died else 0)
+    ahead = tx.now + timedelta(seconds=lease_seconds)
+    this = attachments.c.attachment == row.attachment
+    tx.execute(update(attachments).where(this).values(look_at=ahead, lease=lease, takeovers=takeovers))
+    return Turn(
+        attachment=row.attachment,
+        lease=lease,
+        size=row.size,
+        content_type=row.content_type,
+        sha256=bytes(row.sha256),
+        state=State(row.state),
+        looks=row.looks,
+        takeovers=takeovers,
+        upload_expires_at=row.upload_expires_at,
+    )
+
+
+def not_there_yet(tx: Transaction, turn: Turn) -> bool:
+    """Nothing is uploaded so far: look again after a growing pause."""
+    pause = rules.pause_before_look(turn.looks + 1)
+    return _give_back(tx, turn, {"look_at": tx.now + pause, "looks": turn.looks + 1})
+
+
+def renew(tx: Transaction, turn: Turn, lease_seconds: float) -> bool:
+    """The checker lives and is still at it. False if the turn is lost."""
+    return _change(tx, turn, {"look_at": tx.now + timedelta(seconds=lease_seconds)})
+
+
+def begin(tx: Transaction, turn: Turn, lease_seconds: float) -> bool:
+    """The bytes are there: shown as being checked. False if the turn is lost."""
+    ahead = tx.now + timedelta(seconds=lease_seconds)
+    return _change(tx, turn, {"state": State.CHECKING, "look_at": ahead, "looks": 0, "changed_at": tx.now})
+
+
+def put_off(tx: Transaction, turn: Turn) -> bool:
+    """It could not be checked now, through no fault of the file: again after a growing pause, however often."""
+    pause = rules.pause_before_look(turn.looks + 1)
+    return _give_back(tx, turn, {"look_at": tx.now + pause, "looks": turn.looks + 1})
+
+
+def accept(tx: Transaction, turn: Turn, clean_key: str, clean_version: str) -> bool:
+    """Checked and kept: usable from now on. False if the turn is lost; then what was kept must go."""
+    kept = {"state": State.USABLE, "clean_key": clean_key, "clean_version": clean_version}
+    return _finish(tx, turn, kept)
+
+
+def refuse(tx: Transaction, turn: Turn, refusal: str) -> bool:
+    """Refused for good; the owner sees why (R-ATT-7)."""
+    return _finish(tx, turn, {"state": State.REFUSED, "refusal": refusal})
+
+
+def _finish(tx: Transaction, turn: Turn, changes: dict[str, Any]) -> bool:
+    done = {"look_at": None, "checked_at": tx.now, "changed_at": tx.now, "sweep_at": tx.now}
+    return _give_back(tx, turn, done | changes)
+
+
+def _give_back(tx: Transaction, turn: Turn, changes: dict[str, Any]) -> bool:
+    return _change(tx, turn, changes | {"lease": None})
+
+
+def _change(tx: Transaction, turn: Turn, changes: dict[str, Any]) -> bool:
+    ours = (attachments.c.attachment == turn.attachment) & (attachments.c.lease == turn.lease)
+    return tx.execute(update(attachments).where(ours).values(changes)).rowcount == 1
