@@ -94,7 +94,7 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
     if isinstance(outcome, Accepted):
         values |= {"state": DeliveryState.SENT, "reason": None, "provider_reference": outcome.reference}
     elif isinstance(outcome, NotAccepted):
-        pause = None if outcome.permanent else rules.next_pause(attempts, random.random(), outcome.pause)
+        pause = None if outcome.permanent else rules.next_pause(attempts, _chance(), outcome.pause)
         values |= {"reason": outcome.reason}
         values |= {"state": DeliveryState.FAILED} if pause is None else _again(tx, pause)
     else:
@@ -126,7 +126,7 @@ def end(tx: Transaction, one: Claimed, state: DeliveryState, reason: str) -> Non
 def postpone(tx: Transaction, some: Sequence[Claimed], reason: str) -> None:
     """Nothing could be tried, since someone who must be asked did not answer: later, and no attempt is counted."""
     for one in some:
-        pause = rules.LOOKUP_PAUSE * (1 + rules.JITTER * random.random())
+        pause = rules.LOOKUP_PAUSE * (1 + rules.JITTER * _chance())
         tx.execute(
             update(deliveries)
             .where(_in_hands(one, DeliveryState.CLAIMED))
@@ -184,6 +184,10 @@ def sweep(tx: Transaction, most: int = 500) -> Swept:
 
 def _again(tx: Transaction, pause: timedelta) -> dict[str, Any]:
     return {"state": DeliveryState.WAITING, "due_at": tx.now + pause}
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - no secret
 
 
 def _in_hands(one: Claimed, *states: DeliveryState) -> ColumnElement[bool]:

@@ -23,7 +23,7 @@ from shared.operations.logs import log
 
 ASK_SECONDS = 5.0
 CHOICES_ARE_FRESH_SECONDS = 10.0
-"""How old an answer of identity's may be when something is sent by it: whoever became inactive is not told (R-NOT-4)."""
+"""How old an answer of identity's may be when something is sent by it (R-NOT-4)."""
 
 _NAMELESS = frozenset({DeliveryKind.INBOX})
 

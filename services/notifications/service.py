@@ -38,7 +38,8 @@ class NotificationsService:
 
     @rpc(SET_CLINIC_SETTINGS)
     def set_clinic_settings(self, call: Any) -> ClinicSettings:
-        return _with_overlaps(call, call.write(clinic_settings.set_settings))
+        settings: ClinicSettings = call.write(clinic_settings.set_settings)
+        return settings
 
     @rpc(GET_CLINIC_SETTINGS)
     def get_clinic_settings(self, call: Any) -> ClinicSettings:

@@ -11,7 +11,7 @@ from pydantic import Field, FilePath, field_validator
 from services.notifications import addresses
 from shared.operations.settings import ServiceSettings
 
-_SENDER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2,10}")
+_SENDER_NAME = re.compile(r"[A-Za-z0-9]{3,11}")
 
 
 class NotificationsSettings(ServiceSettings):
@@ -48,7 +48,7 @@ class SenderSettings(NotificationsSettings):
     sms_password_file: FilePath = Field(description="file with the password at the SMS provider")
     sms_sender: str = Field(description="3 to 11 letters and digits, or a number as +46...")
     sms_timeout_seconds: float = Field(20, gt=0, le=300)
-    senders: int = Field(4, ge=1, le=100)
+    senders: int = Field(4, ge=1, le=10)
     send_batch: int = Field(20, ge=1, le=500)
     lease_seconds: float = Field(120, gt=0)
     idle_seconds: float = Field(0.25, gt=0, le=60)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
+from prometheus_client import Counter
+
 from services.notifications.channels.mail import MailChannel, MailServer
 from services.notifications.channels.sms import SmsChannel, SmsProvider
 from services.notifications.sending import Sender
@@ -22,14 +24,20 @@ _PAUSE_AFTER_FAULT_SECONDS = 1.0
 def main() -> None:
     """Runs until told to stop; then each conversation finishes the message it has begun, and gives back the rest."""
     process = Process("notifications", "sender", SenderSettings, contract=notifications)
-    process.run(lambda: send_all(process))
+    process.run(send_all)
 
 
 def send_all(process: Process) -> None:
     """Sends until the process is told to stop."""
     settings: SenderSettings = process.settings
+    attempts = Counter(
+        "vardarende_delivery_attempts_total",
+        "Attempts to send a notification, by channel and outcome",
+        ["channel", "outcome"],
+        registry=process.core.metrics.registry,
+    )
     threads = [
-        threading.Thread(target=_send, args=(process, settings), name=f"sender {number}")
+        threading.Thread(target=_send, args=(process, settings, attempts), name=f"sender {number}")
         for number in range(settings.senders)
     ]
     for thread in threads:
@@ -38,7 +46,7 @@ def send_all(process: Process) -> None:
         thread.join()
 
 
-def _send(process: Process, settings: SenderSettings) -> None:
+def _send(process: Process, settings: SenderSettings, attempts: Counter) -> None:
     sender = Sender(
         process.transaction,
         process.ask,
@@ -49,6 +57,7 @@ def _send(process: Process, settings: SenderSettings) -> None:
         batch=settings.send_batch,
         lease=timedelta(seconds=settings.lease_seconds),
         stopping=process.stopping.is_set,
+        sent=lambda channel, outcome: attempts.labels(channel, outcome).inc(),
     )
     try:
         while not process.stopping.is_set():

@@ -1,0 +1,253 @@
+"""What the tests of notifications stand on: a database made by the service's own migration, neighbours that answer from
+memory, and channels that do as they are told."""
+
+from __future__ import annotations
+
+import importlib
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import sqlalchemy
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+from services.notifications import delivering
+from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
+from services.notifications.delivering import Swept
+from services.notifications.rendering import Words
+from services.notifications.sending import Sender
+from shared.contracts import cases, directory, identity
+from shared.contracts.base import Role
+from shared.contracts.notifications import Channel
+from shared.database import engine as engines
+from shared.database.transaction import Database
+from shared.messaging.errors import Refused
+from shared.operations import clock
+from shared.security import rights
+from shared.security.caller import Caller, Rights
+from shared.security.sealing import Sealer
+
+LEASE = timedelta(seconds=60)
+SETTINGS = SimpleNamespace(address_key=b"a" * 32)
+
+
+@contextmanager
+def migrated_database(server: str) -> Iterator[str]:
+    """Address of a fresh database at the head of the service's migrations. `server`: an administrator's database."""
+    name = f"notifications_{secrets.token_hex(6)}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"'.encode())
+    url = engines.driver_url(server).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    try:
+        maker = sqlalchemy.create_engine(engines.driver_url(url), poolclass=sqlalchemy.NullPool)
+        migration = importlib.import_module("services.notifications.migrations.versions.0001_first")
+        with maker.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+            migration.upgrade()
+        yield url
+    finally:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@dataclass
+class FakeChannel:
+    """Remembers what was sent. `script`: what happens at the next attempts; afterwards everything is accepted."""
+
+    sent: list[tuple[str, Words]] = field(default_factory=list)
+    script: list[Outcome | Exception] = field(default_factory=list)
+    refuse: NotAccepted | None = None
+    during: Callable[[], None] = lambda: None
+
+    def prepare(self, address: str) -> NotAccepted | None:
+        return self.refuse
+
+    def send(self, delivery: str, address: str, words: Words) -> Outcome:
+        self.during()
+        outcome = self.script.pop(0) if self.script else Accepted("taken")
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Accepted):
+            self.sent.append((address, words))
+        return outcome
+
+    def abandon(self) -> None:
+        """Nothing to take back."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def addresses(self) -> list[str]:
+        return sorted(address for address, _ in self.sent)
+
+
+class Killed(BaseException):
+    """The process dies here: nothing of it runs any more."""
+
+
+class World:
+    """A clinic, its staff, residents, and one sender."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.database = Database(
+            url, service="notifications", sealer=Sealer("test", {"test": b"k" * 32}), settings=SETTINGS
+        )
+        self.clinic = f"SE2321000131-E{secrets.randbelow(10**12):012}"
+        self.residents: dict[UUID, identity.ResidentContact] = {}
+        self.staff: dict[str, identity.StaffContact] = {}
+        self.names = {self.clinic: "Björkskogens vårdcentral"}
+        self.faults: dict[str, Refused] = {}
+        self.asked: list[str] = []
+        self.email, self.sms = FakeChannel(), FakeChannel()
+        self._numbers = 0
+
+    # --- people ---
+
+    def person(
+        self,
+        *roles: Role,
+        notify_by: tuple[str, ...] = ("email",),
+        about: tuple[str, ...] = ("new_case", "case_assigned", "resident_wrote"),
+        email: str | None = None,
+        mobile: str | None = "+46701740605",
+    ) -> str:
+        person = f"SE2321000131-P{secrets.randbelow(10**12):012}"
+        self.staff[person] = identity.StaffContact(
+            person=person,
+            email=email or f"{person[-6:]}@vgregion.example",
+            mobile=mobile,
+            notify_by=list(notify_by),
+            tell_me_about=list(about),
+        )
+        self.give(person, *roles)
+        return person
+
+    def give(self, person: str, *roles: Role) -> None:
+        """These are the person's roles at the clinic from now on."""
+        self._numbers += 1
+        change = identity.RightsChanged(
+            number=self._numbers,
+            subject=person,
+            version=self._numbers,
+            roles=[{"clinic": self.clinic, "role": role} for role in roles],  # type: ignore[list-item]
+        )
+        with self.database.transaction() as tx:
+            rights.apply(tx.connection, change)
+
+    def resident(self, *notify_by: str, email: str | None = None, mobile: str | None = None) -> UUID:
+        resident = uuid4()
+        self.residents[resident] = identity.ResidentContact(
+            resident=resident,
+            active=True,
+            email=email or f"{resident.hex[:8]}@example.se",
+            mobile=mobile or "+46701740650",
+            notify_by=list(notify_by),
+        )
+        return resident
+
+    def caller(self, *roles: Role, clinic: str | None = None) -> Caller:
+        held = Rights({clinic or self.clinic: frozenset(roles)})
+        return Caller("staff", "SE2321000131-P000000000009", rights=held)
+
+    # --- events ---
+
+    def case_started(self) -> cases.CaseStartedEvent:
+        return cases.CaseStartedEvent(case=uuid4(), clinic=self.clinic, resident=uuid4(), message=uuid4())
+
+    def message(self, resident: UUID, written_by: str, handler: str | None = None) -> cases.MessageSentEvent:
+        return cases.MessageSentEvent(
+            case=uuid4(),
+            message=uuid4(),
+            clinic=self.clinic,
+            resident=resident,
+            kind="counter_question" if written_by == "staff" else "resident_message",
+            written_by=written_by,  # type: ignore[arg-type]
+            handler=handler,
+        )
+
+    def hear(self, event: Any, body: Any) -> None:
+        """As the kernel does, in one transaction."""
+        from services.notifications import queueing
+
+        self.database.hear(uuid4(), lambda tx: queueing.queue(tx, event, body))
+
+    # --- sending ---
+
+    def ask(self, call: Any, request: Any, timeout: float = 5.0) -> Any:
+        self.asked.append(call.name)
+        if call.name in self.faults:
+            raise self.faults[call.name]
+        if call is directory.GET_CLINICS:
+            return directory.Clinics(
+                clinics=[_facts(one, self.names[one]) for one in request.clinics if one in self.names]
+            )
+        assert call is identity.CONTACTS
+        return identity.ContactsFound(
+            residents=[self.residents[one] for one in request.residents if one in self.residents],
+            staff=[self.staff[one] for one in request.staff if one in self.staff],
+        )
+
+    def sender(self, *, batch: int = 50, lease: timedelta = LEASE) -> Sender:
+        channels = {Channel.EMAIL: self.email, Channel.SMS: self.sms}
+        return Sender(self.database.transaction, self.ask, channels, batch=batch, lease=lease)
+
+    def send(self) -> int:
+        """Rounds until nothing is due; returns how many deliveries were taken in hand."""
+        sender, handled = self.sender(), 0
+        while taken := sender.round():
+            handled += taken
+        return handled
+
+    def sweep(self) -> Swept:
+        with self.database.transaction() as tx:
+            return delivering.sweep(tx)
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def states(self) -> list[tuple[str, str, str | None]]:
+        """Recipient kind, state and reason of every delivery."""
+        return [
+            (kind, state, reason)
+            for kind, state, reason in self.rows(
+                "SELECT recipient_kind, state, reason FROM deliveries ORDER BY created_at, recipient_kind, recipient, channel"
+            )
+        ]
+
+    def make_due(self) -> None:
+        """As if the pauses were over."""
+        self.rows("UPDATE deliveries SET due_at = created_at WHERE state = 'waiting'")
+
+    def end_leases(self) -> None:
+        """As if the leases had run out."""
+        self.rows(
+            "UPDATE deliveries SET lease_until = clock_timestamp() - interval '1 second' WHERE lease_until IS NOT NULL"
+        )
+
+
+def _facts(clinic: str, name: str) -> directory.ClinicFacts:
+    return directory.ClinicFacts(
+        clinic=clinic,
+        name=name,
+        care_provider="SE2321000131-E000000000001",
+        care_provider_name="Västra Götalandsregionen",
+        active=True,
+        in_directory=True,
+        end_date=None,
+        county_code="14",
+        municipality_code="1480",
+    )
+
+
+def now() -> Any:
+    return clock.now()
