@@ -1,15 +1,14 @@
-"""Writing in a case: the handler's replies, the resident's messages, and closing it without an answer (R-CASE-5, R-CASE-6)."""
+"""Writing in a case: the handler's replies and the resident's messages; closing it (R-CASE-5, R-CASE-6)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from services.cases import messages, neighbours
 from services.cases.changing import change, decided, find, note
 from services.cases.rules import Act, Outcome, State, check_attachments
+from services.cases.tables import Row
 from shared.contracts.cases import (
     CASE_CLOSED,
     CaseClosedEvent,
@@ -31,7 +30,7 @@ _ACTS: Mapping[str, Act] = {act.value: act for act in Act}
 # --- the handler ----------------------------------------------------------------------------------------------------
 
 
-def check_reply(tx: Transaction, request: WriteReply) -> RowMapping:
+def check_reply(tx: Transaction, request: WriteReply) -> Row:
     """The case, if the caller may reply in it as it is now."""
     check_attachments(request.attachments, tx.settings.max_files_staff)
     case = find(tx, request.case)
@@ -54,10 +53,9 @@ def reply(tx: Transaction, request: WriteReply, prepared: neighbours.Prepared) -
     )
     note(tx, case, version, request.kind, message=prepared.message)
     _tell_if_closed(tx, case, outcome)
-    assert prepared.message is not None
     return ReplySent(
         case=case["id"],
-        message=prepared.message,
+        message=prepared.sending[0],
         state=outcome.state.value,
         version=version,
         resident_active=prepared.resident_active,
@@ -66,7 +64,7 @@ def reply(tx: Transaction, request: WriteReply, prepared: neighbours.Prepared) -
 
 def add_message(
     tx: Transaction,
-    case: RowMapping,
+    case: Row,
     outcome: Outcome,
     prepared: neighbours.Prepared,
     *,
@@ -76,12 +74,12 @@ def add_message(
     **columns: Any,
 ) -> int:
     """Sends a message in the case and writes what the case becomes of it; gives the case's new version."""
-    assert prepared.message is not None and prepared.sender is not None
+    message_id, sender = prepared.sending
     position = case["message_count"] + 1
     message = messages.NewMessage(
-        id=prepared.message,
+        id=message_id,
         kind=kind,
-        sender=prepared.sender,
+        sender=sender,
         care_provider=prepared.care_provider,
         text=text,
         files=prepared.files,
@@ -94,18 +92,16 @@ def add_message(
         handler=handler,
         message_count=position,
         latest_message_at=tx.now,
-        latest_written_by=prepared.sender.written_by,
+        latest_written_by=sender.written_by,
         **columns,
     )
 
 
-def _tell_if_closed(tx: Transaction, case: RowMapping, outcome: Outcome) -> None:
+def _tell_if_closed(tx: Transaction, case: Row, outcome: Outcome) -> None:
     if outcome.state is State.CLOSED:
         tx.publish(
             CASE_CLOSED,
-            CaseClosedEvent(
-                case=case["id"], clinic=case["clinic"], resident=case["resident"], reason=outcome.reason
-            ),
+            CaseClosedEvent(case=case["id"], clinic=case["clinic"], resident=case["resident"], reason=outcome.reason),
             aggregate=case["id"],
         )
 
@@ -113,7 +109,7 @@ def _tell_if_closed(tx: Transaction, case: RowMapping, outcome: Outcome) -> None
 # --- the resident ---------------------------------------------------------------------------------------------------
 
 
-def check_message(tx: Transaction, request: SendMessage) -> RowMapping:
+def check_message(tx: Transaction, request: SendMessage) -> Row:
     """The case, if the resident may write in it now, and with files at all (R-CASE-6, R-ATT-4)."""
     check_attachments(request.attachments, tx.settings.max_files_resident)
     case = find(tx, request.case)
@@ -155,11 +151,9 @@ def send_message(tx: Transaction, request: SendMessage, prepared: neighbours.Pre
         handler=case["handler"],
         resident_wrote_at=tx.now,
     )
-    assert prepared.message is not None and prepared.sender is not None
-    note(tx, case, version, "resident_message", by=prepared.sender.written_by, message=prepared.message)
-    return MessageSentReply(
-        case=case["id"], message=prepared.message, state=outcome.state.value, version=version
-    )
+    message, sender = prepared.sending
+    note(tx, case, version, "resident_message", by=sender.written_by, message=message)
+    return MessageSentReply(case=case["id"], message=message, state=outcome.state.value, version=version)
 
 
 # --- closing --------------------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from sqlalchemy import RowMapping, and_, func, insert, select, true, update
+from sqlalchemy import and_, func, insert, select, true, update
 
 from services.cases import forms
-from services.cases.tables import case_type_forms, case_types
+from services.cases.tables import Row, case_type_forms, case_types
 from shared.contracts.base import Role
 from shared.contracts.cases import (
     ActivateCaseType,
@@ -84,7 +84,7 @@ def list_of_clinic(tx: Transaction, request: ListCaseTypes) -> CaseTypes:
     return CaseTypes(case_types=[_shown(row) for row in rows])
 
 
-def _shown(row: RowMapping) -> CaseTypeShown:
+def _shown(row: Row) -> CaseTypeShown:
     return CaseTypeShown(
         case_type=row["id"],
         name=row["name"],

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import insert, select, update
 
 from services.cases.rules import Act, Facts, Outcome, Party, State, check_version, decide, month_after, parties
-from services.cases.tables import activities, cases
+from services.cases.tables import Row, activities, cases
 from services.cases.visibility import facts, viewer, visible
 from shared.database.transaction import Transaction
 from shared.messaging.errors import NotFound
 
 
-def find(tx: Transaction, case: UUID, *, lock: bool = False) -> RowMapping:
+def find(tx: Transaction, case: UUID, *, lock: bool = False) -> Row:
     """The case, if the caller may read it; locked until the transaction ends if it is to be changed.
 
     Raises `NotFound`, the same for what is not there and for what is not the caller's.
@@ -27,7 +27,7 @@ def find(tx: Transaction, case: UUID, *, lock: bool = False) -> RowMapping:
     return row
 
 
-def decided(tx: Transaction, case: RowMapping, act: Act, version: int | None = None) -> Outcome:
+def decided(tx: Transaction, case: Row, act: Act, version: int | None = None) -> Outcome:
     """What the caller's act makes of the case; refused if it has changed since that version, or by the rules."""
     known: Facts = facts(case)
     them = parties(viewer(tx.caller), known)
@@ -36,7 +36,7 @@ def decided(tx: Transaction, case: RowMapping, act: Act, version: int | None = N
     return decide(known, act, them)
 
 
-def change(tx: Transaction, case: RowMapping, outcome: Outcome, **columns: Any) -> int:
+def change(tx: Transaction, case: Row, outcome: Outcome, **columns: Any) -> int:
     """Writes what the case has become and gives its new version."""
     values: dict[str, Any] = {"state": outcome.state.value, "version": case["version"] + 1, **columns}
     if outcome.state is State.CLOSED:
@@ -49,7 +49,7 @@ def change(tx: Transaction, case: RowMapping, outcome: Outcome, **columns: Any) 
     return int(values["version"])
 
 
-def change_by_system(tx: Transaction, found: Sequence[RowMapping], act: Act, kind: str) -> None:
+def change_by_system(tx: Transaction, found: Sequence[Row], act: Act, kind: str) -> None:
     """What the system does to cases by itself, in three statements for any number of them, each with its activity."""
     outcomes = {case["id"]: decide(facts(case), act, frozenset({Party.SYSTEM})) for case in found}
     for outcome in sorted(set(outcomes.values()), key=str):
@@ -81,7 +81,7 @@ def change_by_system(tx: Transaction, found: Sequence[RowMapping], act: Act, kin
 
 def note(
     tx: Transaction,
-    case: Mapping[str, Any],
+    case: Row,
     version: int,
     kind: str,
     *,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import RowMapping
-
 from services.cases import neighbours
 from services.cases.answering import add_message
 from services.cases.changing import change, decided, find, note
 from services.cases.handlers import can_handle, hold_rights_of
 from services.cases.rules import Act, check_attachments
+from services.cases.tables import Row
 from shared.contracts.cases import CASE_ASSIGNED, AssignCase, CaseAssigned, CaseAssignedEvent
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Invalid
 from shared.messaging.server import OngoingCall
 
 
-def check(tx: Transaction, request: AssignCase) -> tuple[RowMapping, bool]:
+def check(tx: Transaction, request: AssignCase) -> tuple[Row, bool]:
     """The case, if the caller may assign it as it is now, and whether the copy of the rights knows the handler."""
     check_attachments(request.attachments, tx.settings.max_files_staff)
     if request.attachments and request.partial_reply is None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from services.cases.changing import change_by_system
-from services.cases.rules import Act, ClosedReason, State, counter_question_due
+from services.cases.rules import Act, State, counter_question_due
 from services.cases.tables import cases
 from services.cases.visibility import facts
 from shared.contracts.cases import CASE_CLOSED, CaseClosedEvent
@@ -49,7 +49,7 @@ def close_some(tx: Transaction) -> int:
                 case=case["id"],
                 clinic=case["clinic"],
                 resident=case["resident"],
-                reason=ClosedReason.COUNTER_QUESTION_EXPIRED.value,
+                reason="counter_question_expired",
             ),
             aggregate=case["id"],
         )

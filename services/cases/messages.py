@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid5
 
-from sqlalchemy import RowMapping, insert, select, text, update
+from sqlalchemy import insert, select, text, update
 
-from services.cases.tables import UNOPENED, message_files, messages
+from services.cases.tables import UNOPENED, Row, message_files, messages
 from shared.contracts.attachments import ClaimedFile
 from shared.contracts.cases import (
     MESSAGE_SENT,
@@ -59,7 +59,7 @@ def resident_sender(caller: Caller) -> Sender:
     return Sender("guardian" if caller.acting_for else "resident", caller.subject)
 
 
-def add(tx: Transaction, case: Mapping[str, Any], message: NewMessage, *, position: int, handler: str | None) -> None:
+def add(tx: Transaction, case: Row, message: NewMessage, *, position: int, handler: str | None) -> None:
     """Sends the message in the case: stores it and its files, and tells so. `handler` is who has the case now."""
     content: dict[str, Any] = {
         "text": message.text,
@@ -126,7 +126,7 @@ class Stored:
 
 def of_case(tx: Transaction, case: UUID) -> list[Stored]:
     """The case's messages in the order they were sent, opened."""
-    files: dict[UUID, list[RowMapping]] = {}
+    files: dict[UUID, list[Row]] = {}
     found = select(message_files).where(message_files.c.case_id == case)
     for file in tx.execute(found.order_by(message_files.c.message, message_files.c.position)).mappings():
         files.setdefault(file["message"], []).append(file)
@@ -134,7 +134,7 @@ def of_case(tx: Transaction, case: UUID) -> list[Stored]:
     return [_opened(tx.sealer, row, files.get(row["id"], [])) for row in rows]
 
 
-def _opened(sealer: Sealer, row: RowMapping, files: Sequence[RowMapping]) -> Stored:
+def _opened(sealer: Sealer, row: Row, files: Sequence[Row]) -> Stored:
     content = json.loads(sealer.open(bytes(row["content"]), _context(row["case_id"], row["id"])))
     shown = MessageShown(
         message=row["id"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from services.cases.messages import Sender, message_id
 from services.cases.signature import name_and_signature
+from services.cases.tables import Row
 from shared.contracts.attachments import CLAIM, RELEASE, Claim, ClaimedFile, OwnerKind, Release
 from shared.contracts.base import Answered, HsaId
 from shared.contracts.directory import GET_CLINICS, GET_STAFF, GetClinics, GetStaff, StaffFacts
@@ -41,6 +42,13 @@ class Prepared:
     resident_active: bool = True
     handler_rights: RightsNow | None = None
 
+    @property
+    def sending(self) -> tuple[UUID, Sender]:
+        """The id and sender of the message, for changes that send one."""
+        assert self.message is not None
+        assert self.sender is not None
+        return self.message, self.sender
+
 
 def write_prepared(
     call: OngoingCall[Any, Answered],
@@ -67,9 +75,7 @@ def write_prepared(
         raise
 
 
-def prepare_staff_message(
-    call: Asking, case: Mapping[str, Any], *, handler_rights: RightsNow | None = None
-) -> Prepared:
+def prepare_staff_message(call: Asking, case: Row, *, handler_rights: RightsNow | None = None) -> Prepared:
     """Whether the resident can be written to, the caller's signature, the care provider; last, so that a refusal binds
     no file, the files."""
     message = message_id(call.request.request_id, call.caller)

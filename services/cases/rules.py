@@ -1,4 +1,4 @@
-"""What may happen to a case, who may do it, who may read it, and when time does it. Decisions only: nothing is stored here."""
+"""What may happen to a case, who may do it, who may read it, and when time does it. Decisions only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from shared.contracts.base import Role, utc
+from shared.contracts.cases import ClosedReason
 from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded, Refused
 from shared.operations.clock import SWEDEN
 
@@ -20,13 +21,6 @@ class State(StrEnum):
     ASSIGNED = "assigned"
     AWAITING_RESIDENT = "awaiting_resident"
     CLOSED = "closed"
-
-
-class ClosedReason(StrEnum):
-    ANSWERED = "answered"
-    COUNTER_QUESTION_EXPIRED = "counter_question_expired"
-    CLOSED_BY_CLINIC = "closed_by_clinic"
-    INFORMATION = "information"
 
 
 class Act(StrEnum):
@@ -91,25 +85,23 @@ TRANSITIONS: Mapping[tuple[State, Act], Transition] = MappingProxyType(
     {
         (State.NEW, Act.ASSIGN): Transition(State.ASSIGNED, _RECEIVER),
         (State.NEW, Act.RESIDENT_WRITES): Transition(State.NEW, _RESIDENT),
-        (State.NEW, Act.CLOSE): Transition(State.CLOSED, _RECEIVER, ClosedReason.CLOSED_BY_CLINIC),
+        (State.NEW, Act.CLOSE): Transition(State.CLOSED, _RECEIVER, "closed_by_clinic"),
         (State.ASSIGNED, Act.ASSIGN): Transition(State.ASSIGNED, _CLINIC),
         (State.ASSIGNED, Act.PARTIAL_REPLY): Transition(State.ASSIGNED, _HANDLER),
         (State.ASSIGNED, Act.COUNTER_QUESTION): Transition(State.AWAITING_RESIDENT, _HANDLER),
-        (State.ASSIGNED, Act.ANSWER): Transition(State.CLOSED, _HANDLER, ClosedReason.ANSWERED),
+        (State.ASSIGNED, Act.ANSWER): Transition(State.CLOSED, _HANDLER, "answered"),
         (State.ASSIGNED, Act.RESIDENT_WRITES): Transition(State.ASSIGNED, _RESIDENT),
-        (State.ASSIGNED, Act.CLOSE): Transition(State.CLOSED, _CLINIC, ClosedReason.CLOSED_BY_CLINIC),
+        (State.ASSIGNED, Act.CLOSE): Transition(State.CLOSED, _CLINIC, "closed_by_clinic"),
         (State.ASSIGNED, Act.LOSE_HANDLER): Transition(State.NEW, _SYSTEM),
         (State.AWAITING_RESIDENT, Act.ASSIGN): Transition(State.AWAITING_RESIDENT, _CLINIC),
         (State.AWAITING_RESIDENT, Act.PARTIAL_REPLY): Transition(State.AWAITING_RESIDENT, _HANDLER),
         (State.AWAITING_RESIDENT, Act.COUNTER_QUESTION): Transition(State.AWAITING_RESIDENT, _HANDLER),
-        (State.AWAITING_RESIDENT, Act.ANSWER): Transition(State.CLOSED, _HANDLER, ClosedReason.ANSWERED),
+        (State.AWAITING_RESIDENT, Act.ANSWER): Transition(State.CLOSED, _HANDLER, "answered"),
         (State.AWAITING_RESIDENT, Act.RESIDENT_WRITES): Transition(
             State.ASSIGNED, _RESIDENT, without_handler=State.NEW
         ),
-        (State.AWAITING_RESIDENT, Act.CLOSE): Transition(State.CLOSED, _CLINIC, ClosedReason.CLOSED_BY_CLINIC),
-        (State.AWAITING_RESIDENT, Act.EXPIRE): Transition(
-            State.CLOSED, _SYSTEM, ClosedReason.COUNTER_QUESTION_EXPIRED
-        ),
+        (State.AWAITING_RESIDENT, Act.CLOSE): Transition(State.CLOSED, _CLINIC, "closed_by_clinic"),
+        (State.AWAITING_RESIDENT, Act.EXPIRE): Transition(State.CLOSED, _SYSTEM, "counter_question_expired"),
         (State.AWAITING_RESIDENT, Act.LOSE_HANDLER): Transition(State.AWAITING_RESIDENT, _SYSTEM),
     }
 )
@@ -117,7 +109,7 @@ TRANSITIONS: Mapping[tuple[State, Act], Transition] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case becomes."""
+    """What a case becomes; `reason` is why it is closed, in the contract's word."""
 
     state: State
     reason: ClosedReason | None
@@ -137,7 +129,7 @@ def decide(case: Facts, act: Act, parties: frozenset[Party]) -> Outcome:
     if act is Act.RESIDENT_WRITES and not resident_may_write(case):
         raise Conflict("Du kan skriva i ärendet först när vården har ställt en fråga.", reason="no_counter_question")
     if case.handler is None and transition.without_handler is not None:
-        return Outcome(transition.without_handler, transition.reason)
+        return Outcome(transition.without_handler, None)
     return Outcome(transition.to, transition.reason)
 
 

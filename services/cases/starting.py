@@ -50,7 +50,7 @@ def case_id(request_id: UUID, caller: Caller) -> UUID:
 
 def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepared) -> CaseStarted:
     """The case, new at the clinic, with the answers as its first message."""
-    assert prepared.message is not None and prepared.sender is not None
+    message, sender = prepared.sending
     offered = case_types.offered(tx, request.clinic, request.case_type, keep=True)
     answers = forms.check_answers(offered.form, request.answers, len(request.attachments))
     case: dict[str, Any] = {
@@ -68,21 +68,19 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
         "started_at": tx.now,
         "message_count": 1,
         "latest_message_at": tx.now,
-        "latest_written_by": prepared.sender.written_by,
+        "latest_written_by": sender.written_by,
         "resident_wrote_at": tx.now,
     }
     tx.execute(insert(cases).values(case))
     tx.publish(
         CASE_STARTED,
-        CaseStartedEvent(
-            case=case["id"], clinic=request.clinic, resident=case["resident"], message=prepared.message
-        ),
+        CaseStartedEvent(case=case["id"], clinic=request.clinic, resident=case["resident"], message=message),
         aggregate=case["id"],
     )
     first = messages.NewMessage(
-        id=prepared.message,
+        id=message,
         kind="start",
-        sender=prepared.sender,
+        sender=sender,
         care_provider=prepared.care_provider,
         text=forms.as_text(offered.form, answers),
         answers=tuple(
@@ -93,8 +91,8 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
         files=prepared.files,
     )
     messages.add(tx, case, first, position=1, handler=None)
-    changing.note(tx, case, 1, "started", by=prepared.sender.written_by, message=prepared.message)
-    return CaseStarted(case=case["id"], number=case["number"], message=prepared.message)
+    changing.note(tx, case, 1, "started", by=sender.written_by, message=message)
+    return CaseStarted(case=case["id"], number=case["number"], message=message)
 
 
 def _next_number(tx: Transaction) -> str:

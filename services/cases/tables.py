@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -14,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    RowMapping,
     Sequence,
     Table,
     Text,
@@ -23,6 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
+
+Row: TypeAlias = RowMapping | Mapping[str, Any]
+"""A row as read, or as it is about to be written."""
 
 MOMENT = DateTime(timezone=True)
 UNOPENED = "opened_at IS NULL AND written_by IN ('staff', 'system')"

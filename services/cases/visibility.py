@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, and_, false, or_, true
+from sqlalchemy import ColumnElement, and_, false, or_, true
 
 from services.cases.rules import Facts, Ground, State, Viewer, grounds_for_reading
-from services.cases.tables import cases
+from services.cases.tables import Row, cases
 from shared.contracts.base import Role
 from shared.security.caller import Caller
 
@@ -49,7 +49,7 @@ def _covered(ground: Ground) -> ColumnElement[bool]:
     return and_(*conditions)
 
 
-def facts(case: RowMapping) -> Facts:
+def facts(case: Row) -> Facts:
     """What the rules need of a row of `cases`."""
     return Facts(
         clinic=case["clinic"],

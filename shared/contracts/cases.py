@@ -31,7 +31,7 @@ Attachments = Annotated[list[UUID], Field(max_length=100)]
 
 
 class Component(Part):
-    """One part of a case type's form (R-CASE-1). Its id names it in answers; options are for the two kinds of choice."""
+    """A part of a case type's form (R-CASE-1). Its id names it in answers; options are for the two kinds of choice."""
 
     id: ComponentId
     kind: ComponentKind
@@ -41,7 +41,7 @@ class Component(Part):
 
 
 class ActivateCaseType(Command):
-    """A local administrator offers a case type at the clinic: its name and the form that a resident fills in (R-CASE-1)."""
+    """A local administrator offers a case type at the clinic: a name, and the form to fill in (R-CASE-1)."""
 
     clinic: HsaId
     name: Annotated[str, Text(100)]
@@ -143,14 +143,19 @@ class CaseAssigned(Reply):
     state: CaseState
     version: int
     message: UUID | None
-    resident_active: bool = Field(True, description="false: the account is inactive, it was sent all the same (R-CASE-12)")
+    resident_active: bool = Field(
+        True, description="false: the account is inactive, it was sent all the same (R-CASE-12)"
+    )
 
 
 ASSIGN_CASE = cases.call("assign_case", AssignCase, CaseAssigned, who=("staff",))
 
 
 class WriteReply(Command):
-    """The handler of the case writes to the resident: an answer closes it, a counter-question awaits the resident (R-CASE-5)."""
+    """The handler of the case writes to the resident (R-CASE-5).
+
+    An answer closes the case, after a counter-question it awaits the resident, a partial reply leaves it as it is.
+    """
 
     case: UUID
     version: int
@@ -164,7 +169,9 @@ class ReplySent(Reply):
     message: UUID
     state: CaseState
     version: int
-    resident_active: bool = Field(True, description="false: the account is inactive, it was sent all the same (R-CASE-12)")
+    resident_active: bool = Field(
+        True, description="false: the account is inactive, it was sent all the same (R-CASE-12)"
+    )
 
 
 REPLY = cases.call("reply", WriteReply, ReplySent, who=("staff",))
@@ -217,7 +224,7 @@ class ListClinicCases(Query):
 
 
 class ListMyCases(Query):
-    """The cases assigned to the caller, newest first, at one clinic or at all where the caller is a handler (R-CASE-3)."""
+    """The cases assigned to the caller, newest first, at one clinic or at all where they handle cases (R-CASE-3)."""
 
     clinic: HsaId | None = None
     state: CaseState | None = None
@@ -281,7 +288,7 @@ LIST_INBOX = cases.call("list_inbox", ListInbox, Inbox, who=("resident",))
 
 
 class GetCase(Query):
-    """A case with its messages. For staff each reading is logged (R-CASE-18); a resident's opens the clinic's messages."""
+    """A case with its messages. Each reading by staff is logged (R-CASE-18); a resident's opens the messages."""
 
     case: UUID
 
@@ -318,7 +325,9 @@ class MessageShown(Reply):
     answers: list[AnswerShown] = Field(default_factory=list)
     signature: str | None
     attachments: list[AttachmentShown]
-    opened_at: Instant | None = Field(description="when the resident first opened a message from the clinic (R-CASE-15)")
+    opened_at: Instant | None = Field(
+        description="when the resident first opened a message from the clinic (R-CASE-15)"
+    )
 
 
 class ActivityShown(Reply):
@@ -355,7 +364,7 @@ GET_CASE = cases.call("get_case", GetCase, CaseShown, who=("resident", "staff"))
 
 
 class OpenAttachment(Query):
-    """A link, good for at most a minute, to a file of a case that the caller may read; logged as a reading (R-ATT-6)."""
+    """A link, good for at most a minute, to a file of a case that the caller may read; logged (R-ATT-6)."""
 
     case: UUID
     attachment: UUID
@@ -477,7 +486,7 @@ class CaseStartedEvent(EventBody):
 
 
 class CaseAssignedEvent(EventBody):
-    """The case was given to this handler, in this version of the case, by this person (who is not told of it themselves)."""
+    """The case was given to this handler, in this version of it, by this person (who need not be told of it)."""
 
     case: UUID
     clinic: HsaId

@@ -195,9 +195,7 @@ def _access_log() -> None:
         END $$
         """
     )
-    op.execute(
-        "CREATE TRIGGER awaits_seal AFTER INSERT ON access_log FOR EACH ROW EXECUTE FUNCTION await_seal()"
-    )
+    op.execute("CREATE TRIGGER awaits_seal AFTER INSERT ON access_log FOR EACH ROW EXECUTE FUNCTION await_seal()")
     op.execute(
         """
         CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$

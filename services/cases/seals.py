@@ -1,0 +1,173 @@
+"""The seals of the access log: what was changed, removed or slipped in afterwards does not fit the chain (R-CASE-18).
+
+A seal covers a number of committed rows, in the order of its own list, and the seal before it, by a SHA-256 digest.
+The proof is the digest sealed with this service's keys, which are not in the database: whoever can only write there
+can't make one.
+Readers never wait for a seal; a job makes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+
+from services.cases.tables import Row, access_log, access_log_seals, access_log_unsealed
+from shared.database.transaction import Transaction
+from shared.operations.logs import log
+from shared.security.sealing import SealBroken
+
+AT_ONCE = 1000
+SEALS_AT_ONCE = 20
+_FIRST = hashlib.sha256(b"access log of cases").digest()
+
+
+def seal_all(run: Any) -> int:
+    """Seals every row that is committed, a lot at a time, each in a transaction of its own; says how many."""
+    total = 0
+    while True:
+        with run.transaction() as tx:
+            sealed = seal_some(tx)
+        total += sealed
+        if sealed < AT_ONCE:
+            return total
+
+
+def seal_some(tx: Transaction) -> int:
+    """Makes one seal of up to `AT_ONCE` rows; says how many it covers."""
+    # One at a time: each seal builds on the one before.
+    tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("seals of the access log", 0))))
+    waiting = select(access_log_unsealed.c.entry).order_by(access_log_unsealed.c.entry).limit(AT_ONCE)
+    entries = sorted(tx.execute(waiting).scalars())
+    if not entries:
+        return 0
+    last = tx.execute(
+        select(access_log_seals.c.seal, access_log_seals.c.digest).order_by(access_log_seals.c.seal.desc()).limit(1)
+    ).one_or_none()
+    seal = 1 if last is None else last.seal + 1
+    digest = _digest(_FIRST if last is None else bytes(last.digest), seal, entries, _rows(tx, entries))
+    tx.execute(
+        insert(access_log_seals).values(
+            seal=seal,
+            sealed_at=tx.now,
+            entries=entries,
+            digest=digest,
+            proof=tx.sealer.seal(digest, _context(seal)),
+        )
+    )
+    tx.execute(delete(access_log_unsealed).where(access_log_unsealed.c.entry.in_(entries)))
+    return len(entries)
+
+
+def _rows(tx: Transaction, entries: Sequence[int]) -> dict[int, Row]:
+    found = tx.execute(select(access_log).where(access_log.c.entry.in_(entries))).mappings()
+    return {row["entry"]: row for row in found}
+
+
+def _digest(previous: bytes, seal: int, entries: Sequence[int], rows: dict[int, Row]) -> bytes:
+    """A row that is gone counts as such: the chain goes on, and the check tells of it."""
+    digest = hashlib.sha256(previous)
+    digest.update(seal.to_bytes(8, "big"))
+    for entry in entries:
+        row = rows.get(entry)
+        values = [entry, "gone"] if row is None else [*(_plain(row[column.name]) for column in access_log.columns)]
+        digest.update(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    return digest.digest()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, int):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _context(seal: int) -> bytes:
+    return f"access log seal {seal}".encode()
+
+
+# --- the check ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that does not fit. `what`: seal_missing, proof_broken, rows_changed, row_gone, row_uncovered."""
+
+    what: str
+    seal: int | None = None
+    entry: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a check has come: the last seal looked at, and its digest."""
+
+    seal: int = 0
+    digest: bytes = _FIRST
+    at_end: bool = False
+
+
+def verify(tx: Transaction) -> list[Fault]:
+    """Checks the whole chain and that every row is in it, or waits to be. No faults: an empty list."""
+    faults: list[Fault] = []
+    place = Place()
+    while not place.at_end:
+        found, place = verify_some(tx, place)
+        faults += found
+    return faults + uncovered(tx)
+
+
+def verify_some(tx: Transaction, place: Place) -> tuple[list[Fault], Place]:
+    """Checks the next few seals after the place."""
+    faults: list[Fault] = []
+    seals = tx.execute(
+        select(access_log_seals)
+        .where(access_log_seals.c.seal > place.seal)
+        .order_by(access_log_seals.c.seal)
+        .limit(SEALS_AT_ONCE)
+    ).all()
+    number, digest = place.seal, place.digest
+    for row in seals:
+        faults += [Fault("seal_missing", seal=missing) for missing in range(number + 1, row.seal)]
+        rows = _rows(tx, row.entries)
+        faults += [Fault("row_gone", seal=row.seal, entry=entry) for entry in row.entries if entry not in rows]
+        if _digest(digest, row.seal, row.entries, rows) != bytes(row.digest):
+            faults.append(Fault("rows_changed", seal=row.seal))
+        try:
+            proven = tx.sealer.open(bytes(row.proof), _context(row.seal)) == bytes(row.digest)
+        except SealBroken:
+            proven = False
+        if not proven:
+            faults.append(Fault("proof_broken", seal=row.seal))
+        # Each seal is judged by what the one before says, so that one fault does not make all that follow look broken.
+        number, digest = row.seal, bytes(row.digest)
+    return faults, Place(number, digest, at_end=len(seals) < SEALS_AT_ONCE)
+
+
+def uncovered(tx: Transaction) -> list[Fault]:
+    """Rows that no seal covers and that do not wait for one: put in behind the log's back."""
+    covered = select(func.unnest(access_log_seals.c.entries))
+    rows = tx.execute(
+        select(access_log.c.entry).where(
+            access_log.c.entry.not_in(covered), access_log.c.entry.not_in(select(access_log_unsealed.c.entry))
+        )
+    ).scalars()
+    return [Fault("row_uncovered", entry=entry) for entry in rows]
+
+
+def check_all(run: Any) -> list[Fault]:
+    """The check as a job: a few seals in each transaction; what does not fit is an error in the log."""
+    faults: list[Fault] = []
+    place = Place()
+    while not place.at_end:
+        with run.transaction() as tx:
+            found, place = verify_some(tx, place)
+        faults += found
+    with run.transaction() as tx:
+        faults += uncovered(tx)
+    if faults:
+        log.error("access_log_does_not_fit", count=len(faults), reason=faults[0].what, number=faults[0].seal)
+    return faults

@@ -1,0 +1,140 @@
+"""The cases service: what it answers, hears and does by the clock. The work is in the modules named here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from services.cases import (
+    access_log,
+    answering,
+    case_types,
+    distributing,
+    expiry,
+    for_services,
+    listing,
+    neighbours,
+    reading,
+    rights_lost,
+    seals,
+    starting,
+)
+from services.cases.settings import CasesSettings
+from shared.contracts import attachments, identity
+from shared.contracts import cases as contract
+from shared.database.transaction import Transaction
+from shared.messaging.entrypoints import job, on, rpc
+from shared.operations.kernel import Kernel
+
+Answering = Any  # an OngoingCall of the call's own request and reply
+
+
+class CasesService:
+    """Cases between residents and clinics."""
+
+    name = "cases"
+    kernel = Kernel(CasesSettings, contract=contract.cases)
+
+    # --- case types
+
+    @rpc(contract.ACTIVATE_CASE_TYPE)
+    def activate_case_type(self, call: Answering) -> contract.CaseTypeActivated:
+        case_types.check_activation(call.caller, call.request)
+        provider = neighbours.care_provider(call, call.request.clinic, active=True)
+        return call.write(case_types.activate, provider)
+
+    @rpc(contract.DEACTIVATE_CASE_TYPE)
+    def deactivate_case_type(self, call: Answering) -> contract.CaseTypeDeactivated:
+        return call.write(case_types.deactivate)
+
+    @rpc(contract.LIST_CASE_TYPES)
+    def list_case_types(self, call: Answering) -> contract.CaseTypes:
+        return call.read(case_types.list_of_clinic)
+
+    # --- changing a case
+
+    @rpc(contract.START_CASE)
+    def start_case(self, call: Answering) -> contract.CaseStarted:
+        return neighbours.write_prepared(call, lambda: starting.prepare(call), starting.start_case)
+
+    @rpc(contract.ASSIGN_CASE)
+    def assign_case(self, call: Answering) -> contract.CaseAssigned:
+        return neighbours.write_prepared(call, lambda: distributing.prepare(call), distributing.assign_case)
+
+    @rpc(contract.REPLY)
+    def reply(self, call: Answering) -> contract.ReplySent:
+        return neighbours.write_prepared(call, lambda: answering.prepare_reply(call), answering.reply)
+
+    @rpc(contract.SEND_MESSAGE)
+    def send_message(self, call: Answering) -> contract.MessageSentReply:
+        return neighbours.write_prepared(call, lambda: answering.prepare_message(call), answering.send_message)
+
+    @rpc(contract.CLOSE_CASE)
+    def close_case(self, call: Answering) -> contract.CaseClosedReply:
+        return call.write(answering.close)
+
+    # --- lists and reading
+
+    @rpc(contract.LIST_CLINIC_CASES)
+    def list_clinic_cases(self, call: Answering) -> contract.CasePage:
+        return call.read(listing.clinic_cases)
+
+    @rpc(contract.LIST_MY_CASES)
+    def list_my_cases(self, call: Answering) -> contract.CasePage:
+        return call.read(listing.my_cases)
+
+    @rpc(contract.LIST_INBOX)
+    def list_inbox(self, call: Answering) -> contract.Inbox:
+        return call.read(listing.inbox)
+
+    @rpc(contract.GET_CASE)
+    def get_case(self, call: Answering) -> contract.CaseShown:
+        read = call.read(reading.get_case)
+        return reading.with_cards(read, neighbours.cards(call, read.cards))
+
+    @rpc(contract.OPEN_ATTACHMENT)
+    def open_attachment(self, call: Answering) -> contract.AttachmentOpened:
+        call.read(reading.open_attachment)
+        link = call.ask(
+            attachments.LINK, attachments.AskLink(attachment=call.request.attachment, case=call.request.case)
+        )
+        return contract.AttachmentOpened.model_validate(link.model_dump())
+
+    # --- the access log
+
+    @rpc(contract.ACCESS_LOG)
+    def access_log(self, call: Answering) -> contract.AccessLog:
+        return call.read(access_log.of_clinic)
+
+    @rpc(contract.MY_ACCESS_LOG)
+    def my_access_log(self, call: Answering) -> contract.MyAccessLog:
+        rows, after = call.read(access_log.of_resident)
+        return access_log.shown_to_resident(rows, after, neighbours.staff(call, access_log.readers(rows)))
+
+    # --- for other services
+
+    @rpc(contract.MESSAGES_EXIST)
+    def messages_exist(self, call: Answering) -> contract.MessagesThatExist:
+        return call.read(for_services.messages_exist)
+
+    @rpc(contract.CLINIC_ACTIVITY)
+    def clinic_activity(self, call: Answering) -> contract.ClinicActivity:
+        return call.read(for_services.clinic_activity)
+
+    # --- events and jobs
+
+    @on(identity.RIGHTS_CHANGED)
+    def rights_changed(self, tx: Transaction, event: identity.RightsChanged) -> None:
+        rights_lost.rights_changed(tx, event)
+
+    @job("close_expired_counter_questions", every=timedelta(minutes=1))
+    def close_expired_counter_questions(self, run: Any) -> None:
+        expiry.close_expired(run)
+
+    @job("seal_access_log", every=timedelta(seconds=30))
+    def seal_access_log(self, run: Any) -> None:
+        seals.seal_all(run)
+
+    @job("check_access_log", daily_at="03:30")
+    def check_access_log(self, run: Any) -> None:
+        seals.check_all(run)
