@@ -100,6 +100,8 @@ rights_subjects = Table(
     Column("version", BigInteger, nullable=False),
     Column("roles", JSONB, nullable=False),
     Column("regional", Boolean, nullable=False),
+    # for `people_with`, which is asked for each new case
+    Index("rights_subjects_roles", "roles", postgresql_using="gin", postgresql_ops={"roles": "jsonb_path_ops"}),
     comment="The rights of each person as last told by identity.",
 )
 

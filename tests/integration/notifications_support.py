@@ -3,10 +3,9 @@ memory, and channels that do as they are told."""
 
 from __future__ import annotations
 
-import importlib
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -14,11 +13,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-import sqlalchemy
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 
-from services.notifications import delivering
+from services.notifications import delivering, queueing
 from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
 from services.notifications.delivering import Swept
 from services.notifications.rendering import Words
@@ -26,34 +22,14 @@ from services.notifications.sending import Sender
 from shared.contracts import cases, directory, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import Channel
-from shared.database import engine as engines
-from shared.database.transaction import Database
+from shared.database.transaction import Database, Transaction
 from shared.messaging.errors import Refused
-from shared.operations import clock
 from shared.security import rights
 from shared.security.caller import Caller, Rights
 from shared.security.sealing import Sealer
 
 LEASE = timedelta(seconds=60)
 SETTINGS = SimpleNamespace(address_key=b"a" * 32)
-
-
-@contextmanager
-def migrated_database(server: str) -> Iterator[str]:
-    """Address of a fresh database at the head of the service's migrations. `server`: an administrator's database."""
-    name = f"notifications_{secrets.token_hex(6)}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"'.encode())
-    url = engines.driver_url(server).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-    try:
-        maker = sqlalchemy.create_engine(engines.driver_url(url), poolclass=sqlalchemy.NullPool)
-        migration = importlib.import_module("services.notifications.migrations.versions.0001_first")
-        with maker.begin() as connection, Operations.context(MigrationContext.configure(connection)):
-            migration.upgrade()
-        yield url
-    finally:
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
 @dataclass
@@ -90,6 +66,24 @@ class FakeChannel:
 
 class Killed(BaseException):
     """The process dies here: nothing of it runs any more."""
+
+
+class DyingProcess:
+    """Transactions of a process, until it is killed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._dead = False
+
+    def die(self) -> None:
+        """Nothing is written from now on, not even what is given back on the way out."""
+        self._dead = True
+        raise Killed
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        if self._dead:
+            raise Killed
+        return self._database.transaction()
 
 
 class World:
@@ -175,8 +169,6 @@ class World:
 
     def hear(self, event: Any, body: Any) -> None:
         """As the kernel does, in one transaction."""
-        from services.notifications import queueing
-
         self.database.hear(uuid4(), lambda tx: queueing.queue(tx, event, body))
 
     # --- sending ---
@@ -195,9 +187,9 @@ class World:
             staff=[self.staff[one] for one in request.staff if one in self.staff],
         )
 
-    def sender(self, *, batch: int = 50, lease: timedelta = LEASE) -> Sender:
+    def sender(self, *, batch: int = 50, lease: timedelta = LEASE, process: DyingProcess | None = None) -> Sender:
         channels = {Channel.EMAIL: self.email, Channel.SMS: self.sms}
-        return Sender(self.database.transaction, self.ask, channels, batch=batch, lease=lease)
+        return Sender((process or self.database).transaction, self.ask, channels, batch=batch, lease=lease)
 
     def send(self) -> int:
         """Rounds until nothing is due; returns how many deliveries were taken in hand."""
@@ -217,12 +209,11 @@ class World:
 
     def states(self) -> list[tuple[str, str, str | None]]:
         """Recipient kind, state and reason of every delivery."""
-        return [
-            (kind, state, reason)
-            for kind, state, reason in self.rows(
-                "SELECT recipient_kind, state, reason FROM deliveries ORDER BY created_at, recipient_kind, recipient, channel"
-            )
-        ]
+        found = self.rows(
+            "SELECT recipient_kind, state, reason FROM deliveries"
+            " ORDER BY created_at, recipient_kind, recipient, channel"
+        )
+        return [(kind, state, reason) for kind, state, reason in found]
 
     def make_due(self) -> None:
         """As if the pauses were over."""
@@ -247,7 +238,3 @@ def _facts(clinic: str, name: str) -> directory.ClinicFacts:
         county_code="14",
         municipality_code="1480",
     )
-
-
-def now() -> Any:
-    return clock.now()

@@ -1,4 +1,4 @@
-"""Deliveries from the event to the provider, on a real database; identity, the directory and the providers in memory."""
+"""Deliveries from the event to the provider, on a real database; the neighbours and the providers are in memory."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from shared.contracts.notifications import (
     ResendDelivery,
     SetClinicSettings,
 )
+from shared.database import migrate
 from shared.messaging.errors import Conflict, Forbidden, Internal, Invalid, NotFound, Unavailable
 from shared.security.caller import Caller
-from tests.integration.kernel_support import administrator_url
-from tests.integration.notifications_support import Killed, World, migrated_database
+from tests.integration.notifications_support import DyingProcess, Killed, World
+from tests.stack.rooms import Rooms
 
 RESIDENT_TEXT = "Du har ett meddelande i e-tjänsterna på 1177. Meddelandet finns i inkorgen när du loggat in på 1177."
 LATER = NotAccepted("smtp_mail_451")
 
 
 @pytest.fixture(scope="module")
-def server_url() -> Iterator[str]:
-    with migrated_database(administrator_url()) as url:
-        yield url
+def database_url(rooms: Rooms) -> Iterator[str]:
+    database = rooms.database("notifications")
+    yield database.url
+    database.drop()
 
 
 @pytest.fixture
-def world(server_url: str) -> Iterator[World]:
-    made = World(server_url)
+def world(database_url: str) -> Iterator[World]:
+    made = World(database_url)
     made.rows("TRUNCATE deliveries, clinic_addresses, clinic_settings, clinic_names, rights_subjects, inbox")
     made.rows("UPDATE rights_state SET applied = 0")
     yield made
@@ -66,6 +68,10 @@ def resend(world: World, delivery: UUID, caller: Caller | None = None) -> None:
 def only_delivery(world: World) -> UUID:
     [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
     return UUID(str(delivery))
+
+
+def test_the_migration_makes_what_the_tables_say(database_url: str) -> None:
+    assert migrate.differences("notifications", database_url) == []
 
 
 # --- who is told ----------------------------------------------------------------------------------------------------
@@ -125,7 +131,7 @@ def test_an_event_that_comes_twice_is_told_once(world: World) -> None:
     assert len(world.email.sent) == 2
 
 
-# --- one message for one address and event ----------------------------------------------------------------------------
+# --- one message for one address and event --------------------------------------------------------------------------
 
 
 def test_the_same_address_in_two_places_gets_one_message(world: World) -> None:
@@ -143,7 +149,7 @@ def test_the_same_address_in_two_places_gets_one_message(world: World) -> None:
 
 
 def test_one_who_stood_back_for_an_address_that_is_withdrawn_is_told_after_all(world: World) -> None:
-    """R-NOT-5, R-NOT-6: the clinic removes its address while mail is down; the person still has a right and a choice."""
+    """R-NOT-5, R-NOT-6: the clinic removes its address while mail is down; the person's choice still stands."""
     set_addresses(world, "anna@vgregion.example")
     world.person(Role.CASE_RECEIVER, email="anna@vgregion.example")
     world.email.refuse = NotAccepted("smtp_connection", provider_down=True)
@@ -157,7 +163,7 @@ def test_one_who_stood_back_for_an_address_that_is_withdrawn_is_told_after_all(w
     assert world.email.addresses == ["anna@vgregion.example"]
 
 
-# --- who is no longer told ----------------------------------------------------------------------------------------------
+# --- who is no longer told ------------------------------------------------------------------------------------------
 
 
 def test_an_inactive_resident_gets_none_not_even_those_already_queued(world: World) -> None:
@@ -211,7 +217,7 @@ def test_a_changed_choice_counts_also_for_what_waits(world: World) -> None:
     assert world.states() == [("resident", "withdrawn", "no_longer_chosen")]
 
 
-# --- each is sent once, none is lost --------------------------------------------------------------------------------------
+# --- each is sent once, none is lost --------------------------------------------------------------------------------
 
 
 def test_a_failure_that_may_pass_is_tried_again_at_once_then_with_growing_pauses(world: World) -> None:
@@ -272,14 +278,10 @@ def test_a_crash_while_sending_leaves_an_uncertain_delivery_that_is_found(world:
     tell_resident(world, "email")
     tell_resident(world, "email")
 
-    def die() -> None:
-        raise Killed
-
-    world.email.during = die
-    sender = world.sender()
-    sender._transaction, real = _transactions_until_killed(world)
+    process = DyingProcess(world.database)
+    world.email.during = process.die
     with pytest.raises(Killed):
-        sender.round()
+        world.sender(process=process).round()
     assert sorted(state for _, state, _ in world.states()) == ["claimed", "sending"]
     world.email.during = lambda: None
     assert world.send() == 0
@@ -289,19 +291,6 @@ def test_a_crash_while_sending_leaves_an_uncertain_delivery_that_is_found(world:
     world.send()
     assert len(world.email.sent) == 1
     assert sorted(world.states(), key=str) == [("resident", "sent", None), ("resident", "uncertain", "interrupted")]
-    assert real["after"] == 0
-
-
-def _transactions_until_killed(world: World):  # type: ignore[no-untyped-def]
-    """Transactions of a process that dies: the one that would give back after the crash is never made."""
-    counted = {"after": 0}
-
-    def transaction():  # type: ignore[no-untyped-def]
-        if world.rows("SELECT 1 FROM deliveries WHERE state = 'sending'"):
-            raise Killed
-        return world.database.transaction()
-
-    return transaction, counted
 
 
 def test_a_sender_that_was_thought_dead_tells_how_it_went_after_all(world: World) -> None:
@@ -446,7 +435,7 @@ def test_no_address_of_a_person_is_stored(world: World) -> None:
     assert str(world.staff[person].email).encode().hex() not in stored
 
 
-# --- the clinic's settings, lists, sending again ------------------------------------------------------------------------
+# --- the clinic's settings, lists, sending again --------------------------------------------------------------------
 
 
 def test_settings_are_kept_in_normal_form_and_each_address_once(world: World) -> None:

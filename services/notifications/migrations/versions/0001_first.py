@@ -13,8 +13,6 @@ depends_on = None
 
 def upgrade() -> None:
     kernel_tables.create(op)
-    # Only this service asks who holds a role at a clinic, for each new case.
-    op.execute("CREATE INDEX rights_subjects_by_role ON rights_subjects USING gin (roles jsonb_path_ops)")
 
     op.create_table(
         "clinic_settings",
@@ -102,5 +100,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("deliveries", "clinic_names", "clinic_addresses", "clinic_settings"):
         op.drop_table(table)
-    op.execute("DROP INDEX rights_subjects_by_role")
     kernel_tables.drop(op)
