@@ -59,7 +59,7 @@ attachments = Table(
     CheckConstraint("(state = 'refused') = (refusal IS NOT NULL) OR state = 'removed'", name="attachments_refusal"),
     CheckConstraint("state <> 'usable' OR clean_version IS NOT NULL", name="attachments_usable_is_kept"),
     CheckConstraint("sent_at IS NULL OR (message IS NOT NULL AND state = 'usable')", name="attachments_sent_is_usable"),
-    CheckConstraint("message IS NULL OR (claimed_at IS NOT NULL AND \"case\" IS NOT NULL)", name="attachments_claim"),
+    CheckConstraint('message IS NULL OR (claimed_at IS NOT NULL AND "case" IS NOT NULL)', name="attachments_claim"),
     CheckConstraint("(look_at IS NOT NULL) = (state IN ('waiting', 'checking'))", name="attachments_looked_at"),
 )
 
