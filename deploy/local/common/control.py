@@ -13,7 +13,7 @@ HTTP_MODES = {
     "delay": "answer after `seconds`",
     "timeout": "say nothing for `seconds` (60), then hang up",
     "drop": "hang up without an answer, nothing done",
-    "unavailable": "HTTP 503, or `status`",
+    "unavailable": "HTTP 503, or `status`; with `seconds` as Retry-After",
     "garbage": "HTTP 200 with something unreadable",
 }
 GARBAGE = b"\x00\xff\xfe<<<{{{ \xc3\x28 not what you asked for"
@@ -70,7 +70,10 @@ def misbehave(rule: Rule | None) -> Reply | None:
         case "drop":
             raise Drop
         case "unavailable":
-            return answer_text("service unavailable", rule.status or 503)
+            reply = answer_text("service unavailable", rule.status or 503)
+            if rule.seconds:
+                reply.headers["Retry-After"] = str(round(rule.seconds))
+            return reply
         case "garbage":
             return Reply(rule.status or 200, GARBAGE, "application/octet-stream")
     return None
