@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,19 +35,23 @@ class Keys:
         """The public keys of all who issue tokens."""
         return self.folder / "trusted.json"
 
+    def secret_file(self, name: str, make: Callable[[], str] = lambda: secrets.token_urlsafe(24)) -> Path:
+        """The file with the secret of this name, one line, made when first asked for."""
+        file = self.folder / f"{name}.secret"
+        if not file.exists():
+            write_private(file, make())
+        return file
+
     def password(self, name: str) -> str:
         """The password of this name, made when first asked for."""
-        file = self.folder / "passwords.json"
-        known = json.loads(file.read_text()) if file.exists() else {}
-        if name not in known:
-            known[name] = secrets.token_urlsafe(24)
-            write_private(file, json.dumps(known, indent=1))
-        return str(known[name])
+        return self.secret_file(name).read_text()
 
 
-def issuers(services: Iterable[str]) -> dict[str, list[str]]:
-    """Who signs as what: identity also issues the tokens of persons."""
-    return {name: [f"service:{name}"] for name in services} | {"operator": ["operator"]}
+def issuers(services: Iterable[str]) -> dict[str, str]:
+    """Whose key speaks for which issuer."""
+    return {name: "identity" if name == "identity" else f"service:{name}" for name in services} | {
+        "operator": "operator"
+    }
 
 
 def _public(pem: Path, issuer: str) -> dict[str, str]:
@@ -65,7 +69,7 @@ def make(folder: Path, services: Iterable[str]) -> Keys:
     keys = Keys(make_folder(folder))
     services = list(services)
     public = []
-    for name, issued in issuers(services).items():
+    for name, issuer in issuers(services).items():
         pem = keys.signing_key(name)
         if not pem.exists():
             private = Ed25519PrivateKey.generate()
@@ -73,7 +77,7 @@ def make(folder: Path, services: Iterable[str]) -> Keys:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             write_private(pem, text.decode())
-        public += [_public(pem, issuer) for issuer in issued]
+        public.append(_public(pem, issuer))
     write_private(keys.trusted, json.dumps({"keys": public}, indent=1))
     for name in services:
         ring = keys.data_keys(name)

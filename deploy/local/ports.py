@@ -6,6 +6,7 @@ import json
 import os
 import random
 import socket
+import time
 from pathlib import Path
 
 from deploy.local.folder import checkout_hash, write_private
@@ -13,6 +14,7 @@ from deploy.local.problems import Problem
 
 BLOCK = 64
 FIRST, LAST = 20_000, 32_700
+_LET_GO_SECONDS = 2.0
 
 # A name's place gives its port: new names go last, so that a stack keeps the ports it has.
 NAMES = (
@@ -77,8 +79,14 @@ def kept(file: Path, anywhere: bool = False) -> Ports:
 
 
 def require_free(ports: Ports, names: list[str], what: str, file: Path) -> None:
-    """Raises `Problem` that names the taken port and what to do."""
+    """Raises `Problem` that names the taken port and what to do.
+
+    A server that was just killed may hold its port for a moment.
+    """
+    end = time.monotonic() + _LET_GO_SECONDS
     for name in names:
+        while not free(ports[name]) and time.monotonic() < end:
+            time.sleep(0.05)
         if not free(ports[name]):
             raise Problem(
                 f"port {ports[name]}, which {what} needs, is taken by another program"

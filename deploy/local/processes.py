@@ -17,6 +17,7 @@ from deploy.local.problems import Problem
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 TAIL_LINES = 15
+LARGEST_LOG_BYTES = 50 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Process:
             return
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.record.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
         env = {name: os.environ[name] for name in INHERITED if name in os.environ} | dict(self.program.env)
         identity: dict[str, object] = {}
         if self.program.user and os.geteuid() == 0:
@@ -134,6 +137,17 @@ class Process:
                 return False
             time.sleep(0.02)
         return True
+
+    def wait_for_end(self, seconds: float) -> int:
+        """The exit status of a process that this program started. Raises `Problem` if it takes longer."""
+        assert self._child is not None
+        try:
+            return self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Problem(
+                f"{self.name} took more than {seconds:.0f} s; the end of {self.log}:\n{self.tail()}"
+            ) from None
 
     def output(self) -> str:
         """What it has written since it was last started by this program."""

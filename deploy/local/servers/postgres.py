@@ -19,8 +19,15 @@ from deploy.local.servers import ADMINISTRATOR
 from deploy.local.servers.native import NativeServer
 
 OLDEST = 15
-SETTINGS = {"max_connections": "400", "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "log_min_messages": "warning",
-            "log_min_error_statement": "panic", "log_parameter_max_length_on_error": "0", "timezone": "UTC"}
+SETTINGS = {
+    "max_connections": "600",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "log_min_messages": "warning",
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
+    "timezone": "UTC",
+}
 # Survives the death of every process, which is all that a test does to it; not that of the machine.
 PASSING_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 

@@ -48,7 +48,9 @@ class SeaweedFS(NativeServer):
         if not weed.exists():
             found = shutil.which("weed")
             if found is None:
-                raise Problem(f"SeaweedFS's program weed is missing beside {sys.executable}: remove .venv and try again")
+                raise Problem(
+                    f"SeaweedFS's program weed is missing beside {sys.executable}: remove .venv and try again"
+                )
             weed = Path(found)
         home, port = self.place.folder / "seaweedfs", self.place.ports
         options = {
@@ -84,8 +86,14 @@ class SeaweedFS(NativeServer):
 def s3_answers(endpoint: str, secret: str) -> bool:
     """Whether the store takes a signed request."""
     once = botocore.config.Config(connect_timeout=2, read_timeout=5, retries={"max_attempts": 0})
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=once,
-                          aws_access_key_id=ACCESS_KEY, aws_secret_access_key=secret)
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        config=once,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=secret,
+    )
     try:
         client.list_buckets()
         return True

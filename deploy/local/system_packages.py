@@ -1,0 +1,120 @@
+"""What must be installed from the system's packages. Runs before anything else is there: the standard library alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from deploy.local.problems import Problem
+
+# Package -> whether it is there. The packages' own services are not used: ours run beside them.
+SERVERS = ("rabbitmq-server", "postgresql")
+Say = Callable[[str], None]
+
+_PRESENT: dict[str, Callable[[], bool]] = {
+    "rabbitmq-server": lambda: any(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server")),
+    "postgresql": lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None,
+    "python3-venv": lambda: _has_venv(),
+}
+_POLICY = Path("/usr/sbin/policy-rc.d")
+_CLUSTERS = Path("/etc/postgresql-common/createcluster.conf")
+_INSTALL = ["apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confold", "install"]
+
+
+def _has_venv() -> bool:
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def missing(packages: Iterable[str]) -> list[str]:
+    """Those of the packages that are not there."""
+    return [package for package in packages if not _PRESENT[package]()]
+
+
+def require(packages: Iterable[str], say: Say) -> None:
+    """Installs what is missing, if it may. Raises `Problem` that names the packages and how to get them."""
+    wanted = missing(packages)
+    if not wanted:
+        return
+    become = _privilege()
+    if become is None:
+        how = f"install {'it' if len(wanted) == 1 else 'them'}: sudo apt-get install --no-install-recommends {' '.join(wanted)}"
+        if not shutil.which("apt-get"):
+            how = "install what your system calls them (RabbitMQ 3.10 or later, PostgreSQL 15 or later, Python's venv)"
+        engine = " (or start a container engine, which runs the servers instead)" if "postgresql" in wanted else ""
+        raise Problem(f"not installed: {', '.join(wanted)}, and no right to install without a password; {how}{engine}")
+    say(f"installing {', '.join(wanted)} (apt-get; a minute or two)")
+    with _NoServicesStarted(become, wanted):
+        if not _run([*become, *_INSTALL, "--no-install-recommends", *wanted]):
+            say("fetching the lists of packages (apt-get update)")
+            updated = _run([*become, "apt-get", "-q", "update"])
+            if not _run([*become, *_INSTALL, "--no-install-recommends", *wanted], say):
+                hint = "" if updated else " (apt-get update failed too: is the network there?)"
+                raise Problem(
+                    f"apt-get could not install {', '.join(wanted)}{hint}; install them by hand and try again"
+                )
+    still = missing(wanted)
+    if still:
+        raise Problem(f"apt-get installed {', '.join(still)}, but not where they are looked for")
+    say(f"installed {', '.join(wanted)}")
+
+
+def _privilege() -> list[str] | None:
+    """What to put before a command to be root; None: we may not."""
+    if not shutil.which("apt-get"):
+        return None
+    quiet = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    if os.geteuid() == 0:
+        return quiet
+    if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0:
+        return ["sudo", "-n", *quiet]
+    return None
+
+
+def _run(command: list[str], say: Say | None = None) -> bool:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode != 0 and say is not None:
+        for line in done.stdout.splitlines()[-8:]:
+            say(f"  {line}")
+    return done.returncode == 0
+
+
+class _NoServicesStarted:
+    """While it lasts, packages start no services and PostgreSQL's makes no cluster; what was there before is put back."""
+
+    def __init__(self, become: list[str], packages: list[str]) -> None:
+        self._become, self._packages = become, packages
+        self._had_policy = _POLICY.exists()
+        self._had_clusters = _CLUSTERS.exists()
+
+    def _write(self, path: Path, text: str, mode: str) -> None:
+        script = 'mkdir -p "$(dirname "$1")" && printf "%s" "$2" > "$1" && chmod "$3" "$1"'
+        subprocess.run([*self._become, "sh", "-c", script, "sh", str(path), text, mode], check=True)
+
+    def __enter__(self) -> None:
+        if not self._had_policy:
+            self._write(_POLICY, "#!/bin/sh\nexit 101\n", "755")
+        if not self._had_clusters and "postgresql" in self._packages:
+            self._write(_CLUSTERS, "create_main_cluster = false\n", "644")
+
+    def __exit__(self, *_: object) -> None:
+        if not self._had_policy:
+            subprocess.run([*self._become, "rm", "-f", str(_POLICY)], check=False)
+        if not self._had_clusters and "postgresql" in self._packages:
+            shipped = f"{_CLUSTERS}.dpkg-dist"
+            command = f'if [ -e "{shipped}" ]; then mv "{shipped}" "{_CLUSTERS}"; fi'
+            subprocess.run([*self._become, "sh", "-c", command], check=False)
+        if "rabbitmq-server" in self._packages and Path("/run/systemd/system").exists():
+            # Else the system's own broker would start with the machine, on the port that everyone else expects free.
+            subprocess.run(
+                [*self._become, "systemctl", "disable", "rabbitmq-server.service"], capture_output=True, check=False
+            )

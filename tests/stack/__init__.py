@@ -1,0 +1,1 @@
+"""Where the tests' servers and the running system come from."""

@@ -1,0 +1,106 @@
+"""The fixtures that every test may use; see README.md here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.folder import data_folder
+from deploy.local.problems import Problem
+from deploy.local.stack import Stack
+from tests.stack import leftovers
+from tests.stack.rooms import Broker, Database, Rooms
+
+SOAK = "soak"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves soak tests out, unless they are asked for by `-m`."""
+    if SOAK in (config.option.markexpr or ""):
+        return
+    chosen = [item for item in items if item.get_closest_marker(SOAK) is None]
+    if len(chosen) != len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(SOAK) is not None])
+        items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tells the person who waits, past pytest's capturing."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        line = f"\n{time.monotonic() - began:6.1f} s  {text}"
+        if capture is None:
+            print(line, file=sys.stderr, end="", flush=True)
+        else:
+            with capture.global_and_fixture_disabled():
+                print(line, file=sys.stderr, end="", flush=True)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def servers(progress: Callable[[str], None], request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Broker, databases and object store of this run alone: containers where an engine answers, else native, else failure."""
+    home = data_folder() / "tests"
+    leftovers.sweep(home)
+    folder = home / str(os.getpid())
+    try:
+        stack = Stack(folder, passing=True, say=progress)
+    except Problem as problem:
+        pytest.exit(f"the tests' servers can't be started: {problem}", returncode=3)
+    try:
+        try:
+            stack.start_servers()
+        except Problem as problem:
+            pytest.exit(f"the tests' servers did not start: {problem}", returncode=3)
+        yield stack
+    finally:
+        _keep_logs(folder, data_folder() / "test-logs")
+        stack.destroy()
+
+
+def _keep_logs(folder: Path, kept: Path) -> None:
+    shutil.rmtree(kept, ignore_errors=True)
+    if (folder / "logs").exists():
+        shutil.copytree(folder / "logs", kept)
+
+
+@pytest.fixture(scope="session")
+def rooms(servers: Stack) -> Rooms:
+    """Makes databases and virtual hosts on the tests' servers."""
+    return Rooms(servers)
+
+
+@pytest.fixture
+def fresh_database(rooms: Rooms) -> Iterator[Callable[..., Database]]:
+    """`fresh_database()` makes an empty database with the kernel's tables, `fresh_database("cases")` one migrated for cases.
+
+    They are removed after the test.
+    """
+    made: list[Database] = []
+
+    def make(service: str | None = None) -> Database:
+        made.append(rooms.database(service))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.drop()
+
+
+@pytest.fixture
+def broker_vhost(rooms: Rooms) -> Iterator[Broker]:
+    """A virtual host of the test's own, with a user who may do everything in it."""
+    broker = rooms.broker(f"test-{secrets.token_hex(4)}")
+    yield broker
+    broker.drop()
