@@ -71,7 +71,8 @@ def _activated(unit: Row[Any], care_provider: str, version: int) -> ClinicActiva
 def inactivate(tx: Transaction, request: InactivateClinic, activity: ClinicActivity) -> ClinicInactivated:
     """Takes a clinic out of the e-services. `activity` is what cases has just told.
 
-    Raises `Forbidden`, `NotFound` where no such clinic is active, or `Conflict` while case types are active or cases open.
+    Raises `Forbidden`, `NotFound` where no such clinic is active, or `Conflict` while case types are active or cases
+    open.
     """
     tx.caller.require_regional_admin()
     known = tx.execute(select(clinics).where(clinics.c.hsa_id == request.clinic).with_for_update()).one_or_none()
@@ -98,7 +99,7 @@ _provider = units.alias("provider")
 
 
 def get_clinics(tx: Transaction, request: GetClinics) -> Clinics:
-    """Facts about these, in the order asked for, with the warning and what keeps them from being shown (R-DIR-4, R-DIR-5).
+    """Facts about these, in the order asked for: warnings too, and what keeps them from being shown (R-DIR-4, R-DIR-5).
 
     The care provider is the directory's word, else the one that the clinic was activated under, else the default.
     """

@@ -6,16 +6,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-from psycopg import sql
-
-import shared.database  # noqa: F401 - lets psycopg wait without stopping green threads; before its first use
+from services.directory import locks
 from services.directory.sources import SourceError
+from shared.database.engine import sqlstate
+
+if TYPE_CHECKING:
+    import psycopg
 
 PAUSE_SECONDS = 0.05
-_LOCK = 0x6469720001  # any number, the same in every replica and in no other use of advisory locks here
+_LOCK_TIMEOUT = "55P03"
 _SHORTEST_WAIT_SECONDS = 0.001
 
 
@@ -26,7 +27,7 @@ class HsaQueue:
     """
 
     def __init__(self, database_url: str, pause_seconds: float = PAUSE_SECONDS) -> None:
-        self._url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._url = database_url
         self._pause = pause_seconds
         self._here = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
@@ -38,51 +39,46 @@ class HsaQueue:
         if not self._here.acquire(timeout=max(seconds, _SHORTEST_WAIT_SECONDS)):
             raise SourceError("hsa_queue_long")
         try:
-            connection = self._enter(ends)
+            self._enter(ends)
             try:
                 yield
             finally:
-                self._leave(connection)
+                self._leave()
         finally:
             self._here.release()
 
     def close(self) -> None:
         """Gives up the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._drop()
 
-    def _enter(self, ends: float) -> psycopg.Connection[Any]:
-        wait = max(ends - time.monotonic(), _SHORTEST_WAIT_SECONDS)
+    def _enter(self, ends: float) -> None:
+        wait_ms = max(ends - time.monotonic(), _SHORTEST_WAIT_SECONDS) * 1000
         try:
-            connection = self._connected()
-            connection.execute(sql.SQL("SET lock_timeout = {}").format(f"{wait * 1000:.0f}ms"))
-            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            if self._connection is None or self._connection.closed:
+                self._connection = locks.connect(self._url, "directory.hsa_queue")
+            self._connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{wait_ms:.0f}ms",))
+            self._connection.execute("SELECT pg_advisory_lock(%s)", (locks.HSA,))
             # By the database's clock, which all replicas share.
-            since = connection.execute(
-                "SELECT extract(epoch FROM least(clock_timestamp() - last_call, interval '1 hour')) FROM hsa_pace"
+            since = self._connection.execute(
+                "SELECT extract(epoch FROM clock_timestamp()"
+                " - greatest(last_call, clock_timestamp() - interval '1 hour')) FROM hsa_pace"
             ).fetchone()
-        except psycopg.errors.LockNotAvailable:
-            raise SourceError("hsa_queue_long") from None
-        except psycopg.Error:
-            self._drop()
-            raise SourceError("database_gone") from None
-        if since is not None and 0 <= float(since[0]) < self._pause:
-            time.sleep(self._pause - float(since[0]))
-        return connection
+        except Exception as error:
+            waited_in_vain = sqlstate(error) == _LOCK_TIMEOUT
+            if not waited_in_vain:
+                self._drop()
+            raise SourceError("hsa_queue_long" if waited_in_vain else "database_gone") from error
+        rest = self._pause - float(since[0]) if since else 0.0
+        if 0 < rest <= self._pause:
+            time.sleep(rest)
 
-    def _leave(self, connection: psycopg.Connection[Any]) -> None:
+    def _leave(self) -> None:
         try:
-            connection.execute("UPDATE hsa_pace SET last_call = clock_timestamp()")
-            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
-        except psycopg.Error:
+            assert self._connection is not None
+            self._connection.execute("UPDATE hsa_pace SET last_call = clock_timestamp()")
+            self._connection.execute("SELECT pg_advisory_unlock(%s)", (locks.HSA,))
+        except Exception:
             self._drop()  # the lock ends with the connection
-
-    def _connected(self) -> psycopg.Connection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=5, application_name="directory.hsa_queue"
-            )
-        return self._connection
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -1,7 +1,7 @@
 """Takes one whole catalogue into the copy, in one transaction: only what differs is parsed, written and told.
 
-Records stream by. Each is known by its HSA-id and by a digest of its content: the ids of those whose digest is the same as
-last time are only noted; the others go by COPY into a temporary table and are merged in from there.
+Records stream by. Each is known by its HSA-id and by a digest of its content: the ids of those whose digest is the same
+as last time are only noted; the others go by COPY into a temporary table and are merged in from there.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Generic, TypeVar
 
-import psycopg
-from sqlalchemy import Table, select, text, update
+from sqlalchemy import MetaData, Table, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import parsing, rules
@@ -52,7 +52,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Kind(Generic[Record]):
-    """What differs between units and staff. The functions get the ids, or find the new rows in `staged_<part>`."""
+    """What differs between units and staff. The functions get the ids, or find the new rows in `staged(table)`."""
 
     part: str
     table: Table
@@ -97,7 +97,8 @@ def load(
     known = _known(tx, kind, source)
     if catalogue is None:
         return _still_so(tx, kind, source, known)
-    tx.execute(text(f"CREATE TEMP TABLE staged_{kind.part} (LIKE {kind.table.name} INCLUDING DEFAULTS) ON COMMIT DROP"))
+    new = staged(kind.table).name
+    tx.execute(text(f"CREATE TEMP TABLE {new} (LIKE {kind.table.name} INCLUDING DEFAULTS) ON COMMIT DROP"))
     seen = _stage(tx, kind, source, catalogue, known)
     counts = Counts(read=seen.count)
     _guard(known, seen, counts, removable_share)
@@ -130,28 +131,26 @@ def _known(tx: Transaction, kind: Kind[Any], source: str) -> _Known:
         table.c.source == source, table.c.content.is_not(None)
     )
     known = _Known({}, {})
-    for hsa_id, content, missing in tx.execute(query):
-        known.digests[hsa_id] = bytes(content)
-        if missing:
-            known.absent[hsa_id] = missing
+    for row in tx.execute(query):
+        known.digests[row.hsa_id] = bytes(row.content)
+        if row.missing_runs:
+            known.absent[row.hsa_id] = row.missing_runs
     return known
 
 
 def _stage(tx: Transaction, kind: Kind[Any], source: str, catalogue: Catalogue, known: _Known) -> _Seen:
     seen = _Seen()
     driver = tx.connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    columns = ", ".join((*kind.columns, "content", "source", "changed_at"))
-    with driver.cursor() as cursor, cursor.copy(f"COPY staged_{kind.part} ({columns}) FROM STDIN") as copy:
+    assert driver is not None
+    copying = f"COPY {staged(kind.table).name} ({', '.join(_written(kind))}) FROM STDIN"
+    with driver.cursor() as cursor, cursor.copy(copying) as copy:
         for hsa_id, content, record, raw in _new(kind, catalogue, known, seen):
             seen.staged.append(hsa_id)
             copy.write_row((*kind.row(record, raw, tx), content, source, tx.now))
     return seen
 
 
-def _new(
-    kind: Kind[Any], catalogue: Catalogue, known: _Known, seen: _Seen
-) -> Iterator[tuple[str, bytes, Any, Raw]]:
+def _new(kind: Kind[Any], catalogue: Catalogue, known: _Known, seen: _Seen) -> Iterator[tuple[str, bytes, Any, Raw]]:
     """Those that are new or differ; notes the ids of all, and what has to be refused whole."""
     for raw in catalogue.records():
         seen.count += 1
@@ -208,16 +207,22 @@ def _guard(known: _Known, seen: _Seen, counts: Counts, share: float) -> None:
         raise Stopped("too_many_missing", counts)
 
 
+@cache
+def staged(table: Table) -> Table:
+    """The temporary table that holds what is new or differs, while a catalogue is loaded."""
+    return table.to_metadata(MetaData(), name=f"staged_{table.name}")
+
+
 def _merge(tx: Transaction, kind: Kind[Any]) -> None:
-    columns = (*kind.columns, "content", "source", "changed_at")
-    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "hsa_id")
-    name, listed = kind.table.name, ", ".join(columns)
-    tx.execute(
-        text(
-            f"INSERT INTO {name} ({listed}) SELECT {listed} FROM staged_{kind.part}"
-            f" ON CONFLICT (hsa_id) DO UPDATE SET {changes}, version = {name}.version + 1"
-        )
-    )
+    columns, table = _written(kind), kind.table
+    rows = select(*(staged(table).c[name] for name in columns))
+    merge = insert(table).from_select(columns, rows)
+    changes: dict[str, Any] = {name: merge.excluded[name] for name in columns if name != "hsa_id"}
+    tx.execute(merge.on_conflict_do_update(index_elements=["hsa_id"], set_=changes | {"version": table.c.version + 1}))
+
+
+def _written(kind: Kind[Any]) -> list[str]:
+    return [*kind.columns, "content", "source", "changed_at"]
 
 
 def _count_absent(tx: Transaction, kind: Kind[Any], known: _Known, absent: list[str], counts: Counts) -> None:
@@ -261,9 +266,7 @@ def list_refused(tx: Transaction, kind: Kind[Any], source: str, run: Any) -> Non
                 FROM {kind.table.name}, jsonb_array_elements(refused) WITH ORDINALITY AS listed (one, ordinal)
                 WHERE source = :source AND refused IS NOT NULL AND missing_runs = 0
             ) AS everything
-            """
+            """  # noqa: S608 - the name of a table
         ),
         {"run": run, "source": source, "part": kind.part},
     )
-
-

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import phonenumbers
@@ -104,7 +104,7 @@ def instant(value: str) -> datetime | Unparsed:
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Open from `opens` to `closes` on each of the days (1 is Monday). `closes` at or before `opens` is the day after."""
+    """Open from `opens` to `closes` on each of the days (1 is Monday); `closes` at or before `opens`: the day after."""
 
     days: tuple[int, ...]
     opens: str
@@ -152,7 +152,7 @@ def notice(value: str) -> Notice | Unparsed:
     if not found:
         return Unparsed("not_temporary_information")
     try:
-        first, last = (datetime.strptime(day, "%Y%m%d").date() for day in found.groups()[:2])
+        first, last = (date(int(day[:4]), int(day[4:6]), int(day[6:])) for day in (found[1], found[2]))
     except ValueError:
         return Unparsed("not_a_date")
     return Notice(first, last, prose(found[3])) if first <= last else Unparsed("ends_before_it_begins")

@@ -41,7 +41,7 @@ def missing_attributes(
     care_types: Collection[str],
     business_types: Collection[str],
 ) -> list[str]:
-    """Technically mandatory attributes that keep a unit from being shown publicly (R-DIR-5). The HSA-id it always has."""
+    """The technically mandatory attributes that the unit lacks (R-DIR-5). The HSA-id it always has."""
     excused = DISTANCE_UNIT in business_types
     present = {
         "county_code": excused or bool(county_code),

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import Row, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import records, rules
-from services.directory.loading import Kind
+from services.directory.loading import Kind, staged
 from services.directory.records import Person, Raw
 from services.directory.tables import source_states, staff
 from services.directory.units import refused_parts
@@ -48,7 +48,7 @@ def from_copy(tx: Transaction, request: FindStaff, *, copy_is_all: bool) -> Staf
 
 
 def _copy() -> Any:
-    """The rows, with when each was last known to be so: asked for by itself, or in the source when it was read whole."""
+    """The rows, and when each was last known to be so: asked for alone, or in the source when that was read whole."""
     confirmed = (
         select(source_states.c.confirmed_at)
         .where(source_states.c.source == staff.c.source, source_states.c.part == "staff", staff.c.missing_runs == 0)
@@ -82,7 +82,9 @@ def take_answer(tx: Transaction, request: FindStaff, answer: list[Person]) -> St
     else:
         values = {name: getattr(person, name) for name in (*_SHOWN, "hidden", "end_date")}
         values |= {"found": True, "status": status_of[id(person)], "refused": refused_parts(person.refused)}
-    changed = known is not None and any(getattr(known, name) != values.get(name, getattr(known, name)) for name in _TOLD)
+    changed = known is not None and any(
+        getattr(known, name) != values.get(name, getattr(known, name)) for name in _TOLD
+    )
     if known is None or known.missing_runs:
         # Not, or no longer, in a source that is read whole: from here on only questions tell of this person.
         values |= {"source": "hsa", "missing_runs": 0, "content": None}
@@ -129,16 +131,19 @@ def _row(person: Person, _raw: Raw, tx: Transaction) -> tuple[Any, ...]:
 
 def _changed(tx: Transaction) -> None:
     """Tells of those that were known before and whose shown facts differ. A person's first appearance is no change."""
-    old, new = (", ".join(f"{side}.{name}" for name in _TOLD) for side in ("staff", "new"))
-    rows = tx.execute(
-        text(
-            "SELECT staff.hsa_id, new.status, staff.version + 1 FROM staff JOIN staged_staff AS new USING (hsa_id)"
-            f" WHERE ({old}) IS DISTINCT FROM ({new}) ORDER BY staff.hsa_id"
-        )
+    new = staged(staff)
+    query = (
+        select(staff.c.hsa_id, new.c.status, staff.c.version + 1)
+        .join(new, new.c.hsa_id == staff.c.hsa_id)
+        .where(or_(*(staff.c[name].is_distinct_from(new.c[name]) for name in _TOLD)))
+        .order_by(staff.c.hsa_id)
     )
+    rows = tx.execute(query)
     _tell(tx, [tuple(row) for row in rows])
     # A record that says something new is taken at its word, also where a direct question had found nobody.
-    tx.execute(text("UPDATE staff SET found = true, missing_runs = 0 FROM staged_staff AS new WHERE new.hsa_id = staff.hsa_id"))
+    tx.execute(
+        text("UPDATE staff SET found = true, missing_runs = 0 FROM staged_staff AS new WHERE new.hsa_id = staff.hsa_id")
+    )
 
 
 def _back(tx: Transaction, ids: list[str]) -> None:
@@ -170,7 +175,10 @@ def _retell(tx: Transaction, which: Any) -> int:
     if told:
         tx.execute(
             text("UPDATE staff SET status = :status, version = :version, changed_at = :now WHERE hsa_id = :person"),
-            [{"person": person, "status": status, "version": version, "now": tx.now} for person, status, version in told],
+            [
+                {"person": person, "status": status, "version": version, "now": tx.now}
+                for person, status, version in told
+            ],
         )
         _tell(tx, told)
     return len(told)

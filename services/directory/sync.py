@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 from sqlalchemy import Row, delete, func, select, update
 
-from services.directory import loading, sources
+from services.directory import loading, locks, sources
 from services.directory.loading import Counts, Kind, Stopped
 from services.directory.sources import Source, SourceError
 from services.directory.staff import STAFF
@@ -29,7 +28,6 @@ from shared.operations.logs import log
 Transactions = Callable[[], AbstractContextManager[Transaction]]
 
 LISTS_KEPT = timedelta(days=90)
-_LOCK = 0x6469720002  # any number, the same in every worker and in no other use of advisory locks here
 _WAITING = ("requested", "running")
 
 
@@ -109,13 +107,21 @@ def _may_see_runs(tx: Transaction) -> None:
 # --- the worker -----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def the_only_one(database_url: str) -> Iterator[bool]:
-    """Whether this process may run syncs now: one at a time may. The lock ends with its connection."""
-    url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
-    with psycopg.connect(url, autocommit=True, connect_timeout=5, application_name="directory.sync_lock") as connection:
-        got = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
-        yield bool(got and got[0])
+class Turn:
+    """The one right to run syncs, if this process has it: it ends with its connection."""
+
+    def __init__(self, database_url: str) -> None:
+        self._connection = locks.connect(database_url, "directory.sync_lock")
+
+    def taken(self) -> bool:
+        """Takes the right, if nobody has it, or sees whether it is still ours. Raises `psycopg.Error` if the connection
+        is gone. (Whoever has such a lock may take it again, and nobody else may.)"""
+        got = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (locks.SYNC,)).fetchone()
+        return bool(got and got[0])
+
+    def close(self) -> None:
+        """Gives the right back."""
+        self._connection.close()
 
 
 def first_load_wanted(tx: Transaction, configured: Sequence[Source]) -> bool:

@@ -81,13 +81,15 @@ def _renamed(tx: Transaction) -> None:
             " AND clinics.active RETURNING clinics.hsa_id, clinics.version"
         )
     )
-    for clinic, version in renamed:
-        tx.publish(CLINIC_RENAMED, ClinicChanged(clinic=clinic, version=version), aggregate=clinic)
+    for row in renamed:
+        tx.publish(CLINIC_RENAMED, ClinicChanged(clinic=row.hsa_id, version=row.version), aggregate=row.hsa_id)
 
 
 def _back(tx: Transaction, ids: list[str]) -> None:
     if ids:
-        again = text("UPDATE units SET missing_runs = 0, version = version + 1, changed_at = :now WHERE hsa_id = ANY(:ids)")
+        again = text(
+            "UPDATE units SET missing_runs = 0, version = version + 1, changed_at = :now WHERE hsa_id = ANY(:ids)"
+        )
         tx.execute(again, {"ids": ids, "now": tx.now})
 
 

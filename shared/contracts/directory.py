@@ -24,7 +24,7 @@ Cursor = Annotated[str, Field(max_length=1000)]
 class StartSync(Command):
     """Asks for a sync with a source, or with all that are configured (R-DIR-1). It is run by the worker, one at a time.
 
-    With `accept_removals` the guard against mass removal is off for this run (R-DIR-12): for when so much really is gone.
+    With `accept_removals` the guard against mass removal is off for this run (R-DIR-12): when so much really is gone.
     """
 
     source: SourceName | None = None
@@ -127,7 +127,7 @@ class GetClinics(Query):
 
 
 class ClinicFacts(Reply):
-    """`warning` is the warning triangle (R-DIR-4); `missing_attributes` keeps it from being shown publicly (R-DIR-5)."""
+    """`warning` is the warning triangle (R-DIR-4); `missing_attributes` keep it from being shown publicly (R-DIR-5)."""
 
     clinic: str
     name: str
@@ -191,7 +191,7 @@ class GetStaff(Query):
 
 
 class StaffFacts(Reply):
-    """`protected` is the protected mark (R-ID-14, R-ID-16). `mobile` is in E.164. `as_of` is when the directory last said so."""
+    """`protected` is the protected mark (R-ID-14, R-ID-16). `mobile` is in E.164. `as_of`: last known so."""
 
     person: str
     status: StaffStatus
@@ -212,8 +212,8 @@ GET_STAFF = directory.call("get_staff", GetStaff, Staff, who=("service",))
 
 
 class FindStaff(Query):
-    """Asks HSA about one person, for login and the giving of rights; while HSA is down a copy under 24 hours old will do,
-    else the answer is `unavailable` (R-DIR-12)."""
+    """Asks HSA about one person, for login and the giving of rights; while HSA is down a copy under 24 hours old will
+    do, else the answer is `unavailable` (R-DIR-12)."""
 
     person: HsaId
 

@@ -92,8 +92,8 @@ class _Text:
 def records(path: Path, keys: Collection[str]) -> Iterator[Raw | None]:
     """The records under the first-level keys; None for an item that is no object with attributes.
 
-    Raises `SourceError` with `not_utf8`, `not_json`, `truncated`, `nested_too_deep`, or `no_records` when none of the keys
-    is there.
+    Raises `SourceError` with `not_utf8`, `not_json`, `truncated`, `nested_too_deep`, or `no_records` when none of the
+    keys is there.
     """
     text = _Text(path)
     try:

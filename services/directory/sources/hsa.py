@@ -45,7 +45,7 @@ class Hsa:
     timeout_seconds: float = 4
 
     def persons(self, hsa_id: str) -> list[Person]:
-        """Every person object with this HSA-id; none: missing or hidden. Raises `SourceError` when HSA does not answer."""
+        """Every person object with this HSA-id; none: missing or hidden. Raises `SourceError` if HSA is down."""
         headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{_ACTION}"'}
         try:
             with requests.Session() as session:
@@ -95,7 +95,7 @@ def persons_in(body: bytes) -> list[Person]:
         root = etree.fromstring(body, parser)
     except etree.XMLSyntaxError:
         raise SourceError("not_xml") from None
-    if root.getroottree().docinfo.doctype:
+    if root.getroottree().docinfo.doctype:  # type: ignore[union-attr]
         raise SourceError("not_xml")
     content = root.find(f"{{{_SOAP}}}Body")
     if root.tag != f"{{{_SOAP}}}Envelope" or content is None:

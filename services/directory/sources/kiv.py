@@ -82,7 +82,7 @@ class Kiv:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             raise SourceError("file_unreadable") from None
-        return _Read(place, path, {"digest": digest}, unchanged=bool(known) and known["digest"] == digest)
+        return _Read(place, path, {"digest": digest}, unchanged=known is not None and known["digest"] == digest)
 
     def _download(self, session: requests.Session, place: str, path: Path, known: dict[str, str]) -> _Read:
         conditions = {"If-None-Match": known.get("etag"), "If-Modified-Since": known.get("modified")}
