@@ -14,3 +14,10 @@ def kernel_db() -> Iterator[KernelDatabase]:
     """A fresh database with the kernel's tables."""
     with fresh_database(administrator_url()) as database:
         yield database
+
+
+@pytest.fixture
+def empty_db() -> Iterator[KernelDatabase]:
+    """A fresh database without tables."""
+    with fresh_database(administrator_url(), empty=True) as database:
+        yield database

@@ -73,17 +73,18 @@ class KernelDatabase:
 
 
 @contextmanager
-def fresh_database(server: str) -> Iterator[KernelDatabase]:
-    """`server`: address of an administrator's database, postgresql://..."""
+def fresh_database(server: str, *, empty: bool = False) -> Iterator[KernelDatabase]:
+    """`server`: address of an administrator's database, postgresql://... `empty`: without any table."""
     name = f"kernel_{secrets.token_hex(6)}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"'.encode())
     url = engines.driver_url(server).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
     try:
-        maker = sqlalchemy.create_engine(engines.driver_url(url), poolclass=sqlalchemy.NullPool)
-        with maker.begin() as connection:
-            kernel_tables.create(_Migration(connection))
-            metadata.create_all(connection)
+        if not empty:
+            maker = sqlalchemy.create_engine(engines.driver_url(url), poolclass=sqlalchemy.NullPool)
+            with maker.begin() as connection:
+                kernel_tables.create(_Migration(connection))
+                metadata.create_all(connection)
         yield KernelDatabase(url)
     finally:
         with psycopg.connect(server, autocommit=True) as admin:

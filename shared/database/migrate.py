@@ -1,0 +1,147 @@
+"""Migrations of a database: `python -m shared.database.migrate SERVICE`, with DATABASE_URL in the environment.
+
+Every replica may start with this: they take turns, and all but the first find nothing to do. A migration must leave the
+previous version of the service working, since its replicas run on while the new ones start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from shared.database import engine as engines
+from shared.database import kernel_tables
+
+_TURN = 0x6D696772
+"""Key of the advisory lock that migrations of one database take turns by."""
+_LOCK_SECONDS = 30
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 78
+HEAD, BASE = "head", "base"
+
+
+class MigrationError(Exception):
+    """The migrations could not be run; the text says why, without any value from the database."""
+
+
+def upgrade(service: str, url: str, to: str = HEAD) -> list[str]:
+    """Runs the migrations up to `to`. Answers the revisions that were run, in order; none if there was nothing to do.
+
+    Each runs in a transaction of its own. Raises `MigrationError`.
+    """
+    return _run(service, url, lambda script: lambda revision, _: script._upgrade_revs(to, revision))
+
+
+def downgrade(service: str, url: str, to: str = BASE) -> list[str]:
+    """Takes the migrations back down to `to`, and their data with them. For tests. Raises `MigrationError`."""
+    return _run(service, url, lambda script: lambda revision, _: script._downgrade_revs(to, revision))
+
+
+def differences(service: str, url: str) -> list[Any]:
+    """What the database has otherwise than the service's `tables.py` and the kernel's tables say; alembic's terms."""
+    tables = importlib.import_module(f"services.{service}.tables")
+    with _connected(url) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
+        merged = sqlalchemy.MetaData()
+        for metadata in (kernel_tables.metadata, tables.metadata):
+            for table in metadata.sorted_tables:
+                table.to_metadata(merged)
+        return list(compare_metadata(context, merged))
+
+
+def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> list[str]:
+    config, script = _scripts(service)
+    done: list[str] = []
+
+    def note(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
+        done.append(str(step.up_revision_id))
+
+    with _connected(url) as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": _TURN})
+        connection.commit()
+        try:
+            with EnvironmentContext(config, script, fn=steps_of(script)) as environment:
+                environment.configure(
+                    connection=connection, transaction_per_migration=True, on_version_apply=note, compare_type=True
+                )
+                with environment.begin_transaction():
+                    environment.run_migrations()
+        except CommandError as error:
+            raise MigrationError(str(error)) from error
+        finally:
+            connection.rollback()
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": _TURN})
+            connection.commit()
+    return done
+
+
+def _scripts(service: str) -> tuple[Config, ScriptDirectory]:
+    spec = importlib.util.find_spec(f"services.{service}") if service.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise MigrationError(f"there is no service {service!r}")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "migrations"
+    if not (folder / "versions").is_dir():
+        raise MigrationError(f"{service} has no migrations")
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "os")
+    return config, ScriptDirectory.from_config(config)
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[sqlalchemy.Connection]:
+    # A change of a table waits for those who use it, and everyone else waits behind it: rather give up and try again.
+    options = f"-c lock_timeout={_LOCK_SECONDS}s -c timezone=UTC"
+    arguments = {"application_name": "migrate", "connect_timeout": engines.CONNECT_SECONDS, "options": options}
+    engine = sqlalchemy.create_engine(
+        engines.driver_url(url), poolclass=sqlalchemy.NullPool, hide_parameters=True, connect_args=arguments
+    )
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sqlalchemy.exc.DBAPIError as error:
+        if engines.is_lost(error):
+            raise MigrationError("the database does not answer, or refuses this user") from error
+        if engines.sqlstate(error) == "55P03":
+            raise MigrationError(f"a table or the turn was not free within {_LOCK_SECONDS} s; try again") from error
+        told = error.orig.diag.message_primary if isinstance(error.orig, psycopg.Error) else None
+        raise MigrationError(
+            f"the database refused a statement: {told} (SQLSTATE {engines.sqlstate(error)})"
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Exit status 0: done; 1: failed, may be tried again; 78: DATABASE_URL is not set."""
+    parser = argparse.ArgumentParser(prog="python -m shared.database.migrate", description="Migrates a database.")
+    parser.add_argument("service")
+    options = parser.parse_args(arguments)
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        print("settings to mend in the environment:\n  DATABASE_URL is not set", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    try:
+        done = upgrade(options.service, url)
+    except MigrationError as error:
+        print(f"{options.service}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(f"{options.service}: " + (f"migrated to {done[-1]}" if done else "nothing to migrate"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
