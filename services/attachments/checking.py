@@ -1,13 +1,12 @@
 """Checking one file: all there, the announced bytes, of the announced type, decodes in full (R-ATT-7).
 
-The bytes are streamed to a temporary file and never held in memory as a whole; what decodes them is a child process
-with limits, because decoders are where strangers' bytes do their harm, and their memory is not this process's.
+The bytes are streamed to a nameless temporary file and never held in memory as a whole; what decodes them is a child
+process with limits, because decoders are where strangers' bytes do their harm, and their memory is not this process's.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from services.attachments.rules import Refusal
 from services.attachments.settings import CheckerSettings
@@ -31,25 +31,23 @@ class CannotCheck(Exception):
 
 
 @contextmanager
-def folder(settings: CheckerSettings) -> Iterator[Path]:
-    """A folder for the files of one check, gone after it."""
+def room(settings: CheckerSettings) -> Iterator[BinaryIO]:
+    """A file without a name for the bytes of one check: however the process ends, nothing is left of it on the disk."""
     try:
-        place = Path(tempfile.mkdtemp(prefix="check-", dir=settings.work_folder))
+        file = tempfile.TemporaryFile(dir=settings.work_folder)  # noqa: SIM115 - closed below
     except OSError as error:
         raise CannotCheck from error
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with file:
+        yield file
 
 
-def fetch(store: Store, turn: Turn, path: Path) -> str | None:
-    """Streams the upload to `path`. Answers why it is refused, None if it is what was announced.
+def fetch(store: Store, turn: Turn, file: BinaryIO) -> str | None:
+    """Streams the upload into `file`. Answers why it is refused, None if it is what was announced.
 
     Raises `StoreDown`, or `CannotCheck` if there is no room for it.
     """
     try:
-        size, sha256 = save(store.read_upload(turn.attachment), path, most=turn.size)
+        size, sha256 = save(store.read_upload(turn.attachment), file, most=turn.size)
     except OSError as error:
         raise CannotCheck from error
     if size != turn.size:
@@ -59,7 +57,7 @@ def fetch(store: Store, turn: Turn, path: Path) -> str | None:
     return None
 
 
-def examine(path: Path, content_type: str, settings: CheckerSettings) -> str | None:
+def examine(file: BinaryIO, content_type: str, settings: CheckerSettings) -> str | None:
     """Lets a child process decode the file. Answers why it is refused, None if it is fit. Raises `CannotCheck`."""
     limits = {
         "seconds": settings.check_seconds,
@@ -68,11 +66,11 @@ def examine(path: Path, content_type: str, settings: CheckerSettings) -> str | N
         "max_total_pixels": settings.max_total_pixels,
         "max_pages": settings.max_pages,
     }
-    command = [sys.executable, "-I", str(_PROGRAM), str(path), content_type, json.dumps(limits)]
+    command = [sys.executable, "-I", str(_PROGRAM), "/dev/stdin", content_type, json.dumps(limits)]
     try:
         ended = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=settings.check_seconds + _START_SECONDS,

@@ -13,7 +13,6 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -233,14 +232,14 @@ def _is_absent(error: ClientError) -> bool:
     return str(error.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
 
 
-def save(pieces: Iterator[bytes], path: Path, most: int) -> tuple[int, bytes]:
+def save(pieces: Iterator[bytes], file: BinaryIO, most: int) -> tuple[int, bytes]:
     """Writes the pieces to a file, stopping once there are more bytes than `most`. Answers size and SHA-256."""
     digest, size = hashlib.sha256(), 0
-    with path.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
-            digest.update(piece)
-            size += len(piece)
-            if size > most:
-                break
+    for piece in pieces:
+        file.write(piece)
+        digest.update(piece)
+        size += len(piece)
+        if size > most:
+            break
+    file.flush()
     return size, digest.digest()

@@ -86,17 +86,16 @@ class Checker:
         return self._check(turn)
 
     def _check(self, turn: Turn) -> str:
-        with checking.folder(self._settings) as place:
-            path = place / "file"
-            refusal = checking.fetch(self._store, turn, path)
+        with checking.room(self._settings) as file:
+            refusal = checking.fetch(self._store, turn, file)
             if refusal is None:
-                refusal = checking.examine(path, turn.content_type, self._settings)
+                refusal = checking.examine(file, turn.content_type, self._settings)
             if refusal is not None:
                 return self._refuse(turn, refusal)
             # what is kept are the very bytes that were examined, not whatever lies in the upload's place by now
             key = new_clean_key(turn.attachment)
-            with path.open("rb") as file:
-                version = self._store.keep(key, file, turn.content_type, turn.sha256)
+            file.seek(0)
+            version = self._store.keep(key, file, turn.content_type, turn.sha256)
         with self._transaction() as tx:
             accepted = worklist.accept(tx, turn, key, version)
         if not accepted:
