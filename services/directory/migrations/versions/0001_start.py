@@ -83,7 +83,7 @@ def upgrade() -> None:
     op.create_index("staff_refused", "staff", ["source"], postgresql_where=sa.text("refused IS NOT NULL"))
     op.create_table(
         "clinics",
-        sa.Column("hsa_id", sa.ForeignKey("units.hsa_id"), primary_key=True),
+        sa.Column("hsa_id", sa.Text, sa.ForeignKey("units.hsa_id"), primary_key=True),
         sa.Column("active", sa.Boolean, nullable=False),
         sa.Column("care_provider", sa.Text, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
@@ -116,7 +116,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "sync_refused",
-        sa.Column("run", sa.ForeignKey("sync_runs.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("run", sa.Uuid, sa.ForeignKey("sync_runs.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("object", sa.Text, nullable=False),
         sa.Column("field", sa.Text, nullable=False),
