@@ -105,12 +105,9 @@ class MailChannel:
         except ssl.SSLError:
             self.close()
             return NotAccepted("smtp_tls", provider_down=True)
-        except TimeoutError:
+        except (smtplib.SMTPException, OSError, UnicodeError) as error:
             self.close()
-            return NotAccepted("smtp_timeout", provider_down=True)
-        except (smtplib.SMTPException, OSError, UnicodeError):
-            self.close()
-            return NotAccepted("smtp_connection", provider_down=True)
+            return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
 
     def send(self, delivery: str, address: str, words: Words) -> Outcome:
         """DATA, the mail, the dot, and the answer to it."""
@@ -125,22 +122,16 @@ class MailChannel:
             if code != 354:
                 return self._said_no("data", code, about_the_mail=True)
             smtp.send(body)
-        except TimeoutError:
+        except (smtplib.SMTPException, OSError) as error:
             self.close()
-            return NotAccepted("smtp_timeout", provider_down=True)
-        except (smtplib.SMTPException, OSError):
-            self.close()
-            return NotAccepted("smtp_connection", provider_down=True)
+            return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
         # From here on the server may have accepted it, whatever we learn of that.
         try:
             smtp.send(b".\r\n")
             code, answer = smtp.getreply()
-        except TimeoutError:
+        except (smtplib.SMTPException, OSError) as error:
             self.close()
-            return Unknown("smtp_no_answer")
-        except (smtplib.SMTPException, OSError):
-            self.close()
-            return Unknown("smtp_connection_lost")
+            return Unknown("smtp_no_answer" if _timed_out(error) else "smtp_connection_lost")
         self._used = time.monotonic()
         if 200 <= code < 300:
             return Accepted(_reference(answer))
@@ -210,6 +201,11 @@ class MailChannel:
         self.abandon()
         permanent = code >= 500 and about_the_mail
         return NotAccepted(f"smtp_{step}_{code}", permanent=permanent, provider_down=not about_the_mail)
+
+
+def _timed_out(error: BaseException) -> bool:
+    """smtplib calls a time that ran out a lost connection; what it really was is in the context."""
+    return isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
 
 
 def _reference(answer: bytes) -> str | None:

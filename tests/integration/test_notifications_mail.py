@@ -1,0 +1,286 @@
+"""Mail over real SMTP conversations: for each way a server can fail, what may be tried again and what may not."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.notifications.channels.mail import MailChannel, MailServer
+from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
+from services.notifications.rendering import Words, words
+from shared.contracts.notifications import Channel, DeliveryKind
+
+DELIVERY = "5b9e3a0e-6f0e-4a52-9d0f-3c1f9f0e7a51"
+TO = "anna@vgregion.example"
+WORDS = words(DeliveryKind.NEW_CASE, Channel.EMAIL, "Björkskogens vårdcentral")
+
+HANG_UP = "hang up"
+SILENCE = "silence"
+
+
+@dataclass
+class Scripted:
+    """A mail server that answers each step as the test says. `.`: the answer to the mail's final dot."""
+
+    answers: dict[str, str] = field(default_factory=dict)
+    steps: list[str] = field(default_factory=list)
+    mails: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    def answer(self, step: str) -> str:
+        usual = {"": "220 hello", "EHLO": "250 hello", "DATA": "354 go on", "QUIT": "221 bye", ".": "250 taken as 17"}
+        return self.answers.get(step, usual.get(step, "250 ok"))
+
+
+@contextmanager
+def serving(script: Scripted) -> Iterator[Scripted]:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            script.connections += 1
+            if not self.say(""):
+                return
+            while line := self.rfile.readline():
+                step = line.decode("ascii", "replace").split()[0].upper()
+                script.steps.append(step)
+                if step == "DATA" and script.answer("DATA").startswith("354"):
+                    if not self.say("DATA") or not self.take_mail():
+                        return
+                elif not self.say(step) or step == "QUIT":
+                    return
+
+        def take_mail(self) -> bool:
+            mail = b""
+            if script.answers.get("body") == HANG_UP:
+                self.rfile.readline()
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                self.connection.close()
+                return False
+            while (line := self.rfile.readline()) != b".\r\n":
+                if not line:
+                    return False
+                mail += line.removeprefix(b".") if line.startswith(b"..") else line
+            script.mails.append(mail)
+            return self.say(".")
+
+        def say(self, step: str) -> bool:
+            answer = script.answer(step)
+            if answer == SILENCE:
+                self.rfile.read()
+                return False
+            if answer == HANG_UP:
+                return False
+            self.wfile.write(answer.encode() + b"\r\n")
+            return not answer.startswith("421")
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            """The other end hung up."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        script.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield script
+        server.shutdown()
+
+
+def mail_server(port: int) -> MailServer:
+    return MailServer(
+        host="127.0.0.1",
+        port=port,
+        tls="none",
+        ca_file=None,
+        user=None,
+        password_file=None,
+        timeout=1.0,
+        sender="no-reply@e-tjanster.example",
+        sender_name="E-tjänsterna på 1177",
+    )
+
+
+def content(raw: bytes, kind: str) -> str:
+    """The part of the mail of this kind, as it was before it was sent."""
+    part = email.message_from_bytes(raw, policy=email.policy.default).get_body((kind,))  # type: ignore[attr-defined]
+    return "\n".join(part.get_content().splitlines())
+
+
+def attempt(channel: MailChannel, to: str = TO, said: Words = WORDS) -> tuple[str, Outcome]:
+    """What happened, and in which half: before the attempt is recorded, or after."""
+    refused = channel.prepare(to)
+    if refused is not None:
+        return "before", refused
+    return "after", channel.send(DELIVERY, to, said)
+
+
+def one_attempt(**answers: str) -> tuple[str, Outcome, Scripted]:
+    names = {"greeting": "", "dot": ".", "MAIL": "MAIL"}
+    with serving(Scripted({names.get(step, step): answer for step, answer in answers.items()})) as script:
+        channel = MailChannel(mail_server(script.port))
+        half, outcome = attempt(channel)
+        channel.close()
+        return half, outcome, script
+
+
+def test_a_mail_arrives_whole() -> None:
+    _, outcome, script = one_attempt()
+    assert outcome == Accepted("taken as 17")
+    [raw] = script.mails
+    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    assert mail["Subject"] == WORDS.subject
+    assert b"=?utf-8?" in raw
+    assert all(byte < 128 for byte in raw)
+    assert mail["From"].addresses[0].display_name == "E-tjänsterna på 1177"
+    assert mail["To"] == TO
+    assert mail["Message-ID"] == f"<{DELIVERY}@e-tjanster.example>"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert "List-Unsubscribe" not in mail
+    assert content(raw, "plain") == WORDS.text
+    assert content(raw, "html") == WORDS.html
+
+
+def test_lines_that_begin_with_a_dot_arrive_as_they_are() -> None:
+    with serving(Scripted()) as script:
+        channel = MailChannel(mail_server(script.port))
+        said = Words(text=".\n..två\nslut.", subject=".", html="<p>.</p>")
+        assert attempt(channel, said=said)[1] == Accepted("taken as 17")
+        channel.close()
+    assert content(script.mails[0], "plain") == said.text
+
+
+def test_every_attempt_has_the_same_message_id_and_the_connection_is_kept() -> None:
+    """R-NOT-7."""
+    with serving(Scripted()) as script:
+        channel = MailChannel(mail_server(script.port))
+        for _ in range(3):
+            assert isinstance(attempt(channel)[1], Accepted)
+        channel.close()
+    ids = {email.message_from_bytes(raw)["Message-ID"] for raw in script.mails}
+    assert (len(ids), len(script.mails), script.connections) == (1, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "permanent"),
+    [
+        ({"greeting": "554 no"}, "smtp_greeting_554", False),
+        ({"greeting": "421 busy"}, "smtp_greeting_421", False),
+        ({"greeting": HANG_UP}, "smtp_connection", False),
+        ({"greeting": SILENCE}, "smtp_timeout", False),
+        ({"MAIL": "451 later"}, "smtp_mail_from_451", False),
+        ({"MAIL": "550 not you"}, "smtp_mail_from_550", False),
+        ({"MAIL": "421 busy"}, "smtp_mail_from_421", False),
+        ({"MAIL": HANG_UP}, "smtp_connection", False),
+        ({"RCPT": "450 later"}, "smtp_recipient_450", False),
+        ({"RCPT": "550 no such mailbox"}, "smtp_recipient_550", True),
+        ({"RCPT": HANG_UP}, "smtp_connection", False),
+        ({"RCPT": SILENCE}, "smtp_timeout", False),
+        ({"RCPT": "~~~ what"}, "smtp_unintelligible_answer", False),
+    ],
+)
+def test_what_fails_before_the_attempt_is_recorded(answers: dict[str, str], reason: str, permanent: bool) -> None:
+    """R-NOT-7: nothing was handed over; only what is about this recipient can be permanent."""
+    half, outcome, script = one_attempt(**answers)
+    assert (half, script.mails) == ("before", [])
+    assert isinstance(outcome, NotAccepted)
+    assert (outcome.reason, outcome.permanent) == (reason, permanent)
+    assert outcome.provider_down is not reason.startswith("smtp_recipient")
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "permanent"),
+    [
+        ({"DATA": "451 later"}, "smtp_data_451", False),
+        ({"DATA": "554 no"}, "smtp_data_554", True),
+        ({"DATA": HANG_UP}, "smtp_connection", False),
+        ({"DATA": SILENCE}, "smtp_timeout", False),
+        ({"dot": "451 later"}, "smtp_mail_451", False),
+        ({"dot": "552 too large"}, "smtp_mail_552", True),
+        ({"dot": "421 closing"}, "smtp_mail_421", False),
+    ],
+)
+def test_what_was_certainly_not_accepted_may_be_tried_again(
+    answers: dict[str, str], reason: str, permanent: bool
+) -> None:
+    """R-NOT-7: no final dot, or a no in answer to it."""
+    half, outcome, _ = one_attempt(**answers)
+    assert half == "after"
+    assert isinstance(outcome, NotAccepted)
+    assert (outcome.reason, outcome.permanent) == (reason, permanent)
+
+
+@pytest.mark.parametrize(
+    ("dot", "reason"),
+    [
+        (HANG_UP, "smtp_connection_lost"),
+        (SILENCE, "smtp_no_answer"),
+        ("\x07\x1b[2J ~~~", "smtp_unintelligible_answer"),
+        ("354 what", "smtp_unintelligible_answer"),
+    ],
+)
+def test_no_answer_to_the_final_dot_is_unknown(dot: str, reason: str) -> None:
+    """R-NOT-7: the server has the whole mail and may have accepted it."""
+    half, outcome, script = one_attempt(dot=dot)
+    assert (half, outcome) == ("after", Unknown(reason))
+    assert len(script.mails) == 1
+
+
+def test_a_connection_that_breaks_in_the_middle_of_the_mail_is_safe_to_try_again() -> None:
+    """R-NOT-7: without the final dot there is no mail; a body too large for the buffers makes the break show early."""
+    with serving(Scripted({"body": HANG_UP})) as script:
+        channel = MailChannel(mail_server(script.port))
+        half, outcome = attempt(channel, said=replace(WORDS, text="å" * 20_000_000))
+    assert half == "after"
+    assert outcome == NotAccepted("smtp_connection", provider_down=True)
+    assert script.mails == []
+
+
+def test_after_a_refused_recipient_the_next_one_is_served_on_the_same_connection() -> None:
+    with serving(Scripted({"RCPT": "550 no"})) as script:
+        channel = MailChannel(mail_server(script.port))
+        assert attempt(channel)[0] == "before"
+        script.answers.clear()
+        assert isinstance(attempt(channel)[1], Accepted)
+        channel.close()
+    assert script.connections == 1
+    assert script.steps.count("RSET") == 1
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(Scripted({"NOOP": HANG_UP})) as script:
+        channel = MailChannel(mail_server(script.port))
+        assert isinstance(attempt(channel)[1], Accepted)
+        monkeypatch.setattr("services.notifications.channels.mail._IDLE_TOO_LONG", -1.0)
+        assert isinstance(attempt(channel)[1], Accepted)
+        channel.close()
+    assert script.connections == 2
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert attempt(MailChannel(mail_server(port))) == ("before", NotAccepted("smtp_connection", provider_down=True))
+
+
+def test_a_server_without_tls_gets_nothing_where_tls_is_demanded(tmp_path: Path) -> None:
+    """R-SYS-2: no falling back to plain text, and no password over it."""
+    password = tmp_path / "password"
+    password.write_text("hemligt\n")
+    with serving(Scripted()) as script:
+        server = replace(mail_server(script.port), tls="starttls", user="vardarende", password_file=password)
+        outcome = attempt(MailChannel(server))
+    assert outcome == ("before", NotAccepted("smtp_no_starttls", provider_down=True))
+    assert "AUTH" not in script.steps
+    assert script.mails == []

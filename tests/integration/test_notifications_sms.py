@@ -1,0 +1,159 @@
+"""SMS over real HTTP: for each way in which a provider can fail, what may be tried again and what may not."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
+from services.notifications.channels.sms import SmsChannel, SmsProvider
+from services.notifications.rendering import words
+from shared.contracts.notifications import Channel, DeliveryKind
+
+WORDS = words(DeliveryKind.INBOX, Channel.SMS, "")
+TO = "+46701740605"
+
+
+class Provider:
+    """Takes requests, and answers with these bytes, or not at all."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.answer = answer
+        self.requests: list[tuple[dict[str, str], dict[str, list[str]]]] = []
+        self.port = 0
+
+
+@contextmanager
+def serving(answer: bytes | None) -> Iterator[Provider]:
+    provider = Provider(answer)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            headers: dict[str, str] = {}
+            while (line := self.rfile.readline().strip()) != b"":
+                name, _, value = line.decode().partition(":")
+                headers[name.lower()] = value.strip()
+            body = self.rfile.read(int(headers["content-length"])).decode()
+            provider.requests.append((headers, parse_qs(body)))
+            if provider.answer is None:
+                self.rfile.read()
+            else:
+                self.wfile.write(provider.answer)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            """The other end hung up."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        provider.port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield provider
+        server.shutdown()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> SmsProvider:
+    password = tmp_path / "password"
+    password.write_text("hemligt\n")
+    return SmsProvider("", None, "vardarende", password, "Etjanster", timeout=1.0)
+
+
+def send(settings: SmsProvider, answer: bytes | None) -> tuple[Outcome, Provider]:
+    with serving(answer) as provider:
+        channel = SmsChannel(replace(settings, url=f"http://127.0.0.1:{provider.port}/a1/sms"))
+        assert channel.prepare(TO) is None
+        return channel.send("5b9e3a0e", TO, WORDS), provider
+
+
+def http(status: str, body: bytes = b"", headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+def test_an_sms_is_posted_as_the_provider_wants_it(settings: SmsProvider) -> None:
+    outcome, provider = send(settings, http("200 OK", b'{"id": "s1234", "status": "created"}'))
+    assert outcome == Accepted("s1234")
+    [(headers, form)] = provider.requests
+    assert headers["authorization"] == "Basic " + base64.b64encode(b"vardarende:hemligt").decode()
+    assert headers["connection"] == "close"
+    assert form == {"from": ["Etjanster"], "to": [TO], "message": [WORDS.text], "dontlog": ["message"]}
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "401 Who", "402 Pay", "403 No", "404 Where", "302 Elsewhere"])
+def test_a_no_is_a_permanent_failure(settings: SmsProvider, status: str) -> None:
+    """R-NOT-7; a redirection is not followed: what is posted would go to someone else."""
+    outcome, _ = send(settings, http(status, headers="Location: http://127.0.0.1:9/\r\n"))
+    assert outcome == NotAccepted(f"sms_http_{status[:3]}", permanent=True)
+
+
+@pytest.mark.parametrize("status", ["408 Slow", "429 Many", "500 Oops", "502 Gateway", "503 Away"])
+def test_what_the_provider_could_not_do_now_is_tried_again(settings: SmsProvider, status: str) -> None:
+    """R-NOT-7."""
+    outcome, _ = send(settings, http(status))
+    assert outcome == NotAccepted(f"sms_http_{status[:3]}", provider_down=True)
+
+
+def test_the_pause_that_the_provider_asks_for_is_taken_in(settings: SmsProvider) -> None:
+    outcome, _ = send(settings, http("429 Many", headers="Retry-After: 120\r\n"))
+    assert outcome == NotAccepted("sms_http_429", provider_down=True, pause=timedelta(minutes=2))
+    outcome, _ = send(settings, http("429 Many", headers="Retry-After: soon\r\n"))
+    assert outcome == NotAccepted("sms_http_429", provider_down=True)
+
+
+def test_a_message_that_failed_at_once_is_not_taken(settings: SmsProvider) -> None:
+    outcome, _ = send(settings, http("200 OK", b'{"id": "s1", "status": "failed"}'))
+    assert outcome == NotAccepted("sms_refused", permanent=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "sms_no_answer"),
+        (b"", "sms_connection_lost"),
+        (b"\x00\xff garbage \r\n\r\n", "sms_connection_lost"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{", "sms_connection_lost"),
+        (http("200 OK", b"<html>ok</html>"), "sms_unintelligible_answer"),
+        (http("200 OK", b"[1]"), "sms_unintelligible_answer"),
+        (http("200 OK", b"{}"), "sms_unintelligible_answer"),
+        (http("200 OK", b"[" * 60_000), "sms_unintelligible_answer"),
+        (http("504 Gateway"), "sms_http_504"),
+    ],
+)
+def test_a_request_without_an_answer_that_can_be_understood_is_unknown(
+    settings: SmsProvider, answer: bytes | None, reason: str
+) -> None:
+    """R-NOT-7: it was sent, so the provider may have taken it."""
+    outcome, provider = send(settings, answer)
+    assert outcome == Unknown(reason)
+    assert len(provider.requests) == 1
+
+
+def test_nobody_listens(settings: SmsProvider) -> None:
+    """R-NOT-7: nothing can have been taken where there was no connection."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    channel = SmsChannel(replace(settings, url=f"http://127.0.0.1:{port}/"))
+    assert channel.send("5b9e3a0e", TO, WORDS) == NotAccepted("sms_connection", provider_down=True)
+
+
+def test_an_unknown_host_is_no_connection(settings: SmsProvider) -> None:
+    channel = SmsChannel(replace(settings, url="http://sms.invalid/"))
+    assert channel.send("5b9e3a0e", TO, WORDS) == NotAccepted("sms_connection", provider_down=True)
+
+
+def test_a_missing_password_file_is_told_and_sends_nothing(settings: SmsProvider) -> None:
+    channel = SmsChannel(replace(settings, url="http://127.0.0.1:9/", password_file=Path("/nowhere")))
+    assert channel.send("5b9e3a0e", TO, WORDS) == NotAccepted("sms_password_missing", provider_down=True)
