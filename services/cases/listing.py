@@ -31,9 +31,10 @@ def clinic_cases(tx: Transaction, request: ListClinicCases) -> CasePage:
 
 
 def my_cases(tx: Transaction, request: ListMyCases) -> CasePage:
-    """The cases that the caller handles, at one clinic or at all of theirs."""
+    """The cases that the caller handles: at one clinic, where others than handlers are `Forbidden`, or at all."""
     conditions = [cases.c.handler == tx.caller.subject]
     if request.clinic is not None:
+        tx.caller.require(request.clinic, Role.CASE_HANDLER)
         conditions.append(cases.c.clinic == request.clinic)
     return _staff_page(tx, conditions, request)
 
