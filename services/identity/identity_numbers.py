@@ -47,7 +47,7 @@ class IdentityNumber:
 
 _SPACES_AND_DASHES = re.compile(r"[\s\u00a0\u00ad\u180e\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]")
 _DASHES = re.compile("[\u2010-\u2015\u2212]")
-_LONG = re.compile(r"([0-9]{8})-?([0-9A-Z]{4})", re.ASCII)
+_LONG = re.compile(r"([0-9]{8})[-+]?([0-9A-Z]{4})", re.ASCII)
 _SHORT = re.compile(r"([0-9]{6})([-+]?)([0-9]{4})", re.ASCII)
 _VASTRA_GOTALAND = {"K": "5", "M": "7", "X": "8"}
 
@@ -92,7 +92,7 @@ def _kind(number: str) -> NumberKind | None:
 
 def _kind_of_digits(number: str) -> NumberKind | None:
     if number.startswith("99"):
-        right = 1800 <= int(number[2:6]) and luhn(number[4:11]) == number[11]
+        right = int(number[2:6]) >= 1800 and luhn(number[4:11]) == number[11]
         return NumberKind.RESERVE_STOCKHOLM if right else None
     if luhn(number[2:11]) != number[11] or number[:2] < "18":
         return None

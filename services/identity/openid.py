@@ -1,4 +1,4 @@
-"""The identity providers: their discovery documents and keys, and whether an ID token holds (OpenID Connect Core 3.1.3.7).
+"""The identity providers: their discovery documents and keys, and whether an ID token holds (OpenID Connect 3.1.3.7).
 
 All requests are made before any transaction. Keys are kept for an hour and fetched again when a token names one that is
 not among them, so that a provider can change keys at any time; but not more often than every ten seconds, so that

@@ -1,6 +1,7 @@
 """The population register (Personuppgiftstjänsten): GetPersonsForProfile 5, SOAP 1.1 over mutual TLS.
 
-Only what identity needs is read, and nothing of where a protected person lives, whatever the register returned (R-ID-14).
+Only what identity needs is read, and nothing of where a protected person lives, whatever the register answered
+(R-ID-14).
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class PopulationRegister:
         return persons
 
     def _request(self, numbers: Sequence[IdentityNumber]) -> bytes:
-        envelope = etree.Element(f"{{{_SOAP}}}Envelope", nsmap={"soap": _SOAP, "r": _REGISTRY, "g": _RESPONDER, "p": _PERSON})
+        names = {"soap": _SOAP, "r": _REGISTRY, "g": _RESPONDER, "p": _PERSON}
+        envelope = etree.Element(f"{{{_SOAP}}}Envelope", nsmap=names)
         header = etree.SubElement(envelope, f"{{{_SOAP}}}Header")
         etree.SubElement(header, f"{{{_REGISTRY}}}LogicalAddress").text = self._logical_address
         body = etree.SubElement(envelope, f"{{{_SOAP}}}Body")
@@ -128,7 +130,7 @@ class PopulationRegister:
     def _read(self, text: bytes, asked: dict[str, IdentityNumber]) -> dict[str, RegisteredPerson | None]:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         root = etree.fromstring(text, parser)
-        if root.getroottree().docinfo.doctype:
+        if root.getroottree().docinfo.internalDTD is not None:
             raise ValueError("a document type has no place in an answer")
         answer = root.find(f"{{{_SOAP}}}Body/{{{_RESPONDER}}}GetPersonsForProfileResponse")
         if root.tag != f"{{{_SOAP}}}Envelope" or answer is None:

@@ -26,7 +26,7 @@ AGGREGATE = "rights"
 
 _NOW = text(
     """SELECT (SELECT number FROM rights_clock) AS number,
-              (SELECT coalesce(jsonb_agg(jsonb_build_object('clinic', clinic, 'role', role) ORDER BY clinic, role), '[]')
+              (SELECT coalesce(jsonb_agg(jsonb_build_object('clinic', clinic, 'role', role)), '[]')
                FROM roles WHERE person = :subject) AS roles,
               EXISTS (SELECT FROM regional_admins WHERE person = :subject) AS regional,
               EXISTS (SELECT FROM sessions
@@ -63,7 +63,8 @@ def rights_source(connection: Connection, caller: Caller) -> Rights:
 
 def latest_number(connection: Connection) -> int:
     """The latest revocation number, for the announcement four times a second."""
-    return connection.execute(select(rights_clock.c.number)).scalar_one()
+    number: int = connection.execute(select(rights_clock.c.number)).scalar_one()
+    return number
 
 
 def wait_for_turn(tx: Transaction) -> None:

@@ -128,14 +128,12 @@ def people_at(tx: Transaction, request: identity.ListRights) -> dict[HsaId, list
         select(roles.c.person, roles.c.role).where(roles.c.clinic == request.clinic).order_by(roles.c.person)
     )
     held: dict[HsaId, list[Role]] = {}
-    for person, role in rows:
-        held.setdefault(person, []).append(Role(role))
+    for row in rows:
+        held.setdefault(row.person, []).append(Role(row.role))
     return {person: _in_order(found) for person, found in held.items()}
 
 
-def with_directory(
-    held: dict[HsaId, list[Role]], facts: Sequence[directory.StaffFacts]
-) -> identity.ClinicRights:
+def with_directory(held: dict[HsaId, list[Role]], facts: Sequence[directory.StaffFacts]) -> identity.ClinicRights:
     """The list of rights, each person with name and directory status (R-ID-9); unknown to the directory is missing."""
     known = {one.person: one for one in facts}
     people = []

@@ -12,6 +12,7 @@ from shared.contracts import directory, identity, notifications
 from shared.contracts.base import Done
 from shared.messaging.entrypoints import job, rpc
 from shared.messaging.errors import Refused
+from shared.messaging.server import OngoingCall
 from shared.operations.clock import today
 from shared.operations.kernel import Kernel
 
@@ -33,30 +34,33 @@ class IdentityService:
     # --- logging in ---------------------------------------------------------------------------------------------
 
     @rpc(identity.BEGIN_LOGIN)
-    def begin_login(self, call: Any) -> identity.LoginBegun:
+    def begin_login(self, call: OngoingCall[identity.BeginLogin, identity.LoginBegun]) -> identity.LoginBegun:
         issuer, client_id = logins.issuer_and_client(call.settings, call.request.kind)
         return call.write(logins.begin, desk_of(call.settings).providers.provider(issuer), client_id)
 
     @rpc(identity.COMPLETE_LOGIN)
-    def complete_login(self, call: Any) -> identity.SessionOpened:
+    def complete_login(
+        self, call: OngoingCall[identity.CompleteLogin, identity.SessionOpened]
+    ) -> identity.SessionOpened:
         login = call.read(logins.begun)
-        claims = logins.verified_claims(desk_of(call.settings).providers, call.settings, login, call.request.id_token, call.now)
+        desk = desk_of(call.settings)
+        claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
         if login.kind == "staff":
             person = logins.hsa_id_of(claims, call.request.employee_hsa_id)
             logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=person)))
-            return call.write(logins.complete_for_staff, person, desk_of(call.settings).tokens)
+            return call.write(logins.complete_for_staff, person, desk.tokens)
         number = logins.number_of(claims, today())
-        registered = logins.require_registered(desk_of(call.settings).register.look_up(number))
+        registered = logins.require_registered(desk.register.look_up(number))
         if logins.has_died(registered):
             # In a transaction of its own: what was learnt stays, although the login is refused (R-ID-17).
-            call.read(residents.learn_of_death, registered, desk_of(call.settings).number_key)
+            call.read(residents.learn_of_death, registered, desk.number_key)
             raise logins.account_inactive()
-        return call.write(logins.complete_for_resident, registered, desk_of(call.settings).number_key, desk_of(call.settings).tokens)
+        return call.write(logins.complete_for_resident, registered, desk.number_key, desk.tokens)
 
     # --- sessions and terms -------------------------------------------------------------------------------------
 
     @rpc(identity.RENEW_SESSION)
-    def renew_session(self, call: Any) -> identity.SessionOpened:
+    def renew_session(self, call: OngoingCall[identity.RenewSession, identity.SessionOpened]) -> identity.SessionOpened:
         try:
             return call.write(sessions.renew, desk_of(call.settings).tokens)
         except sessions.RenewalTokenReused as reused:
@@ -64,27 +68,29 @@ class IdentityService:
             raise
 
     @rpc(identity.LOG_OUT)
-    def log_out(self, call: Any) -> Done:
+    def log_out(self, call: OngoingCall[identity.LogOut, Done]) -> Done:
         return call.write(sessions.log_out)
 
     @rpc(identity.READ_TERMS)
-    def read_terms(self, call: Any) -> identity.Terms:
+    def read_terms(self, call: OngoingCall[identity.ReadTerms, identity.Terms]) -> identity.Terms:
         return call.read(terms.read_terms, desk_of(call.settings).terms)
 
     @rpc(identity.ACCEPT_TERMS)
-    def accept_terms(self, call: Any) -> identity.SessionOpened:
+    def accept_terms(self, call: OngoingCall[identity.AcceptTerms, identity.SessionOpened]) -> identity.SessionOpened:
         return call.write(sessions.accept_terms, desk_of(call.settings).tokens)
 
     # --- roles --------------------------------------------------------------------------------------------------
 
     @rpc(identity.MAKE_FIRST_ADMINISTRATOR)
-    def make_first_administrator(self, call: Any) -> identity.FirstAdministrator:
+    def make_first_administrator(
+        self, call: OngoingCall[identity.MakeFirstAdministrator, identity.FirstAdministrator]
+    ) -> identity.FirstAdministrator:
         person = roles.hsa_id_of(call.request.person)
         roles.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=person)))
         return call.write(roles.make_first_administrator, person)
 
     @rpc(identity.GIVE_ROLE)
-    def give_role(self, call: Any) -> identity.RoleGiven:
+    def give_role(self, call: OngoingCall[identity.GiveRole, identity.RoleGiven]) -> identity.RoleGiven:
         clinic, person = call.request.clinic, roles.hsa_id_of(call.request.person)
         roles.require_may_give(call.caller, clinic, call.request.role)
         roles.require_active(clinic, call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic])))
@@ -92,12 +98,12 @@ class IdentityService:
         return call.write(roles.give, person)
 
     @rpc(identity.TAKE_ROLE)
-    def take_role(self, call: Any) -> identity.RoleTaken:
+    def take_role(self, call: OngoingCall[identity.TakeRole, identity.RoleTaken]) -> identity.RoleTaken:
         taken = call.write(roles.take, roles.hsa_id_of(call.request.person))
         # Only now: the right is gone at once, whether or not the others answer (R-ID-10).
         return taken.model_copy(update={"overlapping_addresses": self._overlapping(call, taken.person)})
 
-    def _overlapping(self, call: Any, person: str) -> list[str] | None:
+    def _overlapping(self, call: OngoingCall[identity.TakeRole, identity.RoleTaken], person: str) -> list[str] | None:
         """Which of the clinic's notification addresses equal the person's own; None: nobody could tell."""
         try:
             found = call.ask(directory.GET_STAFF, directory.GetStaff(people=[person]), timeout=OVERLAP_SECONDS)
@@ -110,31 +116,31 @@ class IdentityService:
             return None
 
     @rpc(identity.LIST_RIGHTS)
-    def list_rights(self, call: Any) -> identity.ClinicRights:
+    def list_rights(self, call: OngoingCall[identity.ListRights, identity.ClinicRights]) -> identity.ClinicRights:
         held = call.read(roles.people_at)
         found = call.ask(directory.GET_STAFF, directory.GetStaff(people=list(held))) if held else None
         return roles.with_directory(held, found.staff if found else [])
 
     @rpc(identity.CURRENT_RIGHTS)
-    def current_rights(self, call: Any) -> identity.RightsNow:
+    def current_rights(self, call: OngoingCall[identity.CurrentRights, identity.RightsNow]) -> identity.RightsNow:
         return call.read(revocations.current_rights)
 
     # --- residents and contact data -----------------------------------------------------------------------------
 
     @rpc(identity.RESIDENT_CARDS)
-    def resident_cards(self, call: Any) -> identity.CardsFound:
+    def resident_cards(self, call: OngoingCall[identity.ResidentCards, identity.CardsFound]) -> identity.CardsFound:
         return call.read(residents.resident_cards)
 
     @rpc(identity.FIND_RESIDENT)
-    def find_resident(self, call: Any) -> identity.ResidentFound:
+    def find_resident(self, call: OngoingCall[identity.FindResident, identity.ResidentFound]) -> identity.ResidentFound:
         return call.read(residents.find_resident, desk_of(call.settings).number_key)
 
     @rpc(identity.SET_CONTACT)
-    def set_contact(self, call: Any) -> Done:
+    def set_contact(self, call: OngoingCall[identity.SetContact, Done]) -> Done:
         return call.write(contacts.set_contact)
 
     @rpc(identity.CONTACTS)
-    def contacts(self, call: Any) -> identity.ContactsFound:
+    def contacts(self, call: OngoingCall[identity.Contacts, identity.ContactsFound]) -> identity.ContactsFound:
         asked = call.request.staff
         found = call.ask(directory.GET_STAFF, directory.GetStaff(people=asked)).staff if asked else []
         return call.read(contacts.contacts, found)

@@ -35,7 +35,7 @@ class TokenDesk:
 class RenewalTokenReused(NotAuthenticated):
     """A renewal token came a second time: one of the two who have it is a thief, so the session has to end."""
 
-    def __init__(self, session: UUID | None = None) -> None:
+    def __init__(self, session: UUID) -> None:
         super().__init__("Sessionen är avslutad. Logga in igen.", reason="renewal_token_spent")
         self.session = session
 

@@ -26,7 +26,7 @@ class TermsShelf:
 
     @classmethod
     def from_folder(cls, folder: Path) -> TermsShelf:
-        """Reads `staff/1.md`, `resident/1.md` and so on. Raises ValueError if a kind has none, or a name is no number."""
+        """Reads `staff/1.md`, `resident/1.md` and so on. Raises ValueError if one has none, or a name is no number."""
         texts: dict[str, dict[str, str]] = {}
         for kind in get_args(identity.PersonKind):
             files = sorted((folder / kind).glob("*.md"))

@@ -131,8 +131,11 @@ class FirstAdministrator(Reply):
 
 
 class GiveRole(Command):
-    """Gives someone a role at a clinic (R-ID-6). `person` may be pasted with blanks (R-ID-7), and need not be known here
-    before (R-ID-8), but must stand in HSA: else `invalid` with reason `staff_missing_in_directory`."""
+    """Gives someone a role at a clinic (R-ID-6).
+
+    `person` may be pasted with blanks (R-ID-7), and need not be known here before (R-ID-8), but must stand in HSA: else
+    `invalid` with reason `staff_missing_in_directory`. The clinic must be active: else `conflict`, `clinic_not_active`.
+    """
 
     clinic: HsaId
     person: str = Field(max_length=200)

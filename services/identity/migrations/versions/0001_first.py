@@ -20,11 +20,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Takes all of it away."""
-    for name in (
-        "contacts identity_numbers residents rights_clock role_history regional_admins roles staff accepted_terms "
-        "renewal_tokens sessions logins"
-    ).split():
-        op.drop_table(name)
+    for table in reversed(TABLES.split("CREATE TABLE ")[1:]):
+        op.drop_table(table.split()[0])
     kernel_tables.drop(op)
 
 
