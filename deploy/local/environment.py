@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,12 +24,12 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "requirements-dev.txt"
 HELP = Path(__file__).with_name("help.txt")
-FAREWELL = 'see "./dev" for what there is'
 
 
 def run(arguments: list[str]) -> NoReturn:
     """Makes the environment if need be, then becomes the command line in it."""
     if not arguments or arguments in (["-h"], ["--help"], ["help"]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ./dev | head
         print(HELP.read_text().rstrip())
         sys.exit(0)
     began = time.monotonic()

@@ -25,6 +25,7 @@ WORKERS = {
 }
 NAMES = (*SERVICES, *WORKERS)
 NAMEKO_CONFIG = "deploy/nameko.yaml"
+MESSAGES_USER = "vardarende"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class System:
         env = {
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONWARNINGS": "ignore:pkg_resources is deprecated:UserWarning",
             "AMQP_URL": self.at.broker(service),
             "DATABASE_URL": self.at.database(service),
             "SIGNING_KEY_FILE": str(self.keys.signing_key(service)),
@@ -131,12 +133,14 @@ class System:
             "SMTP_PORT": str(self.at.smtp_port),
             "SMTP_TLS": "starttls",
             "SMTP_CA_FILE": str(self.trust),
+            "SMTP_USER": MESSAGES_USER,
+            "SMTP_PASSWORD_FILE": str(self.keys.secret_file("mail")),
             "MAIL_FROM": "no-reply@e-tjanster.example",
-            "SMS_URL": self.at.sms,
+            "SMS_URL": f"{self.at.sms}/a1/sms",
             "SMS_CA_FILE": str(self.trust),
-            "SMS_USER": "vardarende",
+            "SMS_USER": MESSAGES_USER,
             "SMS_PASSWORD_FILE": str(self.keys.secret_file("sms")),
-            "SMS_SENDER": "1177",
+            "SMS_SENDER": "Etjanst1177",
         }
 
     def process(self, name: str) -> OwnProcess:

@@ -91,7 +91,9 @@ class Stack:
         )
 
     def _counterpart(self, name: str) -> Counterpart:
-        return Counterpart(name, self.folder, self.ports, [])
+        with_password = name in ("mail", "sms")
+        extra = ["--password-file", str(self.keys.secret_file(name))] if with_password else []
+        return Counterpart(name, self.folder, self.ports, extra)
 
     # Starting --------------------------------------------------------------------------------------------------------
 

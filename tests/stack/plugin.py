@@ -15,7 +15,7 @@ import pytest
 from deploy.local.folder import data_folder
 from deploy.local.problems import Problem
 from deploy.local.stack import Stack
-from tests.stack import leftovers
+from deploy.local import leftovers
 from tests.stack.rooms import Broker, Database, Rooms
 
 SOAK = "soak"

@@ -1,0 +1,3 @@
+"""Commands for dead letters."""
+
+COMMANDS = ()
