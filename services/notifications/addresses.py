@@ -15,6 +15,7 @@ from shared.contracts.notifications import Channel
 from shared.security.sealing import keyed_hash
 
 LONGEST_NUMBER = 40
+_MOBILE = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
 _NUMBER = re.compile(r"[+0-9 ()/.\u00a0\u2010-\u2013-]+")
 
 
@@ -39,7 +40,7 @@ def mobile(value: str) -> str:
         number = phonenumbers.parse(value, "SE")
     except phonenumbers.NumberParseException:
         raise NotAnAddress from None
-    if not phonenumbers.is_valid_number(number):
+    if not phonenumbers.is_valid_number(number) or phonenumbers.number_type(number) not in _MOBILE:
         raise NotAnAddress
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 

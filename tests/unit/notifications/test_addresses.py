@@ -55,7 +55,7 @@ def test_a_number_is_kept_with_its_country(entered: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "entered", ["", "112", "070-174", "0701740605a", "+4670174060500000", "0701740605\n1", "1" * 60]
+    "entered", ["", "112", "070-174", "08-123 456", "0701740605a", "+4670174060500000", "0701740605\n1", "1" * 60]
 )
 def test_what_is_no_number_is_refused(entered: str) -> None:
     with pytest.raises(NotAnAddress):
