@@ -70,9 +70,9 @@ def read_settings(tx: Transaction, clinic: HsaId) -> ClinicSettings:
     )
 
 
-def case_receivers(tx: Transaction, clinic: HsaId) -> list[HsaId]:
+def case_receivers(tx: Transaction, request: GetClinicSettings) -> list[HsaId]:
     """Those who may be told of the clinic's new cases."""
-    return people_with(tx.connection, clinic, Role.CASE_RECEIVER)
+    return people_with(tx.connection, request.clinic, Role.CASE_RECEIVER)
 
 
 def overlapping_with(settings: ClinicSettings, staff: list[identity.StaffContact]) -> list[str]:
@@ -88,18 +88,17 @@ def overlapping_with(settings: ClinicSettings, staff: list[identity.StaffContact
 def overlapping_addresses(tx: Transaction, request: OverlappingAddresses) -> Overlapping:
     """Which of the addresses are a clinic's own. What is no mail address is none of them."""
     key = tx.settings.address_key
-    hashes: dict[bytes, list[str]] = {}
+    hashes: dict[str, bytes] = {}
     for written in request.addresses:
         try:
-            found = addresses.address_hash(key, Channel.EMAIL, addresses.email(written))
+            hashes[written] = addresses.address_hash(key, Channel.EMAIL, addresses.email(written))
         except addresses.NotAnAddress:
             continue
-        hashes.setdefault(found, []).append(written)
-    query = select(clinic_addresses.c.address_hash).where(clinic_addresses.c.address_hash.in_(list(hashes)))
+    query = select(clinic_addresses.c.address_hash).where(clinic_addresses.c.address_hash.in_(list(hashes.values())))
     if request.clinic is not None:
         query = query.where(clinic_addresses.c.clinic == request.clinic)
-    entered = set(tx.execute(query).scalars()) if hashes else set()
-    return Overlapping(overlapping=[written for found in entered for written in hashes[bytes(found)]])
+    entered = {bytes(found) for found in tx.execute(query).scalars()} if hashes else set()
+    return Overlapping(overlapping=[written for written, hashed in hashes.items() if hashed in entered])
 
 
 def open_address(tx: Transaction, address_id: UUID, sealed: bytes) -> str:

@@ -8,64 +8,59 @@ from typing import Any
 from services.notifications import clinic_settings, delivering, listing, queueing
 from services.notifications.settings import NotificationsSettings
 from shared.contracts import cases, identity
+from shared.contracts import notifications as contract
 from shared.contracts.base import Done
-from shared.contracts.notifications import (
-    GET_CLINIC_SETTINGS,
-    LIST_CLINIC_DELIVERIES,
-    LIST_DELIVERIES,
-    OVERLAPPING_ADDRESSES,
-    RESEND_DELIVERY,
-    SET_CLINIC_SETTINGS,
-    ClinicSettings,
-    Deliveries,
-    Overlapping,
-    notifications,
-)
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
 from shared.messaging.errors import Refused
+from shared.messaging.server import OngoingCall
 from shared.operations.kernel import Kernel
 from shared.operations.logs import log
+
+_OVERLAP_SECONDS = 2.0
 
 
 class NotificationsService:
     """Who is told that something has come, and how that went."""
 
     name = "notifications"
-    kernel = Kernel(NotificationsSettings, contract=notifications)
+    kernel = Kernel(NotificationsSettings, contract=contract.notifications)
 
     # --- the clinics' settings ---
 
-    @rpc(SET_CLINIC_SETTINGS)
-    def set_clinic_settings(self, call: Any) -> ClinicSettings:
-        settings: ClinicSettings = call.write(clinic_settings.set_settings)
-        return settings
+    @rpc(contract.SET_CLINIC_SETTINGS)
+    def set_clinic_settings(
+        self, call: OngoingCall[contract.SetClinicSettings, contract.ClinicSettings]
+    ) -> contract.ClinicSettings:
+        return call.write(clinic_settings.set_settings)
 
-    @rpc(GET_CLINIC_SETTINGS)
-    def get_clinic_settings(self, call: Any) -> ClinicSettings:
+    @rpc(contract.GET_CLINIC_SETTINGS)
+    def get_clinic_settings(
+        self, call: OngoingCall[contract.GetClinicSettings, contract.ClinicSettings]
+    ) -> contract.ClinicSettings:
         return _with_overlaps(call, call.read(clinic_settings.get_settings))
 
-    @rpc(OVERLAPPING_ADDRESSES)
-    def overlapping_addresses(self, call: Any) -> Overlapping:
-        found: Overlapping = call.read(clinic_settings.overlapping_addresses)
-        return found
+    @rpc(contract.OVERLAPPING_ADDRESSES)
+    def overlapping_addresses(
+        self, call: OngoingCall[contract.OverlappingAddresses, contract.Overlapping]
+    ) -> contract.Overlapping:
+        return call.read(clinic_settings.overlapping_addresses)
 
     # --- deliveries ---
 
-    @rpc(LIST_DELIVERIES)
-    def list_deliveries(self, call: Any) -> Deliveries:
-        page: Deliveries = call.read(listing.list_deliveries)
-        return page
+    @rpc(contract.LIST_DELIVERIES)
+    def list_deliveries(self, call: OngoingCall[contract.ListDeliveries, contract.Deliveries]) -> contract.Deliveries:
+        return call.read(listing.list_deliveries)
 
-    @rpc(LIST_CLINIC_DELIVERIES)
-    def list_clinic_deliveries(self, call: Any) -> Deliveries:
-        page: Deliveries = call.read(listing.list_clinic_deliveries)
-        return page
+    @rpc(contract.LIST_CLINIC_DELIVERIES)
+    def list_clinic_deliveries(
+        self, call: OngoingCall[contract.ListClinicDeliveries, contract.Deliveries]
+    ) -> contract.Deliveries:
+        return call.read(listing.list_clinic_deliveries)
 
-    @rpc(RESEND_DELIVERY)
-    def resend_delivery(self, call: Any) -> Done:
-        done: Done = call.write(listing.resend)
-        return done
+    @rpc(contract.RESEND_DELIVERY)
+    def resend_delivery(self, call: OngoingCall[contract.ResendDelivery, Done]) -> Done:
+        return call.write(listing.resend)
 
     # --- what has happened elsewhere ---
 
@@ -96,15 +91,16 @@ class NotificationsService:
             log.warning("unfinished_deliveries_found", count=swept.uncertain, total=swept.uncertain + swept.freed)
 
 
-def _with_overlaps(call: Any, settings: ClinicSettings) -> ClinicSettings:
+def _with_overlaps(
+    call: OngoingCall[contract.GetClinicSettings, contract.ClinicSettings], settings: contract.ClinicSettings
+) -> contract.ClinicSettings:
     """R-NOT-6: administrators see which addresses overlap, if identity can be asked."""
-    if not settings.new_case_addresses:
-        return settings.model_copy(update={"overlapping": []})
-    receivers = call.read(lambda tx, _request: clinic_settings.case_receivers(tx, settings.clinic))
+    receivers = call.read(clinic_settings.case_receivers) if settings.new_case_addresses else []
     if not receivers:
         return settings.model_copy(update={"overlapping": []})
+    question = identity.Contacts(staff=receivers[: identity.MANY])
     try:
-        contacts = call.ask(identity.CONTACTS, identity.Contacts(staff=receivers[: identity.MANY]))
+        contacts = call.ask(identity.CONTACTS, question, timeout=_OVERLAP_SECONDS)
     except Refused:
         return settings
     return settings.model_copy(update={"overlapping": clinic_settings.overlapping_with(settings, contacts.staff)})
