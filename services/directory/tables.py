@@ -55,6 +55,8 @@ units = Table(
     Column("version", BigInteger, nullable=False, server_default="1"),
     Column("changed_at", MOMENT, nullable=False),
     Index("units_by_name", "sort_name", "hsa_id"),
+    # Made where the extension pg_trgm is to be had; searching works without, slower.
+    Index("units_search", "search", postgresql_using="gin", postgresql_ops={"search": "gin_trgm_ops"}),
     Index("units_refused", "source", postgresql_where=text("refused IS NOT NULL")),
     comment="Units and functions as the directory has them: in types, and as they came. A row is never removed.",
 )
