@@ -77,7 +77,7 @@ View = Callable[[Request], Reply]
 
 
 class App:
-    """Routes by method and exact path; a path that ends in `/*` takes everything below."""
+    """Routes by method and exact path; `/a/*` takes what lies in /a, and `*` every path that no other takes."""
 
     def __init__(self) -> None:
         self._routes: dict[tuple[str, str], View] = {}
@@ -100,10 +100,10 @@ class App:
     def find(self, method: str, path: str) -> tuple[str, View | None, bool]:
         """The route's own path (for the log: it holds no personal data), its view, and whether the path exists."""
         wildcard = path.rsplit("/", 1)[0] + "/*"
-        for candidate in (path, wildcard):
+        for candidate in (path, wildcard, "*"):
             if view := self._routes.get((method, candidate)):
                 return candidate, view, True
-        known = any(route in (path, wildcard) for _, route in self._routes)
+        known = any(route in (path, wildcard, "*") for _, route in self._routes)
         return "(other)", None, known
 
 

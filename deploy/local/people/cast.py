@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploy.local.people import staff
 from deploy.local.people.residents import named
 
 
@@ -54,3 +55,12 @@ DECEASED = named("gunnar").number
 EMIGRATED = named("linnea").number
 CHANGED_NUMBER = (named("kim_before").number, named("kim").number)
 UNKNOWN_TO_REGISTER = "199901012386"
+
+
+def mail_of(hsa_id: str) -> str:
+    """A person's mail address in HSA. KeyError: no such person, or no address."""
+    person = staff.find(hsa_id)
+    address = person.record.first("mail") if person else None
+    if address is None:
+        raise KeyError(hsa_id)
+    return address
