@@ -1,0 +1,136 @@
+"""Identity's capabilities on a real database, without the broker: a caller, a clock that the test moves, the events told."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from services.identity import residents, revocations, roles, sessions
+from services.identity.identity_numbers import luhn
+from services.identity.population_register import Place, RegisteredPerson
+from services.identity.settings import OWN_TEXTS
+from services.identity.terms import TermsShelf
+from shared.contracts import identity
+from shared.contracts.base import Role
+from shared.database.transaction import Database, Transaction
+from shared.security.caller import ANYONE, Caller
+from shared.security.sealing import Sealer
+from shared.security.tokens import Signer
+
+T = TypeVar("T")
+
+SEALER = Sealer("test", {"test": b"k" * 32})
+NUMBER_KEY = residents.NumberKey(b"n" * 32)
+OPERATOR = Caller("operator", "operator")
+
+
+def new_person() -> str:
+    return f"SE2321000131-P{secrets.randbelow(10**12):012}"
+
+
+def new_clinic() -> str:
+    return f"SE2321000131-E{secrets.randbelow(10**12):012}"
+
+
+def new_number() -> str:
+    nine = f"{secrets.choice(range(10, 99))}0{1 + secrets.randbelow(9)}{10 + secrets.randbelow(18)}"
+    nine += f"{1 + secrets.randbelow(999):03}"
+    return f"19{nine}{luhn(nine)}"
+
+
+def registered(number: str, **changes: Any) -> RegisteredPerson:
+    facts = {
+        "number": number,
+        "given_name": "Eva",
+        "surname": "Ek",
+        "protected": False,
+        "code": None,
+        "place": Place("Storgatan 1", "01234", "Göteborg", "14", "80"),
+    }
+    return RegisteredPerson(**(facts | changes))
+
+
+class Identity:
+    """One identity, with a database of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.database = Database(url, service="identity", sealer=SEALER)
+        self.desk = sessions.TokenDesk(
+            Signer(Ed25519PrivateKey.generate(), "identity"), TermsShelf.from_folder(OWN_TEXTS)
+        )
+        self.moved = timedelta()
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.moved
+
+    def run(self, work: Callable[[Transaction], T], caller: Caller = ANYONE) -> T:
+        """Runs `work` in a transaction, at the time that the test has come to."""
+        with self.database.transaction(caller) as tx:
+            tx.now = self.now
+            return work(tx)
+
+    def staff(self, person: str, session: UUID | None = None) -> Caller:
+        """The member of staff with the rights of now, as the kernel would know them."""
+        session = session or self.open("staff", person)
+        caller = Caller("staff", person, session)
+        with self.database.engine.connect() as connection:
+            return Caller("staff", person, session, rights=revocations.rights_source(connection, caller))
+
+    def opened(self, kind: identity.PersonKind, subject: str) -> identity.SessionOpened:
+        return self.run(lambda tx: sessions.open_session(tx, kind, subject, self.desk))
+
+    def open(self, kind: identity.PersonKind, subject: str) -> UUID:
+        """A session; only its id."""
+        import jwt
+
+        claims = jwt.decode(self.opened(kind, subject).access_token, options={"verify_signature": False})
+        return UUID(claims["sid"])
+
+    def renew(self, token: str) -> identity.SessionOpened:
+        """As the service does it, with the end of a session whose token came twice."""
+        request = identity.RenewSession(request_id=uuid4(), renewal_token=token)
+        try:
+            return self.run(lambda tx: sessions.renew(tx, request, self.desk))
+        except sessions.RenewalTokenReused as reused:
+            session = reused.session
+            self.run(lambda tx: sessions.end_reused(tx, request, session))
+            raise
+
+    def regional_admin(self) -> Caller:
+        """Makes someone a regional administrator past the rule that there is a first one only once."""
+        person = new_person()
+        self.rows("INSERT INTO staff (person, added_at) VALUES (%s, now())", person)
+        self.rows("INSERT INTO regional_admins (person, given_at, given_by) VALUES (%s, now(), 'test')", person)
+        return self.staff(person)
+
+    def give(self, caller: Caller, clinic: str, person: str, role: Role) -> identity.RoleGiven:
+        request = identity.GiveRole(request_id=uuid4(), clinic=clinic, person=person, role=role)
+        return self.run(lambda tx: roles.give(tx, request, roles.hsa_id_of(person)), caller)
+
+    def take(self, caller: Caller, clinic: str, person: str, role: Role) -> identity.RoleTaken:
+        request = identity.TakeRole(request_id=uuid4(), clinic=clinic, person=person, role=role)
+        return self.run(lambda tx: roles.take(tx, request, roles.hsa_id_of(person)), caller)
+
+    def clinic_with_admin(self) -> tuple[str, Caller]:
+        """A clinic and its only local administrator."""
+        clinic, person = new_clinic(), new_person()
+        self.give(self.regional_admin(), clinic, person, Role.LOCAL_ADMIN)
+        return clinic, self.staff(person)
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """Bodies of the events of this kind, in the order they leave."""
+        return [body for (body,) in self.rows("SELECT payload FROM outbox WHERE type = %s ORDER BY seq", kind)]

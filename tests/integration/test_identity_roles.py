@@ -1,0 +1,239 @@
+"""Roles: given, taken, listed, numbered and told (R-ID-5 to R-ID-10)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.identity import revocations, roles
+from shared.contracts import directory, identity
+from shared.contracts.base import Role
+from shared.database import migrate
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated
+from shared.security.caller import Caller
+from tests.integration.identity_support import OPERATOR, Identity, new_clinic, new_person
+
+RECEIVER, HANDLER, LOCAL = Role.CASE_RECEIVER, Role.CASE_HANDLER, Role.LOCAL_ADMIN
+
+
+@pytest.fixture(scope="module")
+def one(rooms: Any) -> Iterator[Identity]:
+    database = rooms.database("identity")
+    made = Identity(database.url)
+    yield made
+    made.database.dispose()
+    database.drop()
+
+
+def test_the_migration_makes_what_the_tables_say(one: Identity) -> None:
+    assert migrate.differences("identity", one.url) == []
+
+
+def first(one: Identity, person: str) -> identity.FirstAdministrator:
+    request = identity.MakeFirstAdministrator(request_id=uuid4(), person=person)
+    return one.run(lambda tx: roles.make_first_administrator(tx, request, person), OPERATOR)
+
+
+def test_r_id_6_the_first_regional_administrator_is_made_once(one: Identity) -> None:
+    """R-ID-6: also when several operators try at the same time, and again when that one is gone."""
+    people = [new_person() for _ in range(4)]
+    outcomes: list[str] = []
+
+    def attempt(person: str) -> None:
+        try:
+            outcomes.append(first(one, person).person)
+        except Conflict as conflict:
+            outcomes.append(str(conflict.reason))
+
+    threads = [threading.Thread(target=attempt, args=(person,)) for person in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [made] = [one for one in outcomes if one in people]
+    assert outcomes.count("administrator_exists") == 3
+    assert one.staff(made).rights.is_regional_admin
+    assert one.rows("SELECT role, change, by FROM role_history WHERE person = %s", made) == [
+        ("regional_admin", "given", "operator:operator")
+    ]
+    one.rows("DELETE FROM regional_admins")
+    with pytest.raises(Conflict):
+        first(one, people[0])
+
+
+def test_r_id_8_someone_new_is_added_in_the_same_step(one: Identity) -> None:
+    """R-ID-5, R-ID-8: one person may have several roles at several clinics."""
+    clinic, admin = one.clinic_with_admin()
+    other, other_admin = one.clinic_with_admin()
+    person = new_person()
+    assert one.give(admin, clinic, person, HANDLER).roles == [HANDLER]
+    assert one.give(admin, clinic, person, RECEIVER).roles == [RECEIVER, HANDLER]
+    one.give(other_admin, other, person, HANDLER)
+    rights = one.staff(person).rights
+    assert rights.roles_at(clinic) == {RECEIVER, HANDLER}
+    assert rights.roles_at(other) == {HANDLER}
+    assert rights.roles_at(new_clinic()) == frozenset()
+
+
+def test_r_id_7_a_pasted_hsa_id_works_and_nonsense_is_said_to_be_none(one: Identity) -> None:
+    """R-ID-7"""
+    clinic, admin = one.clinic_with_admin()
+    person = new_person()
+    pasted = f" \u00a0{person[:7].lower()}\u200b {person[7:]}\t"
+    assert one.give(admin, clinic, pasted, HANDLER).person == person
+    with pytest.raises(Invalid) as caught:
+        roles.hsa_id_of("Eva Ek")
+    assert caught.value.fields == (("person", "är inget HSA-id"),)
+
+
+def test_r_id_6_nobody_gives_rights_where_they_administer_nothing(one: Identity) -> None:
+    """R-ID-6"""
+    clinic, admin = one.clinic_with_admin()
+    elsewhere, _ = one.clinic_with_admin()
+    person = new_person()
+    for caller, place, role in (
+        (admin, elsewhere, HANDLER),
+        (one.staff(person), clinic, HANDLER),
+        (admin, clinic, Role.LOG_REVIEWER),
+        (admin, clinic, Role.OPERATIONS_MANAGER),
+        (one.regional_admin(), clinic, HANDLER),
+    ):
+        with pytest.raises(Forbidden):
+            one.give(caller, place, person, role)
+        with pytest.raises(Forbidden):
+            one.take(caller, place, person, role)
+    assert one.rows("SELECT 1 FROM roles WHERE person = %s", person) == []
+
+
+def test_r_id_6_who_lost_the_right_in_between_gives_nothing(one: Identity) -> None:
+    """R-ID-6, R-ID-10: rights are looked at again where nobody else can change them."""
+    clinic, admin = one.clinic_with_admin()
+    regional = one.regional_admin()
+    one.take(regional, clinic, admin.subject, LOCAL)
+    assert admin.rights.roles_at(clinic) == {LOCAL}
+    with pytest.raises(Forbidden):
+        one.give(admin, clinic, new_person(), HANDLER)
+
+
+def test_r_id_6_the_last_administrator_stays_unless_the_region_says_so(one: Identity) -> None:
+    """R-ID-6: also when two administrators take each other at the same time."""
+    clinic, admin = one.clinic_with_admin()
+    with pytest.raises(Conflict) as caught:
+        one.take(admin, clinic, admin.subject, LOCAL)
+    assert caught.value.reason == "last_administrator"
+    second = new_person()
+    one.give(admin, clinic, second, LOCAL)
+    outcomes: list[str] = []
+
+    def attempt(caller: Caller, victim: str) -> None:
+        try:
+            one.take(caller, clinic, victim, LOCAL)
+            outcomes.append("taken")
+        except (Conflict, Forbidden) as refused:
+            outcomes.append(str(refused.reason))
+
+    other = one.staff(second)
+    threads = [
+        threading.Thread(target=attempt, args=(admin, second)),
+        threading.Thread(target=attempt, args=(other, admin.subject)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["may_not_take_role", "taken"]
+    [(last,)] = one.rows("SELECT person FROM roles WHERE clinic = %s AND role = 'local_admin'", clinic)
+    assert one.take(one.regional_admin(), clinic, last, LOCAL).roles == []
+
+
+def test_r_id_10_every_change_has_the_next_number_and_is_told(one: Identity) -> None:
+    """R-ID-10: without gaps, in their order, also from many at once; what changes nothing takes no number."""
+    clinic, admin = one.clinic_with_admin()
+    people = [new_person() for _ in range(5)]
+
+    def change(person: str) -> None:
+        one.give(admin, clinic, person, HANDLER)
+        one.give(admin, clinic, person, HANDLER)
+        one.take(admin, clinic, person, HANDLER)
+        one.take(admin, clinic, person, HANDLER)
+
+    threads = [threading.Thread(target=change, args=(person,)) for person in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = one.told("rights_changed")
+    numbers = [body["number"] for body in told]
+    assert numbers == list(range(1, len(numbers) + 1))
+    with one.database.engine.connect() as connection:
+        assert revocations.latest_number(connection) == numbers[-1]
+    for person in people:
+        mine = [body for body in told if body["subject"] == person]
+        assert [body["roles"] for body in mine] == [[{"clinic": clinic, "role": "case_handler"}], []]
+        assert mine[0]["version"] < mine[1]["version"]
+    history = one.rows("SELECT person, change, by FROM role_history WHERE clinic = %s AND role = %s", clinic, "case_handler")
+    assert len(history) == 2 * len(people)
+    assert {by for _, _, by in history} == {f"staff:{admin.subject}"}
+
+
+def test_r_id_10_current_rights_answers_what_holds_now(one: Identity) -> None:
+    """R-ID-10"""
+    clinic, admin = one.clinic_with_admin()
+
+    def now(subject: str, session: UUID | None) -> identity.RightsNow:
+        question = identity.CurrentRights(subject=subject, session=session)
+        return one.run(lambda tx: revocations.current_rights(tx, question))
+
+    answer = now(admin.subject, admin.session)
+    assert answer.session_live
+    assert [(held.clinic, held.role) for held in answer.roles] == [(clinic, LOCAL)]
+    one.take(one.regional_admin(), clinic, admin.subject, LOCAL)
+    later = now(admin.subject, admin.session)
+    assert later.roles == []
+    assert later.number == answer.number + 1
+    assert not now(new_person(), admin.session).session_live
+    assert not now(admin.subject, uuid4()).session_live
+    with one.database.engine.connect() as connection, pytest.raises(NotAuthenticated):
+        revocations.rights_source(connection, Caller("staff", admin.subject, uuid4()))
+
+
+def test_r_id_9_the_list_says_who_is_missing_in_the_directory(one: Identity) -> None:
+    """R-ID-9"""
+    clinic, admin = one.clinic_with_admin()
+    gone, protected = new_person(), new_person()
+    one.give(admin, clinic, gone, RECEIVER)
+    one.give(admin, clinic, protected, HANDLER)
+    request = identity.ListRights(clinic=clinic)
+    held = one.run(lambda tx: roles.people_at(tx, request), one.staff(admin.subject))
+    facts = [
+        directory.StaffFacts(person=admin.subject, status="fine", given_name="Eva", surname="Ek", title="Läkare"),
+        directory.StaffFacts(person=protected, status="fine", given_name="Bo", surname="Al", protected=True),
+    ]
+    people = {each.person: each for each in roles.with_directory(held, facts).people}
+    assert people[gone].directory_status == "missing"
+    assert people[gone].roles == [RECEIVER]
+    assert (people[admin.subject].directory_status, people[admin.subject].title) == ("fine", "Läkare")
+    assert people[protected].protected
+    with pytest.raises(Forbidden):
+        one.run(lambda tx: roles.people_at(tx, request), one.staff(protected))
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        (
+            lambda: roles.require_in_directory(directory.StaffFacts(person=new_person(), status="missing")),
+            "staff_missing_in_directory",
+        ),
+        (lambda: roles.require_active(new_clinic(), directory.Clinics(clinics=[])), "clinic_not_active"),
+    ],
+)
+def test_r_id_8_only_people_in_hsa_and_active_clinics(check: Callable[[], None], reason: str) -> None:
+    """R-ID-8"""
+    with pytest.raises((Invalid, Conflict)) as caught:
+        check()
+    assert caught.value.reason == reason
