@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.attachments_support import attachments_place, world
 from tests.integration.kernel_support import KernelDatabase, administrator_url, fresh_database
+
+__all__ = ["attachments_place", "world"]
 
 
 @pytest.fixture

@@ -122,3 +122,18 @@ def scratched(data: bytes) -> bytes:
     """A few bytes in the middle are others."""
     middle = len(data) // 2
     return data[:middle] + bytes(byte ^ 0x55 for byte in data[middle : middle + 24]) + data[middle + 24 :]
+
+
+def pdf_of_size(size: int) -> bytes:
+    """A fit PDF of exactly so many bytes, most of them one stream that nothing shows."""
+    filler = size - len(pdf(_with_filler(0), compress_streams=False))
+    while len(data := pdf(_with_filler(filler), compress_streams=False)) != size:
+        filler -= len(data) - size
+    return data
+
+
+def _with_filler(size: int) -> Callable[[pikepdf.Pdf], None]:
+    def change(document: pikepdf.Pdf) -> None:
+        document.Root.Filler = pikepdf.Stream(document, random.Random(size).randbytes(size))
+
+    return change
