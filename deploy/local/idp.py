@@ -3,7 +3,7 @@
     python -m deploy.local.idp --port N --control-port M --data DIR --pki DIR
 
 One issuer, `https://127.0.0.1:N`, and two kinds of client: at a staff client the user is who the TLS client certificate
-says; at a resident client the user fills in an identity number. What it asserts is README.md's table of claims.
+says; at a resident client the user fills in an identity number. What it asserts: counterparts.md.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Provider:
 
 
 def app(provider: Provider, pki: Path, behaviours: Behaviours) -> App:
-    """The provider's own address; see README.md for the paths."""
+    """The provider's own address; see counterparts.md for the paths."""
     served = App()
 
     @served.route("GET", "/.well-known/openid-configuration")
