@@ -27,7 +27,12 @@ class Kept(Entrypoint):  # type: ignore[misc]
 
     def __init__(self, purpose: Call[Any, Any] | Event[Any] | Job, **options: Any) -> None:
         self.purpose = purpose
-        super().__init__(purpose, **options)
+        self.kernel: Any = None
+        super().__init__(**options)
+
+    def stop(self) -> None:
+        """nameko stops entrypoints first, and then waits until no worker runs: nothing new may come from here on."""
+        self.kernel.drain()
 
     def spawn(self, work: Callable[..., Any]) -> None:
         """Runs `work(method)` on a worker, where `method` is the service's, bound to the worker's own instance."""

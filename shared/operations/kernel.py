@@ -8,19 +8,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from nameko.extensions import DependencyProvider
 from sqlalchemy import Connection
 
-from shared.contracts.base import Call, Contract, ContractError, Done, Event, RunJob
+from shared.contracts.base import Call, Contract, ContractError, Done, Event
 from shared.contracts.identity import RIGHTS_CHANGED, RightsChanged
 from shared.database.transaction import Transaction
 from shared.messaging.announcing import Announcer
 from shared.messaging.entrypoints import Kept
 from shared.messaging.errors import NotFound
-from shared.messaging.events import EventConsumer
+from shared.messaging.events import EventConsumer, Handler, Spawn
 from shared.messaging.server import OngoingCall, RpcServer
 from shared.operations.core import Core, RightsSource
 from shared.operations.jobs import Job, JobRunner
@@ -28,10 +29,11 @@ from shared.operations.settings import ServiceSettings, read_or_exit
 from shared.security import rights
 
 _EVENTS_AT_ONCE = 16
+_FOR_THREADS = 4
 
 
 class Kernel(DependencyProvider):  # type: ignore[misc]
-    """See the module. `rights_source` and `latest_number` only for identity."""
+    """See the module. `rights_source` and `latest_number` only for identity, which keeps the rights of all."""
 
     def __init__(
         self,
@@ -45,7 +47,8 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
         self.contract = contract
         self._rights_source = rights_source
         self._latest_number = latest_number
-        super().__init__(settings, contract, rights_source=rights_source, latest_number=latest_number)
+        self._draining = threading.Lock()
+        self._drained = False
 
     def bind(self, container: Any, attr_name: str) -> Any:
         bound = super().bind(container, attr_name)
@@ -54,51 +57,95 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
         return bound
 
     def setup(self) -> None:
-        """Puts the parts together and checks that the service keeps its contract."""
+        """Puts the parts together, and checks that the service keeps its contract."""
         logging.getLogger("nameko").setLevel(logging.CRITICAL)  # it logs arguments and texts of exceptions
-        self.core = Core(
+        kept = [one for one in self.container.entrypoints if isinstance(one, Kept)]
+        methods = {one.purpose.name: one for one in kept if isinstance(one.purpose, Call)}
+        self._check(methods)
+        for one in kept:
+            one.kernel = self
+        self.core = core = Core(
             self.settings,
             self.contract,
             "service",
             rights_source=self._rights_source,
-            connections=self.settings.max_workers,
+            connections=self.settings.max_workers + _EVENTS_AT_ONCE + _FOR_THREADS,
         )
-        kept = [entrypoint for entrypoint in self.container.entrypoints if isinstance(entrypoint, Kept)]
-        self._methods = {one.purpose.name: one for one in kept if isinstance(one.purpose, Call)}
-        self._jobs = {one.purpose.name: one for one in kept if isinstance(one.purpose, Job)}
-        hearing = {one.purpose: one for one in kept if isinstance(one.purpose, Event)}
-        self._check(hearing)
+        self.jobs = JobRunner(core, {one.purpose: one.spawn for one in kept if isinstance(one.purpose, Job)})
+        self.server = RpcServer(core, self.contract, self._spawning_calls(methods))
+        self.consumer = EventConsumer(
+            core,
+            self._hearers({one.purpose: one.spawn for one in kept if isinstance(one.purpose, Event)}),
+            at_once=_EVENTS_AT_ONCE,
+        )
+        self._announcer = (
+            None
+            if self._latest_number is None
+            else Announcer(self.settings.amqp_url, self._latest, core.ca_file)
+        )
+        core.needs["calls"] = lambda: self.server.connected
+        core.needs["events"] = lambda: self.consumer.connected
 
-        self.server = RpcServer(self.core, self.contract, lambda name, work: self._methods[name].spawn(work))
-        self._announcer: Announcer | None = None
-        handlers: dict[Event[Any], Callable[[Callable[..., Any]], Any]] = {
-            event: entrypoint.spawn for event, entrypoint in hearing.items()
-        }
-        if self._latest_number is not None:
-            self._announcer = Announcer(self.settings.amqp_url, self._latest, self.core.ca_file)
-        self.consumer = EventConsumer(self.core, self._hearers(handlers))
-        self.jobs = JobRunner(self.core, {name: (one.purpose, one.spawn) for name, one in self._jobs.items()})
-        self.core.needs["calls"] = lambda: self.server.connected
-        self.core.needs["events"] = lambda: self.consumer.connected
+    def _check(self, methods: dict[str, Kept]) -> None:
+        promised = {name: call for name, call in self.contract.calls.items() if call is not self.contract.run_job}
+        for name in promised.keys() - methods.keys():
+            raise ContractError(f"{self.contract.name} promises {name} and has no method for it")
+        for name, entrypoint in methods.items():
+            if entrypoint.purpose is not promised.get(name):
+                raise ContractError(f"{self.contract.name}.{entrypoint.method_name} answers a call that is not promised")
 
-    def _hearers(self, handlers: dict[Event[Any], Any]) -> dict[Event[Any], Any]:
-        raise RuntimeError
+    def _spawning_calls(self, methods: dict[str, Kept]) -> Callable[[str, Callable[..., None]], None]:
+        def spawn(name: str, work: Callable[..., None]) -> None:
+            if name in methods:
+                methods[name].spawn(work)
+            else:
+                self._own_thread(lambda: work(self._run_job))
 
-    def _check(self, hearing: dict[Event[Any], Kept]) -> None:
-        name = self.contract.name
-        calls = set(self.contract.calls)
-        if calls - set(self._methods):
-            raise ContractError(f"{name} has no method for {sorted(calls - set(self._methods))}")
-        for method in self._methods.values():
-            if method.purpose is not self.contract.calls.get(method.purpose.name):
-                raise ContractError(f"{name}.{method.method_name} answers a call that is not in the contract")
+        return spawn
+
+    def _own_thread(self, work: Callable[[], None]) -> None:
+        self.container.spawn_managed_thread(work, identifier="kernel")
+
+    def _run_job(self, call: OngoingCall[Any, Done]) -> Done:
+        if call.request.job not in self.jobs.names:
+            raise NotFound("Jobbet finns inte.", reason="unknown_job")
+        self.jobs.run_now(call.request.job)
+        return Done()
+
+    def _hearers(self, own: dict[Event[Any], Spawn]) -> dict[Event[Any], Spawn]:
+        """The service's own hearers; and its copy of the rights, which takes in a change before the service sees it."""
+        if self._rights_source is not None:
+            return own
+        service = own.get(RIGHTS_CHANGED)
+
+        def take(tx: Transaction, change: RightsChanged) -> None:
+            rights.apply(tx.connection, change)
+
+        def spawn(work: Callable[[Handler], None]) -> None:
+            if service is None:
+                self._own_thread(lambda: work(take))
+                return
+
+            def both(handler: Handler) -> Handler:
+                def run(tx: Transaction, change: RightsChanged) -> None:
+                    take(tx, change)
+                    handler(tx, change)
+
+                return run
+
+            service(lambda handler: work(both(handler)))
+
+        return {**own, RIGHTS_CHANGED: spawn}
 
     def _latest(self) -> int:
         assert self._latest_number is not None
-        with self.core.database.connection() as connection:
+        with self.core.database.engine.connect() as connection:
             return self._latest_number(connection)
 
+    # --- life, as nameko drives it ----------------------------------------------------------------------------------
+
     def start(self) -> None:
+        """Begins to answer; `/ready` tells when everything that is needed is there."""
         self.core.start()
         if self._announcer is not None:
             self._announcer.start()
@@ -106,10 +153,18 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
         self.consumer.start()
         self.jobs.start()
 
+    def drain(self) -> None:
+        """Takes nothing more, finishes what was begun, gives back the rest. Asked for by each entrypoint; done once."""
+        with self._draining:
+            if not self._drained:
+                self._drained = True
+                self.jobs.stop()
+                self.server.stop()
+                self.consumer.stop()
 
-def take_rights(tx: Transaction, change: RightsChanged) -> None:
-    """Every service but identity takes changes of rights into its copy before its own handler sees them."""
-    rights.apply(tx.connection, change)
-
-
-__all__ = ["Kernel", "OngoingCall", "Done", "NotFound", "RunJob", "RIGHTS_CHANGED"]
+    def stop(self) -> None:
+        """Stops the parts, when nothing runs any more."""
+        self.drain()
+        if self._announcer is not None:
+            self._announcer.stop()
+        self.core.stop()
