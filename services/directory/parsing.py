@@ -57,7 +57,8 @@ def prose(value: str) -> str:
 
 def folded(value: str) -> str:
     """For searching: without letter case, accents and needless blanks, so that "vardcentral" finds "Vårdcentral"."""
-    bare = "".join(one for one in unicodedata.normalize("NFKD", value.casefold()) if not unicodedata.combining(one))
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", value).casefold())
+    bare = "".join(one for one in plain if not unicodedata.combining(one))
     return _BLANKS.sub(" ", bare.replace("ø", "o").replace("æ", "ae").replace("đ", "d")).strip()
 
 

@@ -1,0 +1,76 @@
+"""What is asked of HSA and what is made of its answer; with the official schemas where they are on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from services.directory.sources import SourceError
+from services.directory.sources.hsa import persons_in, question
+
+EMPLOYEE = "urn:riv:infrastructure:directory:employee:4"
+RESPONDER = "urn:riv:infrastructure:directory:employee:GetEmployeeIncludingProtectedPersonResponder:4"
+SCHEMAS = Path(__file__).parents[4] / "shared" / "testdata" / "hsa" / "rivta" / "employee" / "4.0" / "interactions"
+KARIN = "SE2321000131-P000009000001"
+
+
+def envelope(body: str) -> bytes:
+    soap = "http://schemas.xmlsoap.org/soap/envelope/"
+    return f'<s:Envelope xmlns:s="{soap}"><s:Header/><s:Body>{body}</s:Body></s:Envelope>'.encode()
+
+
+def answer(*people: str) -> bytes:
+    inside = "".join(f"<r:personInformation>{one}</r:personInformation>" for one in people)
+    name = "GetEmployeeIncludingProtectedPersonResponse"
+    return envelope(f'<r:{name} xmlns:r="{RESPONDER}" xmlns="{EMPLOYEE}">{inside}</r:{name}>')
+
+
+WHOLE = f"""<personHsaId>{KARIN.lower()}</personHsaId><givenName>Karin</givenName>
+<middleAndSurName>Ek Lindqvist</middleAndSurName><nickName>Kajsa</nickName><mail>karin@vgregion.example</mail>
+<telephoneNumber>+46313900636</telephoneNumber><mobileNumber>+46701740605</mobileNumber>
+<title>Läkare</title><dn>cn=Karin,c=SE</dn><protectedPerson>true</protectedPerson>"""
+
+
+def test_a_person_in_types():
+    [person] = persons_in(answer(WHOLE))
+    assert (person.hsa_id, person.given_name, person.surname) == (KARIN, "Karin", "Ek Lindqvist")
+    assert (person.title, person.email, person.mobile) == ("Läkare", "karin@vgregion.example", "+46701740605")
+    assert person.protected
+    assert person.end_date is None
+
+
+def test_nobody_is_an_answer_too():
+    assert persons_in(answer()) == []
+
+
+def test_an_end_date_in_the_answer_counts():
+    [person] = persons_in(answer(WHOLE + "<personEndDate>2026-01-01T00:00:00</personEndDate>"))
+    assert person.end_date is not None
+    assert person.end_date.isoformat() == "2025-12-31T23:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not_xml"),
+        (b"<html>", "not_xml"),
+        (b"<html/>", "not_soap"),
+        (envelope(""), "not_soap"),
+        (envelope("<s:Fault><faultcode>s:Server</faultcode><faultstring>x</faultstring></s:Fault>"), "soap_fault"),
+        (b'<!DOCTYPE s [<!ENTITY a "x">]>' + answer(WHOLE), "not_xml"),
+    ],
+)
+def test_what_is_no_answer(body, reason):
+    with pytest.raises(SourceError) as refused:
+        persons_in(body)
+    assert refused.value.reason == reason
+
+
+@pytest.mark.skipif(not SCHEMAS.exists(), reason="the official schemas are not on this machine")
+def test_the_question_follows_the_official_schema():
+    [file] = SCHEMAS.glob("GetEmployee*/*Responder_4.0.xsd")
+    body = etree.fromstring(question("SE165565594230-1000", KARIN)).find("{*}Body")
+    assert body is not None
+    etree.XMLSchema(etree.parse(str(file))).assertValid(body[0])
