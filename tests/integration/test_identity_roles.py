@@ -175,7 +175,9 @@ def test_r_id_10_every_change_has_the_next_number_and_is_told(one: Identity) -> 
         mine = [body for body in told if body["subject"] == person]
         assert [body["roles"] for body in mine] == [[{"clinic": clinic, "role": "case_handler"}], []]
         assert mine[0]["version"] < mine[1]["version"]
-    history = one.rows("SELECT person, change, by FROM role_history WHERE clinic = %s AND role = %s", clinic, "case_handler")
+    history = one.rows(
+        "SELECT person, change, by FROM role_history WHERE clinic = %s AND role = %s", clinic, "case_handler"
+    )
     assert len(history) == 2 * len(people)
     assert {by for _, _, by in history} == {f"staff:{admin.subject}"}
 

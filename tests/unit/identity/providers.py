@@ -62,9 +62,7 @@ class TestProvider:
         }
         return {name: value for name, value in (claims | changes).items() if value is not None}
 
-    def token(
-        self, *, key: Any = RSA_KEY, algorithm: str = "RS256", kid: str | None = "rsa", **changes: Any
-    ) -> str:
+    def token(self, *, key: Any = RSA_KEY, algorithm: str = "RS256", kid: str | None = "rsa", **changes: Any) -> str:
         return jwt.encode(self.claims(**changes), key, algorithm, headers={"kid": kid} if kid else {})
 
 

@@ -44,7 +44,17 @@ def test_r_id_24_every_series_is_known(text: str, series: NumberKind) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "189001019803", "19810829M072", "19810829M901", "19811329M071", "200002302391", "212345678", "AAAAAAAAAAAA"]
+    [
+        "",
+        "1",
+        "189001019803",
+        "19810829M072",
+        "19810829M901",
+        "19811329M071",
+        "200002302391",
+        "212345678",
+        "AAAAAAAAAAAA",
+    ]
     + ["857209-0606", "189001019802\x00", "٢٠٠٠٠٢٢٩٢٣٩٩", "1" * 5000],
 )
 def test_what_is_no_number_is_refused(text: str) -> None:

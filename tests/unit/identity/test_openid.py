@@ -165,7 +165,10 @@ def test_keys_are_kept_while_the_provider_is_away(
         (200, b"no json"),
         (200, b"[]"),
         (200, b"{}"),
-        (200, b'{"issuer": "https://elsewhere.example", "jwks_uri": "https://x", "authorization_endpoint": "https://x"}'),
+        (
+            200,
+            b'{"issuer": "https://elsewhere.example", "jwks_uri": "https://x", "authorization_endpoint": "https://x"}',
+        ),
         (200, b" " * 400_000),
     ],
 )

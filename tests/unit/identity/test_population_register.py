@@ -91,7 +91,11 @@ def test_names_may_come_in_parts_of_their_own(look_up: Callable[..., RegisteredP
 
 @pytest.mark.parametrize(
     "kind",
-    [{"protected": "true"}, {"protected": "1"}, {"more": "<protectedPopulationRecord>true</protectedPopulationRecord>"}],
+    [
+        {"protected": "true"},
+        {"protected": "1"},
+        {"more": "<protectedPopulationRecord>true</protectedPopulationRecord>"},
+    ],
 )
 def test_r_id_14_nothing_of_the_place_of_a_protected_person(
     look_up: Callable[..., RegisteredPerson | None], kind: dict[str, str]
@@ -146,7 +150,8 @@ def test_unknown_persons_and_test_persons(look_up: Callable[..., RegisteredPerso
         ENVELOPE.format(records=""),
         ENVELOPE.format(records=RECORD.format(asked=NUMBER, record="") * 2),
         '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault/></s:Body></s:Envelope>',
-        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + answer(name="<name><givenName>&x;</givenName></name>"),
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+        + answer(name="<name><givenName>&x;</givenName></name>"),
     ],
 )
 def test_an_answer_that_cannot_be_trusted_is_none(look_up: Callable[..., RegisteredPerson | None], text: str) -> None:
@@ -171,7 +176,9 @@ def test_a_register_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_question_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the official schema, where it is at hand; by its parts in any case."""
     made = register(b"", monkeypatch)
-    question = etree.fromstring(made._request([parse(NUMBER, date(2026, 1, 1)), parse("197302889931", date(2026, 1, 1))]))
+    question = etree.fromstring(
+        made._request([parse(NUMBER, date(2026, 1, 1)), parse("197302889931", date(2026, 1, 1))])
+    )
     body = question.find("{http://schemas.xmlsoap.org/soap/envelope/}Body")[0]
     person = "{urn:riv:strategicresourcemanagement:persons:person:5}"
     assert [one.text for one in body.iter(f"{person}extension")] == [NUMBER, "197302889931"]
@@ -185,7 +192,9 @@ def test_any_bytes_are_an_answer_or_refused(monkeypatch: pytest.MonkeyPatch) -> 
     right = answer().encode()
 
     @settings(max_examples=200, deadline=None)
-    @given(st.one_of(st.binary(max_size=80), st.integers(0, len(right)).map(lambda cut: right[:cut] + right[cut + 3 :])))
+    @given(
+        st.one_of(st.binary(max_size=80), st.integers(0, len(right)).map(lambda cut: right[:cut] + right[cut + 3 :]))
+    )
     def tried(body: bytes) -> None:
         try:
             person = register(body, monkeypatch).look_up(parse(NUMBER, date(2026, 1, 1)))

@@ -86,7 +86,14 @@ def test_r_id_21_access_tokens_live_five_minutes_and_never_past_the_session() ->
 
 @pytest.mark.parametrize(
     ("code", "meaning"),
-    [("AV", "inactivates"), ("UV", "nothing"), (None, "nothing"), ("GN", "nothing"), ("OB", "nothing"), ("ZZ", "unknown")],
+    [
+        ("AV", "inactivates"),
+        ("UV", "nothing"),
+        (None, "nothing"),
+        ("GN", "nothing"),
+        ("OB", "nothing"),
+        ("ZZ", "unknown"),
+    ],
 )
 def test_r_id_17_r_id_18_what_register_codes_do(code: str | None, meaning: str) -> None:
     """R-ID-17, R-ID-18"""

@@ -1,0 +1,302 @@
+"""Residents and contact data: accounts, numbers that nobody can read, status, addresses (R-ID-4, R-ID-14 to R-ID-24)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.identity import contacts, logins, residents, sessions
+from services.identity.openid import Provider
+from services.identity.population_register import RegisteredPerson
+from shared.contracts import directory, identity
+from shared.messaging.errors import Forbidden, Invalid, NotAuthenticated
+from shared.security.caller import Caller
+from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
+
+PROVIDER = Provider("https://idp.example", "https://idp.example/authorize", "https://idp.example/keys")
+
+
+@pytest.fixture(scope="module")
+def whole(rooms: Any) -> Iterator[Identity]:
+    database = rooms.database("identity")
+    made = Identity(database.url)
+    yield made
+    made.database.dispose()
+    database.drop()
+
+
+@pytest.fixture
+def one(whole: Identity) -> Identity:
+    whole.moved = timedelta()
+    return whole
+
+
+def take_in(one: Identity, person: RegisteredPerson) -> UUID:
+    return one.run(lambda tx: residents.take_in(tx, person, NUMBER_KEY))
+
+
+def card(one: Identity, resident: UUID) -> identity.ResidentCard:
+    request = identity.ResidentCards(residents=[resident])
+    [found] = one.run(lambda tx: residents.resident_cards(tx, request)).cards
+    return found
+
+
+def find(one: Identity, number: str) -> UUID | None:
+    request = identity.FindResident(identity_number=number)
+    return one.run(lambda tx: residents.find_resident(tx, request, NUMBER_KEY)).resident
+
+
+def test_r_id_24_one_account_for_one_number_however_many_log_in_at_once(one: Identity) -> None:
+    """R-ID-24: with an opaque id."""
+    number = new_number()
+    made: list[UUID] = []
+    threads = [threading.Thread(target=lambda: made.append(take_in(one, registered(number)))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 6
+    assert len(set(made)) == 1
+    assert find(one, number) == made[0]
+    assert find(one, f" {number[2:8]}-{number[8:]}") == made[0]
+    assert find(one, new_number()) is None
+    with pytest.raises(Invalid):
+        find(one, "Eva Ek")
+
+
+def test_r_id_24_number_and_name_stand_nowhere_in_clear(one: Identity) -> None:
+    """R-ID-24, R-SYS-2: no column of any table holds them."""
+    number = new_number()
+    resident = take_in(one, registered(number, given_name="Undine", surname="Qvickström"))
+    caller = Caller("resident", str(resident))
+    setting = identity.SetContact(
+        request_id=uuid4(), email="undine@example.org", mobile="0701740605", notify_by=["sms", "email"]
+    )
+    one.run(lambda tx: contacts.set_contact(tx, setting), caller)
+    tables = one.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+    for (table,) in tables:
+        for (row,) in one.rows(f'SELECT t::text FROM "{table}" AS t'):  # noqa: S608
+            everything = row.lower()
+            for text in (number, number[2:], "undine", "qvick", "701740605"):
+                assert text not in everything
+                assert text.encode().hex() not in everything
+
+
+def test_r_id_14_cards_never_show_where_someone_lives(one: Identity) -> None:
+    """R-ID-14: the mark, the name and the number are shown; of a protected person nothing else is even kept."""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    assert card(one, resident) == identity.ResidentCard(
+        resident=resident, name="Eva Ek", identity_number=number, active=True, locked=False, protected=False
+    )
+    take_in(one, registered(number, protected=True))
+    assert card(one, resident).protected
+    kept = residents.Particulars.of(registered(number, protected=True))
+    assert kept == residents.Particulars("Eva", "Ek")
+
+
+def test_cards_come_in_the_order_asked_for(one: Identity) -> None:
+    first, second = take_in(one, registered(new_number())), take_in(one, registered(new_number()))
+    request = identity.ResidentCards(residents=[second, uuid4(), first])
+    cards = one.run(lambda tx: residents.resident_cards(tx, request)).cards
+    assert [each.resident for each in cards] == [second, first]
+
+
+def test_r_id_17_death_makes_the_account_inactive_and_ends_its_sessions(one: Identity) -> None:
+    """R-ID-17: nothing is removed, the cards say active or not."""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    opened = one.opened("resident", str(resident))
+    dead = registered(number, code="AV")
+    assert logins.has_died(dead)
+    for _ in range(2):
+        one.run(lambda tx: residents.learn_of_death(tx, None, dead, NUMBER_KEY))
+    assert not card(one, resident).active
+    assert card(one, resident).name == "Eva Ek"
+    told = [body for body in one.told("resident_status_changed") if body["resident"] == str(resident)]
+    assert told == [{"resident": str(resident), "active": False, "locked": False, "version": 2}]
+    with pytest.raises(NotAuthenticated):
+        one.renew(opened.renewal_token)
+    assert any(body["subject"] == str(resident) and body["ended_sessions"] for body in one.told("rights_changed"))
+    assert logins.account_inactive().reason == "account_inactive"
+
+
+def test_r_id_17_a_death_of_someone_without_account_changes_nothing(one: Identity) -> None:
+    """R-ID-17"""
+    number = new_number()
+    one.run(lambda tx: residents.learn_of_death(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    assert find(one, number) is None
+
+
+@pytest.mark.parametrize("code", ["UV", "GN", "ZZ"])
+def test_r_id_18_other_codes_change_nothing(one: Identity, code: str) -> None:
+    """R-ID-18"""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    assert take_in(one, registered(number, code=code)) == resident
+    assert card(one, resident).active
+
+
+def test_r_id_4_who_has_locked_the_login_is_refused(one: Identity) -> None:
+    """R-ID-4"""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    one.rows("UPDATE residents SET locked_at = now() WHERE resident = %s", resident)
+    with pytest.raises(Forbidden) as caught:
+        take_in(one, registered(number))
+    assert caught.value.reason == "login_locked"
+    assert card(one, resident).locked
+
+
+# --- logins ---------------------------------------------------------------------------------------------------------
+
+
+def begin(one: Identity, kind: identity.PersonKind) -> identity.LoginBegun:
+    request = identity.BeginLogin(request_id=uuid4(), kind=kind)
+    return one.run(lambda tx: logins.begin(tx, request, PROVIDER, "our-client"))
+
+
+def complete(one: Identity, login: UUID, person: RegisteredPerson) -> identity.SessionOpened:
+    request = identity.CompleteLogin(request_id=uuid4(), login=login, id_token="verified before")
+    one.run(lambda tx: logins.begun(tx, request))
+    return one.run(lambda tx: logins.complete_for_resident(tx, request, person, NUMBER_KEY, one.desk))
+
+
+def test_r_id_3_a_login_works_once_within_ten_minutes(one: Identity) -> None:
+    """R-ID-3: an ID token that comes again is a replay."""
+    begun, late = begin(one, "resident"), begin(one, "resident")
+    assert len(begun.nonce) >= 40
+    assert begun.nonce != late.nonce
+    assert complete(one, begun.login, registered(new_number())).terms_version_to_accept == "1"
+    for login, why in ((begun.login, "login_used"), (uuid4(), "login_unknown")):
+        with pytest.raises(NotAuthenticated) as caught:
+            complete(one, login, registered(new_number()))
+        assert caught.value.reason == why
+    one.moved += timedelta(minutes=11)
+    with pytest.raises(NotAuthenticated) as caught:
+        complete(one, late.login, registered(new_number()))
+    assert caught.value.reason == "login_expired"
+
+
+def test_a_refused_login_leaves_nothing_behind(one: Identity) -> None:
+    begun = begin(one, "resident")
+    number, other = new_number(), new_number()
+    complete(one, begun.login, registered(number))
+    with pytest.raises(NotAuthenticated):
+        complete(one, begun.login, registered(other))
+    assert find(one, other) is None
+
+
+def test_r_id_1_staff_who_are_missing_in_hsa_are_refused(one: Identity) -> None:
+    """R-ID-1"""
+    with pytest.raises(Forbidden) as caught:
+        logins.require_in_directory(directory.StaffFacts(person=new_person(), status="missing"))
+    assert caught.value.reason == "staff_missing_in_directory"
+    assert "HSA" in caught.value.message
+    begun = begin(one, "staff")
+    request = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
+    person = new_person()
+    opened = one.run(lambda tx: logins.complete_for_staff(tx, request, person, one.desk))
+    assert opened.terms_version_to_accept == "1"
+    assert one.rows("SELECT 1 FROM staff WHERE person = %s AND last_login_at IS NOT NULL", person)
+
+
+@pytest.mark.parametrize(
+    ("claims", "wished", "outcome"),
+    [
+        ({"employeeHsaId": " se2321000131-p1"}, None, "SE2321000131-P1"),
+        (
+            {"employeeHsaId": "SE2321000131-P1", "allEmployeeHsaIds": ["SE2321000131-P2"]},
+            "SE2321000131-P2",
+            "SE2321000131-P2",
+        ),
+        ({"employeeHsaId": ["SE2321000131-P1", "SE2321000131-P2"]}, None, "several_hsa_ids"),
+        ({"employeeHsaId": "SE2321000131-P1"}, "SE2321000131-P2", "hsa_id_of_someone_else"),
+        ({"employeeHsaId": "189001019802"}, None, "employee_hsa_id_malformed"),
+        ({"employeeHsaId": 7}, None, "employee_hsa_id_malformed"),
+        ({}, None, "employee_hsa_id_missing"),
+    ],
+)
+def test_r_id_1_which_hsa_id_a_token_gives(claims: dict[str, Any], wished: str | None, outcome: str) -> None:
+    """R-ID-1, R-ID-7"""
+    try:
+        assert logins.hsa_id_of(claims, wished) == outcome
+    except Exception as refused:
+        assert getattr(refused, "reason", None) == outcome
+
+
+# --- contact data ---------------------------------------------------------------------------------------------------
+
+
+def settle(one: Identity, caller: Caller, **choices: Any) -> None:
+    request = identity.SetContact(request_id=uuid4(), **choices)
+    one.run(lambda tx: contacts.set_contact(tx, request), caller)
+
+
+def contacts_of(one: Identity, resident: UUID) -> identity.ResidentContact:
+    request = identity.Contacts(residents=[resident, uuid4()])
+    [found] = one.run(lambda tx: contacts.contacts(tx, request, [])).residents
+    return found
+
+
+def test_r_not_3_residents_choose_how_they_are_told(one: Identity) -> None:
+    """R-NOT-3, R-NOT-4: as it is when asked, inactive ones included so that nobody writes to them."""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    caller = Caller("resident", str(resident))
+    assert contacts_of(one, resident).notify_by == []
+    settle(one, caller, mobile="070-174 06 05", notify_by=["sms"])
+    settle(one, caller, email=" Eva@EXAMPLE.org", mobile="+46 70 174 06 06", notify_by=["sms", "email"])
+    found = contacts_of(one, resident)
+    assert (found.active, found.mobile, found.email) == (True, "+46701740606", "Eva@example.org")
+    assert set(found.notify_by) == {"sms", "email"}
+    told = [body for body in one.told("contact_changed") if body["person"] == str(resident)]
+    assert [body["version"] for body in told] == [1, 2]
+    one.run(lambda tx: residents.learn_of_death(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    assert not contacts_of(one, resident).active
+
+
+@pytest.mark.parametrize(
+    ("choices", "field"),
+    [
+        ({"notify_by": ["sms"]}, "notify_by"),
+        ({"email": "nobody", "notify_by": ["email"]}, "email"),
+        ({"mobile": "08-123 45 67", "notify_by": ["sms"]}, "mobile"),
+        ({"mobile": "112"}, "mobile"),
+        ({"tell_me_about": ["new_case"]}, "tell_me_about"),
+    ],
+)
+def test_what_is_no_address_is_refused(one: Identity, choices: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        settle(one, Caller("resident", str(uuid4())), **choices)
+    assert [name for name, _ in caught.value.fields] == [field]
+
+
+def test_r_not_9_staff_are_told_at_the_addresses_of_hsa(one: Identity) -> None:
+    """R-NOT-1, R-NOT-9: who is missing in HSA has no address."""
+    person, gone = new_person(), new_person()
+    settle(one, Caller("staff", person), notify_by=["email"], tell_me_about=["case_assigned", "new_case"])
+    facts = [
+        directory.StaffFacts(person=person, status="fine", email="eva.ek@vgregion.example", mobile="+46701740605"),
+        directory.StaffFacts(person=gone, status="missing", email="bo@vgregion.example"),
+    ]
+    request = identity.Contacts(staff=[person, gone])
+    found = {each.person: each for each in one.run(lambda tx: contacts.contacts(tx, request, facts)).staff}
+    assert found[person].email == "eva.ek@vgregion.example"
+    assert set(found[person].tell_me_about) == {"case_assigned", "new_case"}
+    assert (found[gone].email, found[gone].notify_by) == (None, [])
+    with pytest.raises(Invalid):
+        settle(one, Caller("staff", person), email="eva@home.example", notify_by=["email"])
+
+
+def test_sessions_of_residents_are_their_own(one: Identity) -> None:
+    resident = take_in(one, registered(new_number()))
+    other = take_in(one, registered(new_number()))
+    opened = one.opened("resident", str(other))
+    one.run(lambda tx: sessions.end_all(tx, str(resident), "test"))
+    assert one.renew(opened.renewal_token)
