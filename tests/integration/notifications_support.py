@@ -30,6 +30,7 @@ from shared.security.sealing import Sealer
 
 LEASE = timedelta(seconds=60)
 SETTINGS = SimpleNamespace(address_key=b"a" * 32)
+SEALER = Sealer("test", {"test": b"k" * 32})
 
 
 @dataclass
@@ -89,11 +90,9 @@ class DyingProcess:
 class World:
     """A clinic, its staff, residents, and one sender."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, sealer: Sealer = SEALER, settings: Any = SETTINGS) -> None:
         self.url = url
-        self.database = Database(
-            url, service="notifications", sealer=Sealer("test", {"test": b"k" * 32}), settings=SETTINGS
-        )
+        self.database = Database(url, service="notifications", sealer=sealer, settings=settings)
         self.clinic = f"SE2321000131-E{secrets.randbelow(10**12):012}"
         self.residents: dict[UUID, identity.ResidentContact] = {}
         self.staff: dict[str, identity.StaffContact] = {}

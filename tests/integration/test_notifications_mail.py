@@ -5,13 +5,8 @@ from __future__ import annotations
 import email
 import email.policy
 import socket
-import socketserver
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,83 +14,11 @@ from services.notifications.channels.mail import MailChannel, MailServer
 from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
 from services.notifications.rendering import Words, words
 from shared.contracts.notifications import Channel, DeliveryKind
+from tests.integration.scripted_smtp import HANG_UP, SILENCE, Scripted, serving
 
 DELIVERY = "5b9e3a0e-6f0e-4a52-9d0f-3c1f9f0e7a51"
 TO = "anna@vgregion.example"
 WORDS = words(DeliveryKind.NEW_CASE, Channel.EMAIL, "Björkskogens vårdcentral")
-
-HANG_UP = "hang up"
-SILENCE = "silence"
-
-
-@dataclass
-class Scripted:
-    """A mail server that answers each step as the test says. `.`: the answer to the mail's final dot."""
-
-    answers: dict[str, str] = field(default_factory=dict)
-    steps: list[str] = field(default_factory=list)
-    mails: list[bytes] = field(default_factory=list)
-    connections: int = 0
-    port: int = 0
-
-    def answer(self, step: str) -> str:
-        usual = {"": "220 hello", "EHLO": "250 hello", "DATA": "354 go on", "QUIT": "221 bye", ".": "250 taken as 17"}
-        return self.answers.get(step, usual.get(step, "250 ok"))
-
-
-@contextmanager
-def serving(script: Scripted) -> Iterator[Scripted]:
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            script.connections += 1
-            if not self.say(""):
-                return
-            while line := self.rfile.readline():
-                step = line.decode("ascii", "replace").split()[0].upper()
-                script.steps.append(step)
-                if step == "DATA" and script.answer("DATA").startswith("354"):
-                    if not self.say("DATA") or not self.take_mail():
-                        return
-                elif not self.say(step) or step == "QUIT":
-                    return
-
-        def take_mail(self) -> bool:
-            mail = b""
-            if script.answers.get("body") == HANG_UP:
-                self.rfile.readline()
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-                self.connection.close()
-                return False
-            while (line := self.rfile.readline()) != b".\r\n":
-                if not line:
-                    return False
-                mail += line.removeprefix(b".") if line.startswith(b"..") else line
-            script.mails.append(mail)
-            return self.say(".")
-
-        def say(self, step: str) -> bool:
-            answer = script.answer(step)
-            if answer == SILENCE:
-                self.rfile.read()
-                return False
-            if answer == HANG_UP:
-                return False
-            self.wfile.write(answer.encode() + b"\r\n")
-            return not answer.startswith("421")
-
-    class Server(socketserver.ThreadingTCPServer):
-        allow_reuse_address = True
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """The other end hung up."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        script.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield script
-        server.shutdown()
 
 
 def mail_server(port: int) -> MailServer:
@@ -281,6 +204,6 @@ def test_a_server_without_tls_gets_nothing_where_tls_is_demanded(tmp_path: Path)
     with serving(Scripted()) as script:
         server = replace(mail_server(script.port), tls="starttls", user="vardarende", password_file=password)
         outcome = attempt(MailChannel(server))
-    assert outcome == ("before", NotAccepted("smtp_no_starttls", provider_down=True))
+    assert outcome == ("before", NotAccepted("smtp_not_offered", provider_down=True))
     assert "AUTH" not in script.steps
     assert script.mails == []

@@ -96,9 +96,9 @@ class MailChannel:
         except smtplib.SMTPAuthenticationError as error:
             self.close()
             return NotAccepted(f"smtp_login_{error.smtp_code}", provider_down=True)
-        except smtplib.SMTPNotSupportedError:
+        except smtplib.SMTPNotSupportedError:  # TLS or login, which we demand
             self.close()
-            return NotAccepted("smtp_no_starttls", provider_down=True)
+            return NotAccepted("smtp_not_offered", provider_down=True)
         except smtplib.SMTPResponseException as error:
             self.close()
             return NotAccepted(f"smtp_greeting_{error.smtp_code}", provider_down=True)

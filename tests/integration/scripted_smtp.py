@@ -1,0 +1,86 @@
+"""A mail server that answers each step of the conversation as a test says."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+HANG_UP = "hang up"
+SILENCE = "silence"
+
+
+@dataclass
+class Scripted:
+    """What it answers, and what it got. The empty step is the greeting, `.` the mail's final dot."""
+
+    answers: dict[str, str] = field(default_factory=dict)
+    steps: list[str] = field(default_factory=list)
+    mails: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    def answer(self, step: str) -> str:
+        usual = {"": "220 hello", "EHLO": "250 hello", "DATA": "354 go on", "QUIT": "221 bye", ".": "250 taken as 17"}
+        return self.answers.get(step, usual.get(step, "250 ok"))
+
+
+@contextmanager
+def serving(script: Scripted) -> Iterator[Scripted]:
+    """Runs it on a free port, each connection on a thread of its own."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            script.connections += 1
+            if not self.say(""):
+                return
+            while line := self.rfile.readline():
+                step = line.decode("ascii", "replace").split()[0].upper()
+                script.steps.append(step)
+                if step == "DATA" and script.answer("DATA").startswith("354"):
+                    if not self.say("DATA") or not self.take_mail():
+                        return
+                elif not self.say(step) or step == "QUIT":
+                    return
+
+        def take_mail(self) -> bool:
+            mail = b""
+            if script.answers.get("body") == HANG_UP:
+                self.rfile.readline()
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                self.connection.close()
+                return False
+            while (line := self.rfile.readline()) != b".\r\n":
+                if not line:
+                    return False
+                mail += line.removeprefix(b".") if line.startswith(b"..") else line
+            script.mails.append(mail)
+            return self.say(".")
+
+        def say(self, step: str) -> bool:
+            answer = script.answer(step)
+            if answer == SILENCE:
+                self.rfile.read()
+                return False
+            if answer == HANG_UP:
+                return False
+            self.wfile.write(answer.encode() + b"\r\n")
+            return not answer.startswith("421")
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            """The other end hung up."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        script.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield script
+        server.shutdown()
