@@ -1,4 +1,4 @@
-"""Identity's capabilities on a real database, without the broker: a caller, a clock that the test moves, the events told."""
+"""Identity's capabilities on a real database, without the broker: callers, a clock to move, the events told."""
 
 from __future__ import annotations
 
