@@ -43,7 +43,7 @@ def _changes(service: str, method: str) -> bool:
 
 
 def raw_call(world: World, service: str, method: str, arguments: dict[str, Any], token: str | None) -> Any:
-    """Makes the call as any client would; a request id is added where one is needed. Raises `Problem` as the refusal."""
+    """Makes the call as any client would; adds a request id where one is needed. Raises `Problem` as the refusal."""
     if _changes(service, method):
         arguments = {"request_id": str(uuid4())} | arguments
     body = json.dumps({"args": [], "kwargs": arguments}, default=str).encode()
@@ -156,7 +156,7 @@ class Shell:
         self.token = self.world.operator_token
 
 
-BANNER = """RPC to all services: cases.list_inbox(limit=20); dir(cases) lists the calls of cases. Answers are plain data.
+BANNER = """RPC to all services: cases.list_inbox(limit=20); dir(cases) lists the calls. Answers are plain data.
 Whose calls they are: staff("SE..."), resident("19..."), operator(). Also: world.mail(), world.sms(), uuid4()."""
 
 

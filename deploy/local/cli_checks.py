@@ -103,7 +103,7 @@ def bench(what: str | None, options: tuple[str, ...]) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-@click.option("--feed", type=click.Path(exists=True, dir_okay=False), help="Clinics from this file instead of our own.")
+@click.option("--feed", type=click.Path(exists=True, dir_okay=False), help="Take clinics from it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; progress on standard error.")
 def demo(options: tuple[str, ...], feed: str | None, as_json: bool) -> None:
     """Sets up all it needs, starts the stack, and runs the main story through all services, telling it as it goes."""
@@ -115,7 +115,7 @@ def demo(options: tuple[str, ...], feed: str | None, as_json: bool) -> None:
 
 @click.command()
 def lock() -> None:
-    """Compiles requirements.in and requirements-dev.in to hashed requirements, for every Python from 3.11 (needs uv)."""
+    """Compiles requirements*.in to hashed requirements*.txt, for every Python from 3.11 (needs uv)."""
     if shutil.which("uv") is None:
         raise Problem("uv is not installed: pip install uv, or see its site")
     for name in LOCKED:

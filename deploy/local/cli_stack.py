@@ -130,7 +130,7 @@ def logs(name: str | None, follow: bool, lines: int, of_tests: bool) -> None:
 @click.command()
 @click.argument("step", required=False)
 def clock(step: str | None) -> None:
-    """Tells what time the local stack thinks it is; moves it by STEP (+2h, +30d, -15m), or back to the real time (now)."""
+    """Tells what time the local stack thinks it is; moves it by STEP (+2h, +30d, -15m), or back to the real (now)."""
     stack = existing(data_folder())
     world = World.__new__(World)  # the time needs no connection to the broker
     world.stack = stack

@@ -13,6 +13,7 @@ import requests
 
 from deploy.local.folder import CHECKOUT
 from deploy.local.keys import Keys
+from deploy.local.people import cast
 from deploy.local.ports import Ports
 from deploy.local.processes import Process, Program
 from deploy.local.servers.seaweedfs import ACCESS_KEY
@@ -46,7 +47,7 @@ class Addresses:
 
 @dataclass(frozen=True)
 class System:
-    """What the environment of our processes is made from. `client`: certificate and key that we show to HSA, PU and KiV."""
+    """What the environment of our processes is made from. `client`: certificate and key that we show to others."""
 
     folder: Path
     ports: Ports
@@ -77,7 +78,8 @@ class System:
             "MAX_WORKERS": "64",
             "CLOCK_FILE": str(self.clock_file),
         }
-        return env | getattr(self, f"_{service}")()
+        own: dict[str, str] = getattr(self, f"_{service}")()
+        return env | own
 
     def _identity(self) -> dict[str, str]:
         number_key = self.keys.secret_file("identity_numbers", lambda: secrets.token_hex(32))
@@ -97,8 +99,8 @@ class System:
 
     def _directory(self) -> dict[str, str]:
         return {
-            "KIV_UNITS": f"{self.at.kiv}/care-units",
-            "KIV_STAFF": f"{self.at.kiv}/staff",
+            "KIV_UNITS": f"{self.at.kiv}/units,{self.at.kiv}/roles",
+            "KIV_STAFF": f"{self.at.kiv}/persons",
             "KIV_CLIENT_CERT_FILE": self.client[0],
             "KIV_CLIENT_KEY_FILE": self.client[1],
             "KIV_CA_FILE": str(self.trust),
@@ -106,8 +108,8 @@ class System:
             "HSA_CLIENT_CERT_FILE": self.client[0],
             "HSA_CLIENT_KEY_FILE": self.client[1],
             "HSA_CA_FILE": str(self.trust),
-            "DEFAULT_CARE_PROVIDER": "SE2321000131-E000000000001",
-            "DEFAULT_CARE_PROVIDER_NAME": "Västra Götalandsregionen",
+            "DEFAULT_CARE_PROVIDER": cast.CARE_PROVIDER,
+            "DEFAULT_CARE_PROVIDER_NAME": cast.CARE_PROVIDER_NAME,
         }
 
     def _cases(self) -> dict[str, str]:

@@ -18,11 +18,12 @@ _LET_GO_SECONDS = 2.0
 
 # A name's place gives its port: new names go last, so that a stack keeps the ports it has.
 NAMES = (
-    "postgres amqp management epmd erlang s3 master master_grpc volume volume_grpc filer filer_grpc s3_grpc "
-    "weed_admin weed_admin_grpc idp idp_2 siths_ca siths_ca_2 mail mail_2 sms sms_2 hsa hsa_2 pu pu_2 kiv kiv_2 "
-    "cases identity directory attachments notifications attachments_worker notifications_worker directory_worker "
-    "notifications_web s3_metrics"
-).split()
+    "postgres", "amqp", "management", "epmd", "erlang", "s3", "master", "master_grpc", "volume",
+    "volume_grpc", "filer", "filer_grpc", "s3_grpc", "weed_admin", "weed_admin_grpc", "idp", "idp_2",
+    "siths_ca", "siths_ca_2", "mail", "mail_2", "sms", "sms_2", "hsa", "hsa_2", "pu", "pu_2", "kiv", "kiv_2",
+    "cases", "identity", "directory", "attachments", "notifications", "attachments_worker",
+    "notifications_worker", "directory_worker", "notifications_web", "s3_metrics",
+)  # fmt: skip
 
 Ports = dict[str, int]
 

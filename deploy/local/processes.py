@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them: known by pid and start time, so that a stale pid harms nobody."""
+"""Processes that outlive the command that started them: known by pid and start time, so a stale pid harms nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole stack on one machine: servers, counterparts, our own processes; started in parallel, described in stack.json."""
+"""The whole stack on one machine: servers, counterparts, our own processes; stack.json describes it."""
 
 from __future__ import annotations
 
@@ -196,7 +196,8 @@ class Stack:
     @property
     def running(self) -> bool:
         """Whether any part of it runs."""
-        return any(one.alive for one in (*self.processes.values(), *self.counterparts.values(), *self.servers.values()))
+        own = [*self.processes.values(), *self.counterparts.values()]
+        return any(one.alive for one in own) or any(server.alive for server in self.servers.values())
 
     # Telling ---------------------------------------------------------------------------------------------------------
 

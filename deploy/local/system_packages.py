@@ -45,7 +45,7 @@ def require(packages: Iterable[str], say: Say) -> None:
         return
     become = _privilege()
     if become is None:
-        how = f"install {'it' if len(wanted) == 1 else 'them'}: sudo apt-get install --no-install-recommends {' '.join(wanted)}"
+        how = f"install with: sudo apt-get install --no-install-recommends {' '.join(wanted)}"
         if not shutil.which("apt-get"):
             how = "install what your system calls them (RabbitMQ 3.10 or later, PostgreSQL 15 or later, Python's venv)"
         engine = " (or start a container engine, which runs the servers instead)" if "postgresql" in wanted else ""
@@ -89,7 +89,7 @@ def _run(command: list[str], say: Say | None = None) -> bool:
 
 
 class _NoServicesStarted:
-    """While it lasts, packages start no services and PostgreSQL's makes no cluster; what was there before is put back."""
+    """While it lasts, packages start no services and PostgreSQL's makes no cluster; what was there is put back."""
 
     def __init__(self, become: list[str], packages: list[str]) -> None:
         self._become, self._packages = become, packages

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 import requests
@@ -30,7 +31,7 @@ class World:
         self.client = RpcClient(stack.broker_url("callers"), name)
         self.client.start()
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -74,8 +75,8 @@ class World:
     def _pki(self) -> Path:
         return self.stack.system.trust.parent
 
-    def _login(self, kind: Any, id_token: Any) -> identity.SessionOpened:
-        begin = identity.BeginLogin(request_id=uuid4(), kind=identity.PersonKind(kind))
+    def _login(self, kind: Literal["staff", "resident"], id_token: Callable[[str], str]) -> identity.SessionOpened:
+        begin = identity.BeginLogin(request_id=uuid4(), kind=kind)
         begun = self.call(identity.BEGIN_LOGIN, begin)
         complete = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=id_token(begun.nonce))
         opened: identity.SessionOpened = self.call(identity.COMPLETE_LOGIN, complete)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local import leftovers
 from deploy.local.folder import data_folder
 from deploy.local.problems import Problem
 from deploy.local.stack import Stack
-from deploy.local import leftovers
 from tests.stack.rooms import Broker, Database, Rooms
+from tests.stack.system import System
 
 SOAK = "soak"
 
@@ -50,7 +51,7 @@ def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.fixture(scope="session")
 def servers(progress: Callable[[str], None], request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Broker, databases and object store of this run alone: containers where an engine answers, else native, else failure."""
+    """Broker, databases and object store of this run: containers where an engine answers, else native, else failure."""
     home = data_folder() / "tests"
     leftovers.sweep(home)
     folder = home / str(os.getpid())
@@ -76,6 +77,25 @@ def _keep_logs(folder: Path, kept: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def running_system(servers: Stack, progress: Callable[[str], None]) -> Iterator[System]:
+    """All services and workers as processes on databases and a virtual host of this run, and the counterparts."""
+    try:
+        servers.start_system()
+    except Problem as problem:
+        pytest.exit(f"the system did not start: {problem}", returncode=3)
+    with System(servers) as system:
+        system.prepare()
+        yield system
+
+
+@pytest.fixture
+def system(running_system: System) -> Iterator[System]:
+    """The running system, shared by all tests; what a test stopped, hung or made misbehave is put right after it."""
+    yield running_system
+    running_system.put_right()
+
+
+@pytest.fixture(scope="session")
 def rooms(servers: Stack) -> Rooms:
     """Makes databases and virtual hosts on the tests' servers."""
     return Rooms(servers)
@@ -83,7 +103,7 @@ def rooms(servers: Stack) -> Rooms:
 
 @pytest.fixture
 def fresh_database(rooms: Rooms) -> Iterator[Callable[..., Database]]:
-    """`fresh_database()` makes an empty database with the kernel's tables, `fresh_database("cases")` one migrated for cases.
+    """Makes databases: `fresh_database()` with the kernel's tables alone, `fresh_database("cases")` migrated for cases.
 
     They are removed after the test.
     """

@@ -11,7 +11,6 @@ import psycopg
 import sqlalchemy
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from psycopg import sql
 
 from deploy.local import databases
 from deploy.local.broker_admin import BrokerAdmin
@@ -101,7 +100,7 @@ class Rooms:
         admin_url = self._stack.postgres.admin_url()
         with psycopg.connect(admin_url, autocommit=True) as admin:
             databases.make_role(admin, owner, self._stack.keys.password(f"database_{owner}"))
-            admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
+            databases.make_database(admin, name, owner)
         made = Database(name, self._stack.database_url(owner, name), admin_url)
         if service is None:
             _make_kernel_tables(made.url)

@@ -17,7 +17,7 @@ ADMINISTRATOR = "vardarende_admin"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server has its data, its ports and its passwords. `passing`: gone after the tests, so it need not be durable."""
+    """Where a server has its data, ports and passwords. `passing`: gone after the tests, so it need not be durable."""
 
     folder: Path
     ports: Ports

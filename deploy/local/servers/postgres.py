@@ -19,6 +19,7 @@ from deploy.local.servers import ADMINISTRATOR
 from deploy.local.servers.native import NativeServer
 
 OLDEST = 15
+INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
 SETTINGS = {
     "max_connections": "600",
     "listen_addresses": "127.0.0.1",
@@ -96,8 +97,7 @@ class Postgres(NativeServer):
         found = binaries()
         assert found is not None
         done = subprocess.run(
-            [str(found / "initdb"), "-D", str(half_made), "-U", ADMINISTRATOR, f"--pwfile={password_file}"]
-            + ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
+            [str(found / "initdb"), "-D", str(half_made), "-U", ADMINISTRATOR, f"--pwfile={password_file}", *INITDB],
             cwd=home,
             user=user,
             group=pwd.getpwnam(user).pw_gid if user else None,

@@ -12,6 +12,7 @@ from deploy.local.processes import Process, Program
 from deploy.local.servers import ADMINISTRATOR, Place
 from deploy.local.servers.native import NativeServer
 
+LOCAL_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
 # Counts of messages and connections are looked at by tests and by people, who wait for them.
 STATISTICS = "-rabbit collect_statistics_interval 500"
 
@@ -70,7 +71,7 @@ class RabbitMQ(NativeServer):
             "RABBITMQ_CONFIG_FILE": str(self._home / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._home / "advanced.config"),
             "RABBITMQ_CONF_ENV_FILE": str(self._home / "rabbitmq-env.conf"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-start_epmd false -kernel inet_dist_use_interface {{127,0,0,1}} {STATISTICS}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-start_epmd false {LOCAL_ONLY} {STATISTICS}",
         }
         return Program(self.name, [str(found / "rabbitmq-server")], self.place.folder, env, stop_seconds=30.0)
 
