@@ -61,6 +61,7 @@ attachments = Table(
     CheckConstraint("sent_at IS NULL OR (message IS NOT NULL AND state = 'usable')", name="attachments_sent_is_usable"),
     CheckConstraint('message IS NULL OR (claimed_at IS NOT NULL AND "case" IS NOT NULL)', name="attachments_claim"),
     CheckConstraint("(look_at IS NOT NULL) = (state IN ('waiting', 'checking'))", name="attachments_looked_at"),
+    comment="One row for each file, from the request for a place until nothing of it is left.",
 )
 
 _row = attachments.c

@@ -167,7 +167,7 @@ class World:
             message=message,
             clinic="SE2321000131-E000000000001",
             resident=uuid4(),
-            kind=next(iter(cases.MessageKind)),
+            kind="resident_message",
             written_by="resident",
             handler=None,
             attachments=list(files),
