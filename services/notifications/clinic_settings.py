@@ -34,10 +34,13 @@ def set_settings(tx: Transaction, request: SetClinicSettings) -> ClinicSettings:
     An address that stays keeps its id, so that what is queued for it is still sent.
     """
     tx.caller.require(request.clinic, Role.LOCAL_ADMIN)
+    problems: list[tuple[str, str]] = []
     wanted = {
-        NEW_CASE: _normalised("new_case_addresses", request.new_case_addresses),
-        REMINDER: _normalised("reminder_addresses", request.reminder_addresses),
+        NEW_CASE: _normalised("new_case_addresses", request.new_case_addresses, problems),
+        REMINDER: _normalised("reminder_addresses", request.reminder_addresses, problems),
     }
+    if problems:
+        raise Invalid(fields=problems)
     settings = {
         "clinic": request.clinic,
         "reminder_days": request.reminder_days,
@@ -106,10 +109,9 @@ def open_address(tx: Transaction, address_id: UUID, sealed: bytes) -> str:
     return tx.sealer.open(sealed, _context(address_id)).decode()
 
 
-def _normalised(field: str, entered: list[str]) -> list[str]:
-    """Each address once, in normal form, in the order entered. Raises `Invalid`."""
+def _normalised(field: str, entered: list[str], problems: list[tuple[str, str]]) -> list[str]:
+    """Each address once, in normal form, in the order entered. What is none is added to the problems."""
     found: dict[str, str] = {}
-    problems = []
     for position, value in enumerate(entered):
         try:
             address = addresses.email(value)
@@ -117,8 +119,6 @@ def _normalised(field: str, entered: list[str]) -> list[str]:
             problems.append((f"{field}.{position}", "är ingen e-postadress"))
         else:
             found.setdefault(address.casefold(), address)
-    if problems:
-        raise Invalid(fields=problems)
     return list(found.values())
 
 

@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID, uuid4
 
+from sqlalchemy.exc import IntegrityError
+
 from services.notifications import addressing, delivering, rules
 from services.notifications.addressing import Addressed
 from services.notifications.channels.outcome import ChannelToProvider, NotAccepted, Outcome
@@ -83,8 +85,11 @@ class Sender:
         claimed, choices = self._with_choices(claimed)
         if not claimed:
             return
-        with self._transaction() as tx:
-            ready = addressing.address(tx, claimed, choices, self._lease)
+        try:
+            with self._transaction() as tx:
+                ready = addressing.address(tx, claimed, choices, self._lease)
+        except IntegrityError:
+            return  # another sender took the place of an address at the same moment; the next round sees that
         down: dict[Channel, NotAccepted] = {}
         for one in ready:
             if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
