@@ -14,7 +14,17 @@ branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
-APPEND_ONLY = ("access_log", "access_log_seals")
+
+REFUSE_CHANGE = """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION '% is only ever added to', TG_TABLE_NAME;
+    END $$
+"""
+ONLY_ADDED_TO = """
+    CREATE TRIGGER only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+"""
 
 
 def upgrade() -> None:
@@ -124,6 +134,8 @@ def _messages() -> None:
         sa.Column("content_type", sa.Text, nullable=False),
     )
     op.create_index("message_files_of_case", "message_files", ["case_id", "message", "position"])
+    op.execute(REFUSE_CHANGE)
+    op.execute(ONLY_ADDED_TO.format(table="message_files"))
     op.create_table(
         "activities",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
@@ -196,19 +208,8 @@ def _access_log() -> None:
         """
     )
     op.execute("CREATE TRIGGER awaits_seal AFTER INSERT ON access_log FOR EACH ROW EXECUTE FUNCTION await_seal()")
-    op.execute(
-        """
-        CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            RAISE EXCEPTION '% is only ever added to', TG_TABLE_NAME;
-        END $$
-        """
-    )
-    for table in APPEND_ONLY:
-        op.execute(
-            f"CREATE TRIGGER only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}"
-            " FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-        )
+    for table in ("access_log", "access_log_seals"):
+        op.execute(ONLY_ADDED_TO.format(table=table))
 
 
 def downgrade() -> None:
