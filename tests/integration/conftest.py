@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.integration.attachments_support import attachments_place, world
-from tests.integration.kernel_support import KernelDatabase, administrator_url, fresh_database
+from tests.integration.directory_support import directory, directory_database
+from tests.integration.kernel_broker import KernelBroker
+from tests.integration.kernel_support import KernelDatabase, fresh_database
 
-__all__ = ["attachments_place", "world"]
+__all__ = ["attachments_place", "directory", "directory_database", "world"]
+
+
+@pytest.fixture(scope="session")
+def database_server(request: pytest.FixtureRequest) -> str:
+    """Address of the database server's administrator; a run inside another run is told it by that one."""
+    told = os.environ.get("KERNEL_TEST_DATABASE")
+    return told or str(request.getfixturevalue("servers").postgres.admin_url())
 
 
 @pytest.fixture
-def kernel_db() -> Iterator[KernelDatabase]:
-    """A fresh database with the kernel's tables."""
-    with fresh_database(administrator_url()) as database:
+def kernel_db(database_server: str) -> Iterator[KernelDatabase]:
+    """A fresh database with the kernel's tables and one for effects."""
+    with fresh_database(database_server) as database:
         yield database
 
 
 @pytest.fixture
-def empty_db() -> Iterator[KernelDatabase]:
+def empty_db(database_server: str) -> Iterator[KernelDatabase]:
     """A fresh database without tables."""
-    with fresh_database(administrator_url(), empty=True) as database:
+    with fresh_database(database_server, empty=True) as database:
         yield database
+
+
+@pytest.fixture
+def kernel_broker(request: pytest.FixtureRequest) -> Iterator[KernelBroker]:
+    """A virtual host without queues; a run inside another run is told it by that one."""
+    told = os.environ.get("KERNEL_TEST_BROKER")
+    broker = KernelBroker(told or request.getfixturevalue("broker_vhost").url)
+    yield broker
+    if told:
+        broker.clear()

@@ -1,0 +1,315 @@
+"""Runs: what a source says becomes the copy, its changes are told, and a bad source changes nothing (R-DIR-12)."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from services.directory import clinics, sync
+from services.directory.sources import SourceError
+from services.directory.sources.kiv import Kiv
+from shared.contracts.directory import ActivateClinic, GetSyncRun, StartSync
+from shared.messaging.errors import Forbidden, Invalid, NotFound
+from tests.integration.directory_support import (
+    ADMINISTRATOR,
+    STAFF,
+    FakeSource,
+    person,
+    unit,
+    unit_id,
+)
+
+PUBLIC = Path(__file__).parents[3] / "shared" / "testdata" / "kiv"
+REAL = [PUBLIC / "care-units.json", PUBLIC / "duty-units.json"]
+
+
+def activate(directory, number):
+    directory.do(clinics.activate, ActivateClinic(request_id=uuid4(), clinic=unit_id(number)), caller=ADMINISTRATOR)
+
+
+def missing_runs(directory):
+    return dict(tuple(row) for row in directory.rows("SELECT hsa_id, missing_runs FROM units"))
+
+
+def copy(directory):
+    units = "SELECT hsa_id, version, xmin::text FROM units UNION ALL SELECT hsa_id, version, xmin::text FROM staff"
+    return sorted(tuple(row) for row in directory.rows(units))
+
+
+def test_a_first_run_takes_everything_in(directory):
+    source = FakeSource([unit(1), unit(2)], [person(1), person(2), person(3)])
+    run = directory.run(source)
+    assert (run.state, run.reason) == ("done", None)
+    assert (run.units_read, run.units_added, run.units_changed) == (2, 2, 0)
+    assert (run.staff_read, run.staff_added, run.staff_changed) == (3, 3, 0)
+    assert run.seconds is not None
+    assert directory.told() == []
+
+
+@pytest.mark.parametrize("unchanged_by", ["source", "content"])
+def test_a_second_run_changes_nothing_and_tells_nothing(directory, unchanged_by):
+    source = FakeSource([unit(1, mail="-"), unit(2)], [person(1)])
+    first = directory.run(source)
+    before = copy(directory)
+    if unchanged_by == "content":
+        source.unit_records = [unit(2), unit(1, mail="-")]
+    second = directory.run(source)
+    assert copy(directory) == before
+    assert (second.state, second.units_read, second.units_added, second.units_changed) == ("done", 2, 0, 0)
+    assert directory.told() == []
+    # What is not usable is still so, and is listed again.
+    assert [(one.object, one.reason) for one in second.refused] == [(one.object, one.reason) for one in first.refused]
+    assert second.refused_count == 1
+
+
+def test_a_clinic_takes_over_its_new_name_r_dir_2(directory):
+    source = FakeSource([unit(1, "Vårdcentralen Ek"), unit(2, "Vårdcentralen Al")])
+    directory.run(source)
+    activate(directory, 1)
+    directory.told()
+    source.unit_records = [unit(1, "Vårdcentralen Lind"), unit(2, "Vårdcentralen Gran")]
+    run = directory.run(source)
+    assert run.units_changed == 2
+    # Only what is a clinic is told of.
+    assert directory.told() == [("clinic_renamed", {"clinic": unit_id(1), "version": 2})]
+
+
+def test_a_unit_is_gone_after_two_complete_runs_r_dir_12(directory):
+    source = FakeSource([unit(1), unit(2), unit(3)])
+    directory.run(source)
+    source.unit_records = [unit(1), unit(2)]
+    first = directory.run(source)
+    assert (first.units_missing, first.units_removed) == (1, 0)
+    assert missing_runs(directory)[unit_id(3)] == 1
+    second = directory.run(source)  # the source says "not modified": one more complete run without it
+    assert (second.units_missing, second.units_removed) == (0, 1)
+    third = directory.run(source)
+    assert (third.units_missing, third.units_removed) == (0, 0)
+    assert missing_runs(directory)[unit_id(3)] == 2
+
+
+def test_a_run_that_failed_in_between_does_not_count_r_dir_12(directory):
+    source = FakeSource([unit(1), unit(2), unit(3)])
+    directory.run(source)
+    source.unit_records = [unit(1), unit(2)]
+    directory.run(source)
+    source.broken = "timeout"
+    assert directory.run(source).state == "failed"
+    assert missing_runs(directory)[unit_id(3)] == 1
+
+
+def test_a_unit_that_comes_back_is_back(directory):
+    source = FakeSource([unit(1), unit(2), unit(3)])
+    directory.run(source)
+    source.unit_records = [unit(1), unit(2)]
+    directory.run(source)
+    directory.run(source)
+    source.unit_records = [unit(1), unit(2), unit(3)]
+    run = directory.run(source)
+    assert run.units_returned == 1
+    assert missing_runs(directory)[unit_id(3)] == 0
+
+
+def test_a_run_that_would_remove_too_much_stops_r_dir_12(directory):
+    source = FakeSource([unit(n) for n in range(10)])
+    directory.run(source)
+    before = copy(directory)
+    source.unit_records = [unit(n, "Nytt namn") for n in range(4)]
+    run = directory.run(source)
+    assert (run.state, run.reason, run.units_missing) == ("stopped", "too_many_missing", 6)
+    assert (copy(directory), directory.told()) == (before, [])
+    # An administrator who knows that it is so may say so.
+    accepted = directory.run(source, accept_removals=True)
+    assert (accepted.state, accepted.units_missing) == ("done", 6)
+
+
+def test_staff_are_guarded_likewise_and_units_stay_loaded(directory):
+    source = FakeSource([unit(1)], [person(n) for n in range(10)])
+    directory.run(source)
+    source.unit_records, source.staff_records = [unit(1), unit(2)], [person(1)]
+    run = directory.run(source)
+    assert (run.state, run.reason) == ("stopped", "too_many_missing")
+    assert (run.units_added, run.staff_missing) == (1, 9)
+    assert directory.one("SELECT count(*) FROM staff WHERE found AND missing_runs = 0") == 10
+
+
+def test_an_empty_catalogue_changes_nothing_even_if_accepted_r_dir_12(directory):
+    source = FakeSource([unit(1)])
+    directory.run(source)
+    source.unit_records = []
+    run = directory.run(source, accept_removals=True)
+    assert (run.state, run.reason) == ("stopped", "empty_catalogue")
+    assert missing_runs(directory) == {unit_id(1): 0}
+
+
+def test_a_source_that_breaks_in_the_middle_changes_nothing_r_dir_12(directory):
+    source = FakeSource([unit(1), unit(2)])
+    directory.run(source)
+    before = copy(directory)
+    source.unit_records = [unit(1, "Nytt namn"), unit(2), unit(3), SourceError("truncated")]
+    run = directory.run(source)
+    assert (run.state, run.reason, run.units_added) == ("failed", "truncated", 0)
+    assert (copy(directory), directory.told()) == (before, [])
+
+
+def test_a_fault_of_our_own_fails_the_run_and_changes_nothing(directory):
+    source = FakeSource([unit(1), ZeroDivisionError()])
+    run = directory.run(source)
+    assert (run.state, run.reason) == ("failed", "internal")
+    assert copy(directory) == []
+
+
+def test_what_can_not_be_taken_is_listed_with_the_reason(directory):
+    source = FakeSource([unit(1, mail="-"), None, unit(2), unit(2), unit(3, hsaidentity="x"), unit(4, hsaidentity=[])])
+    run = directory.run(source)
+    assert (run.state, run.units_read, run.units_added, run.refused_count) == ("done", 6, 2, 5)
+    assert [(one.number, one.object, one.field, one.reason) for one in run.refused] == [
+        (1, "#2", "", "not_a_record"),
+        (2, unit_id(2), "hsaidentity", "duplicate"),
+        (3, "ou=Vårdcentralen 3,ou=Org,o=VGR", "hsaidentity", "not_an_hsa_id"),
+        (4, "ou=Vårdcentralen 4,ou=Org,o=VGR", "hsaidentity", "no_hsa_id"),
+        (5, unit_id(1), "mail", "not_an_email_address"),
+    ]
+    page = directory.do(sync.get_run, GetSyncRun(run=run.run, refused_after=2, refused_limit=2))
+    assert [one.number for one in page.refused] == [3, 4]
+    # Kept as it came, beside the unit.
+    assert directory.one("SELECT attributes ->> 'mail' FROM units WHERE hsa_id = :id", id=unit_id(1)) == "-"
+
+
+def test_ids_with_blanks_and_in_any_case_are_the_same_unit(directory):
+    source = FakeSource([unit(1)])
+    directory.run(source)
+    source.unit_records = [unit(1, hsaidentity=[" se2321000131 -e000000000001"])]
+    run = directory.run(source)
+    assert (run.units_added, run.units_changed, run.units_missing) == (0, 1, 0)
+
+
+def test_characters_that_the_database_can_not_keep(directory):
+    source = FakeSource([unit(1, "Nils\x00 \ud800", description=["\x00"])])
+    assert directory.run(source).state == "done"
+    assert directory.one("SELECT name FROM units") == "Nils\ufffd \ufffd"
+
+
+def test_a_run_left_by_a_dead_worker_is_started_again(directory):
+    source = FakeSource([unit(1)])
+    with directory.transaction() as tx:
+        run = sync.request_by_itself(tx)
+        sync._begin(tx)  # and then it died
+    assert sync.run_next(directory.transaction, [source], 0.5)
+    assert directory.do(sync.get_run, GetSyncRun(run=run)).state == "done"
+    assert not sync.run_next(directory.transaction, [source], 0.5)
+
+
+def test_a_worker_that_lost_its_run_changes_nothing(directory):
+    class Slow(FakeSource):
+        """While it is being read another worker begins the run anew."""
+
+        def units(self, folder, state):
+            with directory.transaction() as tx:
+                sync._begin(tx)
+            return super().units(folder, state)
+
+    with directory.transaction() as tx:
+        run = sync.request_by_itself(tx)
+    assert sync.run_next(directory.transaction, [Slow([unit(1)])], 0.5)
+    assert copy(directory) == []
+    assert directory.do(sync.get_run, GetSyncRun(run=run)).state == "running"
+
+
+def test_one_worker_at_a_time(directory):
+    with closing(sync.Turn(directory.url)) as first, closing(sync.Turn(directory.url)) as second:
+        assert first.taken()
+        assert first.taken()
+        assert not second.taken()
+        first.close()
+        ends = threading.Event()
+        while not second.taken():
+            assert not ends.wait(0.05)
+
+
+def test_a_first_load_is_wanted_until_every_part_has_been_read(directory):
+    source = FakeSource([unit(1)], [person(1)])
+
+    def wanted():
+        with directory.transaction() as tx:
+            return sync.first_load_wanted(tx, [source])
+
+    assert wanted()
+    source.broken = "unreachable"
+    directory.run(source)
+    assert wanted()
+    source.broken = None
+    directory.run(source)
+    assert not wanted()
+
+
+def test_a_run_of_its_own_is_asked_for_once(directory):
+    with directory.transaction() as tx:
+        assert sync.request_by_itself(tx)
+        assert sync.request_by_itself(tx) is None
+
+
+def test_who_may_ask_for_runs_and_read_them(directory):
+    asked = StartSync(request_id=uuid4())
+    with pytest.raises(Forbidden):
+        directory.do(sync.request_run, asked, caller=STAFF)
+    run = directory.do(sync.request_run, asked, caller=ADMINISTRATOR).run
+    with pytest.raises(Forbidden):
+        directory.do(sync.get_run, GetSyncRun(run=run), caller=STAFF)
+    assert directory.do(sync.get_run, GetSyncRun(run=run), caller=ADMINISTRATOR).state == "requested"
+    with pytest.raises(NotFound):
+        directory.do(sync.get_run, GetSyncRun(run=uuid4()))
+    with pytest.raises(Invalid):
+        directory.do(sync.request_run, StartSync(request_id=uuid4(), source="ldap"))
+
+
+def test_a_source_that_is_not_configured_is_said(directory):
+    with directory.transaction() as tx:
+        run = sync.request_run(tx, StartSync(request_id=uuid4(), source="kiv")).run
+    assert sync.run_next(directory.transaction, [], 0.5)
+    record = directory.do(sync.get_run, GetSyncRun(run=run))
+    assert (record.state, record.reason) == ("failed", "source_not_configured")
+
+
+def test_old_lists_are_forgotten_and_the_runs_stay(directory):
+    run = directory.run(FakeSource([unit(1, mail="-")]))
+    directory.move(days=91)
+    with directory.transaction() as tx:
+        assert sync.forget_old_lists(tx) == 1
+    assert directory.do(sync.get_run, GetSyncRun(run=run.run)).refused == []
+
+
+@pytest.mark.skipif(not PUBLIC.exists(), reason="the public records of KiV are not on this machine")
+def test_the_real_records_load_whole_and_twice(directory, tmp_path):
+    kiv = Kiv(tuple(map(str, REAL)), ())
+    first = directory.run(kiv)
+    assert (first.state, first.units_read, first.units_added) == ("done", 231, 230)
+    assert first.refused[0].reason == "duplicate"
+    before = copy(directory)
+    assert directory.run(kiv).state == "done"
+    # And where the file differs though no record does.
+    copies = tuple(str(tmp_path / file.name) for file in REAL)
+    for file, place in zip(REAL, copies, strict=True):
+        Path(place).write_bytes(file.read_bytes() + b"\n")
+    again = directory.run(Kiv(copies, ()))
+    assert (again.units_read, again.units_added, again.units_changed, again.units_missing) == (231, 0, 0, 0)
+    assert again.refused == first.refused
+    assert (copy(directory), directory.told()) == (before, [])
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"units": []}', '{"units": [1', "<html>", '{"persons": []}'])
+def test_a_file_that_is_no_catalogue_changes_nothing_r_dir_12(directory, tmp_path, content):
+    place = tmp_path / "units.json"
+    place.write_text('{"units": [{"dn": "ou=Ek", "attributes": {"hsaIdentity": "SE2321000131-E1"}}]}')
+    kiv = Kiv((str(place),), ())
+    assert directory.run(kiv).units_added == 1
+    before = copy(directory)
+    place.write_text(content)
+    assert directory.run(kiv).state in ("failed", "stopped")
+    place.unlink()
+    assert directory.run(kiv).reason == "file_unreadable"
+    assert copy(directory) == before
