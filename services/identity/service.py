@@ -149,5 +149,7 @@ class IdentityService:
 
     @job("forget_old_sessions", daily_at="03:10")
     def forget_old_sessions(self, run: Any) -> None:
-        with run.transaction() as tx:
-            sessions.forget_old(tx, run.now - KEEP_ENDED)
+        removed = True
+        while removed:
+            with run.transaction() as tx:
+                removed = sessions.forget_old(tx, run.now - KEEP_ENDED) > 0

@@ -121,11 +121,17 @@ def end_all(tx: Transaction, subject: str, reason: str) -> None:
     _end_where(tx, sessions.c.subject == subject, reason)
 
 
-def forget_old(tx: Transaction, before: datetime) -> int:
-    """Removes sessions that ended by their limit before then, with their renewal tokens, and logins begun before then;
-    says how many sessions."""
-    tx.execute(delete(logins).where(logins.c.begun_at < before))
-    return tx.execute(delete(sessions).where(sessions.c.ends_at < before)).rowcount
+def forget_old(tx: Transaction, before: datetime, at_most: int = 1000) -> int:
+    """Removes logins begun before then, and sessions past their limit before then with their renewal tokens.
+
+    Not more than `at_most` of each; says how many of the more numerous kind.
+    """
+    old_logins = select(logins.c.login).where(logins.c.begun_at < before).limit(at_most)
+    old_sessions = select(sessions.c.session).where(sessions.c.ends_at < before).limit(at_most)
+    return max(
+        tx.execute(delete(logins).where(logins.c.login.in_(old_logins))).rowcount,
+        tx.execute(delete(sessions).where(sessions.c.session.in_(old_sessions))).rowcount,
+    )
 
 
 def _end_where(tx: Transaction, which: object, reason: str) -> None:
