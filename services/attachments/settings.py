@@ -50,6 +50,7 @@ class CheckerSettings(AttachmentsSettings):
     s3_create_buckets: bool = Field(True, description="make the buckets at start where they are missing")
     work_folder: DirectoryPath = Field(Path(tempfile.gettempdir()), description="room for the files being checked")
     checks_at_once: int = Field(2, ge=1, le=32, description="files checked side by side")
+    lease_seconds: float = Field(30.0, ge=1, le=600, description="how long after a checker's death another takes over")
     check_seconds: int = Field(60, ge=1, le=600, description="longest time the decoding of one file may take")
     check_memory_bytes: int = Field(1024 * MEGABYTE, ge=128 * MEGABYTE, description="most memory it may take")
     max_pixels: int = Field(100_000_000, ge=1, description="largest picture, width times height")

@@ -26,9 +26,7 @@ from shared.operations import clock
 from shared.operations.logs import log
 from shared.operations.process import Process
 
-LEASE_SECONDS = 30.0
-"""How long after a checker's death another takes its file."""
-_RENEW_SECONDS = 8.0
+_RENEWALS_PER_LEASE = 4
 _IDLE_SECONDS = 0.25
 _SWEEP_IDLE_SECONDS = 1.0
 _PAUSE_AFTER_FAULT_SECONDS = 1.0
@@ -47,11 +45,12 @@ class Checker:
         self._store = store
         self._settings = settings
         self._told = told
+        self._lease = settings.lease_seconds
 
     def round(self) -> bool:
         """Takes the next file that is due and does what is to be done. False if there was none."""
         with self._transaction() as tx:
-            turn = worklist.take(tx, LEASE_SECONDS)
+            turn = worklist.take(tx, self._lease)
         if turn is None:
             return False
         began = time.monotonic()
@@ -79,7 +78,7 @@ class Checker:
                 worklist.not_there_yet(tx, turn)
             return None
         with self._transaction() as tx:
-            if not worklist.begin(tx, turn, LEASE_SECONDS):
+            if not worklist.begin(tx, turn, self._lease):
                 return "lost"
         if size != turn.size:
             return self._refuse(turn, Refusal.WRONG_SIZE)
@@ -117,9 +116,9 @@ class Checker:
         over = threading.Event()
 
         def renew() -> None:
-            while not over.wait(_RENEW_SECONDS):
+            while not over.wait(self._lease / _RENEWALS_PER_LEASE):
                 with suppress(Refused), self._transaction() as tx:
-                    if not worklist.renew(tx, turn, LEASE_SECONDS):
+                    if not worklist.renew(tx, turn, self._lease):
                         return
 
         renewing = threading.Thread(target=renew, name="renewing", daemon=True)

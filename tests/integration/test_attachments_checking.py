@@ -12,7 +12,6 @@ import requests
 
 from services.attachments import rules, worklist
 from services.attachments.store import Store, StoreDown
-from services.attachments.worker import LEASE_SECONDS
 from shared.contracts.attachments import State
 from shared.messaging.errors import Conflict
 from tests.integration.attachments_support import GIF, JPEG, PDF, PNG, World, send
@@ -146,7 +145,7 @@ def test_a_killed_checkers_file_is_taken_over_r_att_7_r_sys_5(world: World, step
     with pytest.raises(Killed):
         world.checker_on(_Failing(world.store, step, Killed())).round()
     assert not world.checker.round(), "its lease is not over"
-    world.move_clock(timedelta(seconds=LEASE_SECONDS + 1))
+    world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
     assert world.checker.round()
     assert world.show(caller, attachment).state is State.USABLE
 
@@ -166,7 +165,7 @@ def test_a_checker_that_died_after_keeping_leaves_no_second_copy_r_sys_5(
         with pytest.raises(Killed):
             world.checker.round()
     assert len(world.objects(attachment)) == 2
-    world.move_clock(timedelta(seconds=LEASE_SECONDS + 1))
+    world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
     world.checker.round()
     assert len(world.objects(attachment)) == 3
     world.sweep()
@@ -182,7 +181,7 @@ def test_a_checker_that_lost_its_turn_changes_nothing_r_att_7(world: World) -> N
     class Slow(_Failing):
         def __getattr__(self, name: str) -> Any:
             if name == "keep":
-                world.move_clock(timedelta(seconds=LEASE_SECONDS + 1))
+                world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
                 assert world.checker.round()
             return getattr(self._store, name)
 
@@ -217,7 +216,7 @@ def test_a_file_over_which_checkers_die_is_refused_at_last_r_att_7(world: World)
     for _ in range(rules.MAX_TAKEOVERS + 1):
         with pytest.raises(Killed):
             world.checker_on(_Failing(world.store, "read_upload", Killed())).round()
-        world.move_clock(timedelta(seconds=LEASE_SECONDS + 1))
+        world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
     world.checker.round()
     assert world.show(caller, attachment).refusal_reason == "check_failed"
 

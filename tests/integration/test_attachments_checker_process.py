@@ -1,0 +1,171 @@
+"""The checker as a real process, killed at random, with the store going away: every file gets its verdict (R-ATT-7)."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+
+from deploy.local.stack import Stack
+from shared.contracts.attachments import State
+from tests.integration.attachments_support import PDF, PNG, World
+from tests.stack.rooms import Broker
+from tests.unit.attachments import crafted
+
+_PATIENCE_SECONDS = 90.0
+
+
+@contextmanager
+def checker(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.attachments.worker"], env=environment, stdout=output, stderr=output
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def environment(
+    servers: Stack, broker_vhost: Broker, attachments_place: tuple[str, SimpleNamespace], tmp_path: Path
+) -> dict[str, str]:
+    url, store = attachments_place
+    (tmp_path / "work").mkdir()
+    own = {
+        "AMQP_URL": broker_vhost.url,
+        "DATABASE_URL": url,
+        "HEALTH_PORT": "0",
+        "S3_UPLOAD_BUCKET": store.upload_bucket,
+        "S3_BUCKET": store.bucket,
+        "WORK_FOLDER": str(tmp_path / "work"),
+        "LEASE_SECONDS": "1",
+    }
+    told = servers.system.environment("attachments_worker")
+    return {"PATH": os.environ["PATH"], **told, **own}
+
+
+def wait_for(world: World, files: int) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        [(done,)] = world.rows("SELECT count(*) FROM attachments WHERE state IN ('usable', 'refused')")
+        if done == files:
+            return
+        assert time.monotonic() < end, f"{done} of {files} after {_PATIENCE_SECONDS} s"
+        time.sleep(0.05)
+
+
+def wait_for_tidy_store(world: World) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while world.rows("SELECT 1 FROM attachments WHERE sweep_at <= now()"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("files", "kills", "seed"),
+    [(20, 5, 1), pytest.param(600, 100, 2, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
+)
+def test_killed_checkers_leave_nothing_unchecked_and_nothing_twice_r_att_7_r_sys_5(
+    world: World, environment: dict[str, str], tmp_path: Path, files: int, kills: int, seed: int
+) -> None:
+    chance, caller = random.Random(seed), world.resident()
+    expected: dict[Any, tuple[State, bytes]] = {}
+    for number in range(files):
+        data, fit = crafted.png(number), State.USABLE
+        if number % 3 == 2:
+            data, fit = crafted.cut(data), State.REFUSED
+        expected[world.put(caller, data, PNG)] = (fit, data)
+    for _ in range(kills):
+        with checker(environment, tmp_path / "log") as process:
+            time.sleep(chance.uniform(0.8, 2.0))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert os.listdir(tmp_path / "work") == []
+    with checker(environment, tmp_path / "log") as process:
+        wait_for(world, files)
+        wait_for_tidy_store(world)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    for attachment, (state, data) in expected.items():
+        assert world.show(caller, attachment).state is state
+        if state is State.USABLE:
+            assert requests.get(world.preview(caller, attachment).url, timeout=10).content == data
+            assert world.objects(attachment) == [world.row(attachment, "clean_key, clean_version")]
+        else:
+            assert world.objects(attachment) == []
+
+
+def test_a_checker_told_to_stop_finishes_what_it_has_begun(
+    world: World, environment: dict[str, str], tmp_path: Path
+) -> None:
+    caller = world.resident()
+    attachment = world.put(caller, crafted.pdf_bomb(10, streams=30), PDF)
+    world.make_due()
+    with checker(environment, tmp_path / "log") as process:
+        end = time.monotonic() + 30
+        while world.show(caller, attachment).state is State.WAITING:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert world.show(caller, attachment).state is State.USABLE
+
+
+def test_a_long_check_keeps_its_turn(world: World, environment: dict[str, str], tmp_path: Path) -> None:
+    caller = world.resident()
+    attachment = world.put(caller, crafted.pdf_bomb(10, streams=60), PDF)
+    world.make_due()
+    with checker(environment, tmp_path / "log"):
+        wait_for(world, 1)
+    assert world.row(attachment, "takeovers") == (0,)
+
+
+def test_a_store_that_restarts_delays_and_nothing_else_r_att_7(
+    servers: Stack, world: World, environment: dict[str, str], tmp_path: Path
+) -> None:
+    caller = world.resident()
+    for number in range(6):
+        world.put(caller, crafted.png(number), PNG)
+    store = servers.servers["seaweedfs"]
+    store.kill()
+    try:
+        with checker(environment, tmp_path / "log"):
+            time.sleep(4)
+            assert world.rows("SELECT 1 FROM attachments WHERE state NOT IN ('waiting', 'checking')") == []
+            store.start()
+            store.wait()
+            wait_for(world, 6)
+    finally:
+        if not store.alive:
+            store.start()
+            store.wait()
+    assert world.rows("SELECT DISTINCT state FROM attachments") == [("usable",)]
+
+
+def test_no_name_and_no_owner_stands_in_the_log_r_sys_3(
+    world: World, environment: dict[str, str], tmp_path: Path
+) -> None:
+    caller = world.staff()
+    world.put(caller, crafted.png(), PNG, name="Anna Testsson remiss.png")
+    world.put(caller, crafted.cut(crafted.png()), PNG, name="Anna Testsson remiss.png")
+    with checker(environment, tmp_path / "log"):
+        wait_for(world, 2)
+    log = (tmp_path / "log").read_text()
+    assert "attachment_usable" in log
+    assert "attachment_refused" in log
+    for secret in ("Testsson", caller.subject, "[withheld]"):
+        assert secret not in log
