@@ -91,13 +91,24 @@ def _make(say: system_packages.Say) -> None:
         if done.returncode != 0:
             shutil.rmtree(VENV, ignore_errors=True)
             raise Problem(f"python3 -m venv failed:\n{(done.stdout + done.stderr).strip()[-1500:]}")
-    say(f"installing what {REQUIREMENTS.name} names, with pip (half a minute or so the first time)")
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    count = sum("==" in line for line in REQUIREMENTS.read_text().splitlines())
+    say(f"installing the {count} Python packages of {REQUIREMENTS.name} (half a minute or so the first time)")
+    command = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--progress-bar",
+        "off",
+    ]
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(REQUIREMENTS)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode != 0:
-        told = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-        raise Problem(f"pip could not install the requirements (no network? disk full? a proxy?); it says:\n{told}")
+    well, told = system_packages.run_telling(command, say, "Collecting", "fetched, then all are unpacked")
+    if not well:
+        raise Problem(
+            f"pip could not install the requirements (network, proxy, full disk?); the end of what it says:\n{told}"
+        )
     say("the Python environment is ready")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,6 +21,8 @@ _PRESENT: dict[str, Callable[[], bool]] = {
     "postgresql": lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None,
     "python3-venv": lambda: _has_venv(),
 }
+_LINES_KEPT = 12
+_TELL_EVERY_SECONDS = 8.0
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _CLUSTERS = Path("/etc/postgresql-common/createcluster.conf")
 _INSTALL = ["apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confold", "install"]
@@ -52,14 +56,14 @@ def require(packages: Iterable[str], say: Say) -> None:
         raise Problem(f"not installed: {', '.join(wanted)}, and no right to install without a password; {how}{engine}")
     say(f"installing {', '.join(wanted)} (apt-get; a minute or two)")
     with _NoServicesStarted(become, wanted):
-        if not _run([*become, *_INSTALL, "--no-install-recommends", *wanted]):
+        command = [*become, *_INSTALL, "--no-install-recommends", *wanted]
+        well, _ = run_telling(command, say, "Setting up", "packages set up")
+        if not well:  # the lists of packages may be missing, or old
             say("fetching the lists of packages (apt-get update)")
-            updated = _run([*become, "apt-get", "-q", "update"])
-            if not _run([*become, *_INSTALL, "--no-install-recommends", *wanted], say):
-                hint = "" if updated else " (apt-get update failed too: is the network there?)"
-                raise Problem(
-                    f"apt-get could not install {', '.join(wanted)}{hint}; install them by hand and try again"
-                )
+            run_telling([*become, "apt-get", "-q", "update"], say, "Get:", "lists fetched")
+            well, told = run_telling(command, say, "Setting up", "packages set up")
+            if not well:
+                raise Problem(f"apt-get could not install {', '.join(wanted)}; the end of what it says:\n{told}")
     still = missing(wanted)
     if still:
         raise Problem(f"apt-get installed {', '.join(still)}, but not where they are looked for")
@@ -78,14 +82,23 @@ def _privilege() -> list[str] | None:
     return None
 
 
-def _run(command: list[str], say: Say | None = None) -> bool:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if done.returncode != 0 and say is not None:
-        for line in done.stdout.splitlines()[-8:]:
-            say(f"  {line}")
-    return done.returncode == 0
+def run_telling(command: list[str], say: Say, word: str, told: str) -> tuple[bool, str]:
+    """Runs a command that takes long. Whether it went well, and the end of what it said.
+
+    Every few seconds it tells how many of its lines began with `word` so far: `told` says what those are.
+    """
+    count, last, lines = 0, time.monotonic(), collections.deque[str](maxlen=_LINES_KEPT)
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.append(line.rstrip())
+            count += line.startswith(word)
+            if time.monotonic() - last > _TELL_EVERY_SECONDS:
+                say(f"  {count} {told}")
+                last = time.monotonic()
+    return child.returncode == 0, "\n".join(f"    {line}" for line in lines)
 
 
 class _NoServicesStarted:
