@@ -29,7 +29,7 @@ from tests.integration.kernel_support import fresh_database
 T = TypeVar("T")
 
 SEALER = Sealer("test", {"test": b"k" * 32})
-REGION = "SE2321000131-E000000000001"
+REGION = "SE2321000131-E900000000001"
 SETTINGS = SimpleNamespace(default_care_provider=REGION, default_care_provider_name="Regionen")
 ADMINISTRATOR = Caller("staff", "SE2321000131-P000000000001", rights=Rights(is_regional_admin=True))
 STAFF = Caller("staff", "SE2321000131-P000000000002")
@@ -59,7 +59,7 @@ def person(number: int, **attributes: Any) -> Raw:
 
 @dataclass
 class FakeSource:
-    """A source with what the test puts in. `broken`: it can't be read, with that reason; a record may be an exception."""
+    """A source with what the test puts in. `broken`: why it can not be read. A record may be an exception."""
 
     unit_records: list[Any] | None = field(default_factory=list)
     staff_records: list[Any] | None = None
