@@ -25,6 +25,7 @@ _LINES_KEPT = 12
 _TELL_EVERY_SECONDS = 8.0
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _CLUSTERS = Path("/etc/postgresql-common/createcluster.conf")
+_CLUSTERS_SHIPPED = Path("/usr/share/postgresql-common/createcluster.conf")
 _INSTALL = ["apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confold", "install"]
 
 
@@ -123,8 +124,7 @@ class _NoServicesStarted:
         if not self._had_policy:
             subprocess.run([*self._become, "rm", "-f", str(_POLICY)], check=False)
         if not self._had_clusters and "postgresql" in self._packages:
-            shipped = f"{_CLUSTERS}.dpkg-dist"
-            command = f'if [ -e "{shipped}" ]; then mv "{shipped}" "{_CLUSTERS}"; fi'
+            command = f'if [ -e "{_CLUSTERS_SHIPPED}" ]; then cp "{_CLUSTERS_SHIPPED}" "{_CLUSTERS}"; fi'
             subprocess.run([*self._become, "sh", "-c", command], check=False)
         if "rabbitmq-server" in self._packages and Path("/run/systemd/system").exists():
             # Else the system's own broker would start with the machine, on the port that everyone else expects free.
