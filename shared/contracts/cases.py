@@ -521,4 +521,4 @@ class CaseClosedEvent(EventBody):
 CASE_STARTED = cases.event("case_started", CaseStartedEvent, heard_by=("notifications",))
 CASE_ASSIGNED = cases.event("case_assigned", CaseAssignedEvent, heard_by=("notifications",))
 MESSAGE_SENT = cases.event("message_sent", MessageSentEvent, heard_by=("attachments", "notifications"))
-CASE_CLOSED = cases.event("case_closed", CaseClosedEvent, heard_by=("notifications",))
+CASE_CLOSED = cases.event("case_closed", CaseClosedEvent)

@@ -346,6 +346,6 @@ EVERYONE = ("cases", "directory", "attachments", "notifications")
 
 RIGHTS_CHANGED = identity.event("rights_changed", RightsChanged, heard_by=EVERYONE)
 RESIDENT_STATUS_CHANGED = identity.event(
-    "resident_status_changed", ResidentStatusChanged, heard_by=("cases", "notifications")
+    "resident_status_changed", ResidentStatusChanged, heard_by=("notifications",)
 )
 CONTACT_CHANGED = identity.event("contact_changed", ContactChanged, heard_by=("notifications",))
