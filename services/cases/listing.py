@@ -88,11 +88,11 @@ def _unopened(tx: Transaction, found: list[UUID]) -> dict[UUID, int]:
     if not found:
         return {}
     counted = tx.execute(
-        select(messages.c.case_id, func.count())
+        select(messages.c.case_id, func.count().label("unopened"))
         .where(messages.c.case_id.in_(found), text(UNOPENED))
         .group_by(messages.c.case_id)
     )
-    return {row[0]: row[1] for row in counted}
+    return {row.case_id: row.unopened for row in counted}
 
 
 def _item(row: Row, unopened: int) -> InboxItem:

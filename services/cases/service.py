@@ -24,9 +24,8 @@ from shared.contracts import attachments, identity
 from shared.contracts import cases as contract
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
+from shared.messaging.server import OngoingCall
 from shared.operations.kernel import Kernel
-
-Answering = Any  # an OngoingCall of the call's own request and reply
 
 
 class CasesService:
@@ -38,62 +37,70 @@ class CasesService:
     # --- case types
 
     @rpc(contract.ACTIVATE_CASE_TYPE)
-    def activate_case_type(self, call: Answering) -> contract.CaseTypeActivated:
+    def activate_case_type(
+        self, call: OngoingCall[contract.ActivateCaseType, contract.CaseTypeActivated]
+    ) -> contract.CaseTypeActivated:
         case_types.check_activation(call.caller, call.request)
         provider = neighbours.care_provider(call, call.request.clinic, active=True)
         return call.write(case_types.activate, provider)
 
     @rpc(contract.DEACTIVATE_CASE_TYPE)
-    def deactivate_case_type(self, call: Answering) -> contract.CaseTypeDeactivated:
+    def deactivate_case_type(
+        self, call: OngoingCall[contract.DeactivateCaseType, contract.CaseTypeDeactivated]
+    ) -> contract.CaseTypeDeactivated:
         return call.write(case_types.deactivate)
 
     @rpc(contract.LIST_CASE_TYPES)
-    def list_case_types(self, call: Answering) -> contract.CaseTypes:
+    def list_case_types(self, call: OngoingCall[contract.ListCaseTypes, contract.CaseTypes]) -> contract.CaseTypes:
         return call.read(case_types.list_of_clinic)
 
     # --- changing a case
 
     @rpc(contract.START_CASE)
-    def start_case(self, call: Answering) -> contract.CaseStarted:
+    def start_case(self, call: OngoingCall[contract.StartCase, contract.CaseStarted]) -> contract.CaseStarted:
         return neighbours.write_prepared(call, lambda: starting.prepare(call), starting.start_case)
 
     @rpc(contract.ASSIGN_CASE)
-    def assign_case(self, call: Answering) -> contract.CaseAssigned:
+    def assign_case(self, call: OngoingCall[contract.AssignCase, contract.CaseAssigned]) -> contract.CaseAssigned:
         return neighbours.write_prepared(call, lambda: distributing.prepare(call), distributing.assign_case)
 
     @rpc(contract.REPLY)
-    def reply(self, call: Answering) -> contract.ReplySent:
+    def reply(self, call: OngoingCall[contract.WriteReply, contract.ReplySent]) -> contract.ReplySent:
         return neighbours.write_prepared(call, lambda: answering.prepare_reply(call), answering.reply)
 
     @rpc(contract.SEND_MESSAGE)
-    def send_message(self, call: Answering) -> contract.MessageSentReply:
+    def send_message(
+        self, call: OngoingCall[contract.SendMessage, contract.MessageSentReply]
+    ) -> contract.MessageSentReply:
         return neighbours.write_prepared(call, lambda: answering.prepare_message(call), answering.send_message)
 
     @rpc(contract.CLOSE_CASE)
-    def close_case(self, call: Answering) -> contract.CaseClosedReply:
+    def close_case(self, call: OngoingCall[contract.CloseCase, contract.CaseClosedReply]) -> contract.CaseClosedReply:
         return call.write(answering.close)
 
     # --- lists and reading
 
     @rpc(contract.LIST_CLINIC_CASES)
-    def list_clinic_cases(self, call: Answering) -> contract.CasePage:
+    def list_clinic_cases(self, call: OngoingCall[contract.ListClinicCases, contract.CasePage]) -> contract.CasePage:
         return call.read(listing.clinic_cases)
 
     @rpc(contract.LIST_MY_CASES)
-    def list_my_cases(self, call: Answering) -> contract.CasePage:
+    def list_my_cases(self, call: OngoingCall[contract.ListMyCases, contract.CasePage]) -> contract.CasePage:
         return call.read(listing.my_cases)
 
     @rpc(contract.LIST_INBOX)
-    def list_inbox(self, call: Answering) -> contract.Inbox:
+    def list_inbox(self, call: OngoingCall[contract.ListInbox, contract.Inbox]) -> contract.Inbox:
         return call.read(listing.inbox)
 
     @rpc(contract.GET_CASE)
-    def get_case(self, call: Answering) -> contract.CaseShown:
+    def get_case(self, call: OngoingCall[contract.GetCase, contract.CaseShown]) -> contract.CaseShown:
         read = call.read(reading.get_case)
         return reading.with_cards(read, neighbours.cards(call, read.cards))
 
     @rpc(contract.OPEN_ATTACHMENT)
-    def open_attachment(self, call: Answering) -> contract.AttachmentOpened:
+    def open_attachment(
+        self, call: OngoingCall[contract.OpenAttachment, contract.AttachmentOpened]
+    ) -> contract.AttachmentOpened:
         call.read(reading.open_attachment)
         link = call.ask(
             attachments.LINK, attachments.AskLink(attachment=call.request.attachment, case=call.request.case)
@@ -103,22 +110,26 @@ class CasesService:
     # --- the access log
 
     @rpc(contract.ACCESS_LOG)
-    def access_log(self, call: Answering) -> contract.AccessLog:
+    def access_log(self, call: OngoingCall[contract.ReadAccessLog, contract.AccessLog]) -> contract.AccessLog:
         return call.read(access_log.of_clinic)
 
     @rpc(contract.MY_ACCESS_LOG)
-    def my_access_log(self, call: Answering) -> contract.MyAccessLog:
+    def my_access_log(self, call: OngoingCall[contract.ReadMyAccessLog, contract.MyAccessLog]) -> contract.MyAccessLog:
         rows, after = call.read(access_log.of_resident)
         return access_log.shown_to_resident(rows, after, neighbours.staff(call, access_log.readers(rows)))
 
     # --- for other services
 
     @rpc(contract.MESSAGES_EXIST)
-    def messages_exist(self, call: Answering) -> contract.MessagesThatExist:
+    def messages_exist(
+        self, call: OngoingCall[contract.MessagesExist, contract.MessagesThatExist]
+    ) -> contract.MessagesThatExist:
         return call.read(for_services.messages_exist)
 
     @rpc(contract.CLINIC_ACTIVITY)
-    def clinic_activity(self, call: Answering) -> contract.ClinicActivity:
+    def clinic_activity(
+        self, call: OngoingCall[contract.AskClinicActivity, contract.ClinicActivity]
+    ) -> contract.ClinicActivity:
         return call.read(for_services.clinic_activity)
 
     # --- events and jobs
