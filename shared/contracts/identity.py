@@ -348,4 +348,4 @@ RIGHTS_CHANGED = identity.event("rights_changed", RightsChanged, heard_by=EVERYO
 RESIDENT_STATUS_CHANGED = identity.event(
     "resident_status_changed", ResidentStatusChanged, heard_by=("notifications",)
 )
-CONTACT_CHANGED = identity.event("contact_changed", ContactChanged, heard_by=("notifications",))
+CONTACT_CHANGED = identity.event("contact_changed", ContactChanged)

@@ -102,7 +102,7 @@ def test_killed_senders_double_nothing_and_lose_nothing(
                 process.send_signal(signal.SIGKILL)
             world.make_due()
         with sender(environment, tmp_path / "log") as process:
-            _wait(lambda: not _unfinished(world, sweep=True), 120)
+            _wait(lambda: not _unfinished(world, sweep=True), 60 + queued / 10, pause=0.5)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
     received = Counter(
@@ -141,8 +141,8 @@ def _unfinished(world: World, *, sweep: bool = False) -> int:
     return int(count)
 
 
-def _wait(until, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def _wait(until, seconds: float, pause: float = 0.05) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.05)
+        time.sleep(pause)
