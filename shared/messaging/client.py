@@ -55,7 +55,12 @@ class RpcClient:
             on_returned=self._returned,
         )
 
+    @property
+    def connected(self) -> bool:
+        return self._link.connected
+
     def start(self) -> None:
+        """Begins to connect; calls made before there is a connection wait for it."""
         self._link.start()
 
     def stop(self) -> None:

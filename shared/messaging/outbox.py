@@ -14,12 +14,11 @@ from uuid import UUID, uuid4
 from shared.contracts.base import ContractError, Event, EventBody
 from shared.messaging.link import OutgoingMessage
 
-_COLUMNS = 7
 _INSERT = b"INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, headers, at) VALUES "
 _VALUES = b"(%s, %s, %s, %s, %s, %s, %s)"
 
 PERSISTENT = 2
-EVENT_ID_HEADER = "x-event-id"
+AGGREGATE_HEADER = "x-aggregate"
 ORIGIN_HEADER = "x-origin-call-id"
 
 
@@ -70,7 +69,7 @@ def message(
     heard: bool,
 ) -> OutgoingMessage:
     """The event as a message: its body is the payload, all else is in the properties. Stock nameko can hear it."""
-    sent = {EVENT_ID_HEADER: str(event_id), "x-aggregate": aggregate}
+    sent = {AGGREGATE_HEADER: aggregate}
     if "origin_call_id" in headers:
         sent[ORIGIN_HEADER] = str(headers["origin_call_id"])
     return OutgoingMessage(
@@ -84,7 +83,7 @@ def message(
             "delivery_mode": PERSISTENT,
             "message_id": str(event_id),
             "type": f"{source}.{kind}",
-            "timestamp": at,
+            "timestamp": int(at.timestamp()),
             "app_id": source,
             "application_headers": sent,
         },

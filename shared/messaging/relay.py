@@ -9,6 +9,7 @@ Rows are claimed by reading what is there, never by "greater than the last": seq
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -32,6 +33,7 @@ BATCH = 500
 IDLE_SECONDS = 1.0
 """So often it looks by itself: for what a process that died has left, and what the broker did not take."""
 _CONFIRM_SECONDS = 10.0
+_TURN_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 5.0
 _LONGEST_HOLD_SECONDS = 30.0
 _LAST_SECONDS = 3.0
@@ -40,9 +42,9 @@ _COUNT_EVERY_SECONDS = 10.0
 _TURN = 0x6F757462
 """Key of the advisory lock by which the relays of one database take turns."""
 
-_TAKE = f"""SET LOCAL lock_timeout = '3s'; SELECT pg_advisory_xact_lock({_TURN});
+_TAKE = b"""SET LOCAL lock_timeout = '3s'; SELECT pg_advisory_xact_lock(%s);
 SELECT seq, id, aggregatetype, aggregateid, type, payload::text, headers, at FROM outbox
-WHERE aggregateid <> ALL(%s) ORDER BY seq LIMIT {BATCH}""".encode()
+WHERE aggregateid <> ALL(%s) ORDER BY seq LIMIT %s"""
 _REMOVE = b"DELETE FROM outbox WHERE seq = ANY(%s)"
 _COUNT = b"SELECT count(*) FROM (SELECT FROM outbox LIMIT 100000) AS waiting"
 
@@ -112,11 +114,12 @@ class Relay:
         failures = 0
         while not self._stopping.is_set():
             self._woken.wait(IDLE_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
-            if not self._link.wait_connected(IDLE_SECONDS):
-                continue
-            self._woken.clear()
+            connected = self._link.wait_connected(IDLE_SECONDS)
             try:
-                self._publish_all()
+                self._count()
+                if connected:
+                    self._woken.clear()
+                    self._publish_all()
                 failures = 0
             except Exception as error:
                 failures = min(failures + 1, 10)
@@ -132,6 +135,8 @@ class Relay:
                 ends = ends or time.monotonic() + _LAST_SECONDS
                 if time.monotonic() > ends:
                     break
+
+    def _count(self) -> None:
         if time.monotonic() - self._counted > _COUNT_EVERY_SECONDS:
             self._counted = time.monotonic()
             with self._database.transaction() as tx:
@@ -147,7 +152,7 @@ class Relay:
         held = [aggregate for aggregate, hold in self._held.items() if hold.until > now]
         trouble: LinkDown | None = None
         with self._database.transaction() as tx:
-            rows = [Row(*values) for values in tx.ask(_TAKE, (held,))]
+            rows = [Row(*values) for values in tx.ask(_TAKE, (_TURN, held, BATCH))]
             if rows:
                 trouble = self._publish(tx, rows)
         if trouble is not None:
@@ -162,7 +167,8 @@ class Relay:
         confirmed: list[int] = []
         trouble: LinkDown | None = None
         returned = 0
-        while queues and trouble is None:
+        ends = time.monotonic() + _TURN_SECONDS
+        while queues and trouble is None and time.monotonic() < ends:
             wave = [queue[0] for queue in queues.values()]
             try:
                 outcomes = self._link.publish_all([self._message(row) for row in wave], _CONFIRM_SECONDS)
@@ -189,7 +195,8 @@ class Relay:
             self._metrics.relayed(len(confirmed))
         if returned:
             self._metrics.unroutable(returned)
-            self._link.run(topology.declare)  # someone removed a queue or a binding
+            with contextlib.suppress(LinkDown):
+                self._link.run(topology.declare)  # someone removed a queue or a binding
         return trouble
 
     def _hold(self, aggregate: str) -> None:
