@@ -59,8 +59,10 @@ class Resident:
         return self.number[6] in "6789"
 
 
-def resident(values: Mapping[str, Any]) -> Resident:
+def resident(values: Any) -> Resident:
     """From JSON. Raises ValueError."""
+    if not isinstance(values, Mapping):
+        raise ValueError("not an object")
     unknown = set(values) - {one.name for one in fields(Resident)}
     if unknown or not values.get("number"):
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}" if unknown else "number is missing")
