@@ -29,8 +29,10 @@ class _Dev(click.Group):
             if isinstance(error, requests.RequestException):
                 raise
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            advice = ": the disk is full; make room, or choose another folder with VARDARENDE_DATA" if full else ""
-            sys.exit(f"./dev: {error.strerror or error}: {error.filename or ''}{advice}")
+            advice = (
+                ": make room on the disk, or choose another folder with VARDARENDE_DATA=/some/folder" if full else ""
+            )
+            sys.exit(f"./dev: {error.strerror or error}{f': {error.filename}' if error.filename else ''}{advice}")
 
 
 @click.group(cls=_Dev, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,7 +11,7 @@ from datetime import timedelta
 import click
 
 from deploy.local import counterparts, leftovers
-from deploy.local.folder import data_folder
+from deploy.local.folder import data_folder, make_folder, require_room
 from deploy.local.own_processes import SERVICES
 from deploy.local.problems import Problem
 from deploy.local.stack import Stack, existing
@@ -25,7 +25,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 def started() -> Stack:
     """The stack of this checkout, started if need be."""
     say = progress()
-    stack = Stack(data_folder(), say=say)
+    folder = data_folder()
+    make_folder(folder, 0o711)
+    require_room(folder)
+    stack = Stack(folder, say=say)
     stack.up()
     return stack
 

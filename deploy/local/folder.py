@@ -55,7 +55,9 @@ def require_room(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, at once or not at all."""
+    """Writes a file that only its owner can read, at once or not at all; not if it says so already (full disks)."""
+    if path.exists() and path.read_text() == text:
+        return
     new = path.with_name(path.name + ".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

@@ -68,18 +68,18 @@ def choose(anywhere: bool = False) -> Ports:
 
 def kept(file: Path, anywhere: bool = False) -> Ports:
     """The ports in the file, chosen and written there the first time."""
-    if file.exists() and not os.environ.get("VARDARENDE_PORTS"):
-        ports: Ports = json.loads(file.read_text())
-        missing = [name for name in NAMES if name not in ports]
-        start = min(ports.values())
-        ports.update({name: start + NAMES.index(name) for name in missing})
+    wanted = os.environ.get("VARDARENDE_PORTS")
+    known: Ports = json.loads(file.read_text()) if file.exists() else {}
+    if known and (anywhere or wanted in (None, "", str(min(known.values())))):
+        start = min(known.values())
+        ports = known | {name: start + place for place, name in enumerate(NAMES) if name not in known}
     else:
         ports = choose(anywhere)
     write_private(file, json.dumps(ports, indent=1))
     return ports
 
 
-def require_free(ports: Ports, names: list[str], what: str, file: Path) -> None:
+def require_free(ports: Ports, names: list[str], what: str) -> None:
     """Raises `Problem` that names the taken port and what to do.
 
     A server that was just killed may hold its port for a moment.
@@ -91,7 +91,7 @@ def require_free(ports: Ports, names: list[str], what: str, file: Path) -> None:
         if not free(ports[name]):
             raise Problem(
                 f"port {ports[name]}, which {what} needs, is taken by another program"
-                f"{_holder(ports[name])}: stop it, or remove {file} to have other ports chosen"
+                f"{_holder(ports[name])}: stop it, or take other ports: ./dev down, VARDARENDE_PORTS=21000 ./dev up"
             )
 
 

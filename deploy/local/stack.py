@@ -164,14 +164,14 @@ class Stack:
     def _start_counterpart(self, counterpart: Counterpart) -> None:
         if not counterpart.alive:
             names = [counterpart.name] + ([f"{counterpart.name}_2"] if counterpart.name != "siths_ca" else [])
-            ports.require_free(self.ports, names, counterpart.name, self.folder / "ports.json")
+            ports.require_free(self.ports, names, counterpart.name)
             counterpart.start()
         counterpart.wait()
 
     def _start_own(self, name: str) -> None:
         process, began = self.processes[name], time.monotonic()
         if not process.alive:
-            ports.require_free(self.ports, [name], name, self.folder / "ports.json")
+            ports.require_free(self.ports, [name], name)
             process.start()
         process.wait_ready()
         self.say(f"{name} is ready ({time.monotonic() - began:.1f} s)")

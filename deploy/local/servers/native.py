@@ -44,7 +44,7 @@ class NativeServer:
         """Starts it, unless it runs. Raises `Problem` if a port is taken."""
         if self.alive:
             return
-        ports.require_free(self.place.ports, list(self.used_ports), self.title, self.place.folder / "ports.json")
+        ports.require_free(self.place.ports, list(self.used_ports), self.title)
         self.prepare()
         self.process.start()
 

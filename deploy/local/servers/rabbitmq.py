@@ -94,7 +94,7 @@ class RabbitMQ(NativeServer):
         write_private(self._home / "rabbitmq.conf", "\n".join(lines) + "\n")
         write_private(self._home / "enabled_plugins", "[rabbitmq_management].\n")
         if not self._epmd.alive:
-            ports.require_free(self.place.ports, ["epmd"], "Erlang's epmd", self.place.folder / "ports.json")
+            ports.require_free(self.place.ports, ["epmd"], "Erlang's epmd")
             self._epmd.start()
             self._epmd.wait_until(lambda: not ports.free(self.place.ports["epmd"]), 10.0)
 
