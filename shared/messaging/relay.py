@@ -111,9 +111,11 @@ class Relay:
         topology.declare(channel)
 
     def _run(self) -> None:
-        failures = 0
-        while not self._stopping.is_set():
-            self._woken.wait(IDLE_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+        failures, last = 0, False
+        while not last:
+            last = self._stopping.is_set()  # once more after it was told to stop: what was committed just before
+            if not last:
+                self._woken.wait(IDLE_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
             connected = self._link.wait_connected(IDLE_SECONDS)
             try:
                 self._count()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -117,7 +116,3 @@ def bump(tx: Any, key: UUID) -> None:
 
     statement = insert(effects).values(id=key, times=1)
     tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"times": effects.c.times + 1}))
-
-
-def administrator_url() -> str:
-    return os.environ["KERNEL_TEST_DATABASE"]

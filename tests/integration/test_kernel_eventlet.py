@@ -14,12 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_green(program: str, url: str) -> subprocess.CompletedProcess[str]:
+def run_green(program: str, url: str, **environment: str) -> subprocess.CompletedProcess[str]:
     program = "import eventlet; eventlet.monkey_patch()\n" + textwrap.dedent(program)
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, url],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -60,8 +60,8 @@ def test_a_process_where_queries_would_stop_all_threads_does_not_start(kernel_db
     assert "psycopg would stop all green threads" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["test_kernel_idempotency.py"])
-def test_the_kernel_behaves_the_same_under_eventlet(module):
+@pytest.mark.parametrize("module", ["test_kernel_idempotency.py", "test_kernel_relay.py", "test_kernel_events.py"])
+def test_the_kernel_behaves_the_same_under_eventlet(module, database_server, broker_vhost):
     done = run_green(
         f"""
         import sys, shared.database, pytest
@@ -69,5 +69,7 @@ def test_the_kernel_behaves_the_same_under_eventlet(module):
                               "tests/integration/{module}"]))
         """,
         "",
+        KERNEL_TEST_DATABASE=database_server,
+        KERNEL_TEST_BROKER=broker_vhost.url,
     )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
