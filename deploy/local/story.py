@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -24,9 +26,7 @@ from shared.contracts import attachments, cases, directory, identity, notificati
 from shared.contracts.base import Role
 from shared.messaging.errors import Refused
 
-RESIDENT_TEXT = (
-    "Du har ett meddelande i e-tjänsterna på 1177. Meddelandet finns i inkorgen när du loggat in på 1177."
-)
+RESIDENT_TEXT = "Du har ett meddelande i e-tjänsterna på 1177. Meddelandet finns i inkorgen när du loggat in på 1177."
 CLINIC_ADDRESS = "mottagningens.brevlada@vgregion.example"
 _NBSP, _ZERO_WIDTH = "\u00a0", "\u200b"
 _WAIT_SECONDS = 30.0
@@ -199,14 +199,15 @@ class Story:
                 sha256=hashlib.sha256(content).hexdigest(),
             ),
         )
-        upload(asked.upload, content)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "file"
+            file.write_bytes(content)
+            upload(file, asked.upload.model_dump())
         uploaded = attachments.Uploaded(request_id=uuid4(), attachment=asked.attachment)
         self._call(who, attachments.UPLOADED, uploaded)
         ends = time.monotonic() + _WAIT_SECONDS
         while time.monotonic() < ends:
-            shown = self._call(
-                who, attachments.GET_ATTACHMENT, attachments.GetAttachment(attachment=asked.attachment)
-            )
+            shown = self._call(who, attachments.GET_ATTACHMENT, attachments.GetAttachment(attachment=asked.attachment))
             expect(shown.state != attachments.State.REFUSED, f"the file was refused: {shown.refusal_reason}")
             if shown.state == attachments.State.USABLE:
                 self._say(f"{name}, {len(content)} bytes, uploaded straight to the store and checked")
@@ -222,7 +223,7 @@ class Story:
 
     def load_directory(self) -> None:
         """The directory loads clinics and staff from KiV's feed."""
-        begin = directory.StartSync(request_id=uuid4())
+        begin = directory.StartSync(request_id=uuid4(), accept_removals=True)  # the feed may be another than before
         run = self.world.call(directory.START_SYNC, begin, self.world.operator_token).run
         ends = time.monotonic() + 120
         while True:
