@@ -105,6 +105,7 @@ class Directory:
     def __init__(self, url: str) -> None:
         self.url = url
         self.database = Database(url, service="directory", sealer=SEALER, settings=SETTINGS)
+        self.max_removed_share = MAX_REMOVED_SHARE
         self.now = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
     def clear(self) -> None:
@@ -143,7 +144,7 @@ class Directory:
         """Asks for a run, does it, and reads its record."""
         with self.transaction() as tx:
             asked = sync.request_run(tx, StartSync(request_id=UUID(int=0), **request))
-        assert sync.run_next(self.transaction, [source], MAX_REMOVED_SHARE)
+        assert sync.run_next(self.transaction, [source], self.max_removed_share)
         return self.do(sync.get_run, GetSyncRun(run=asked.run))
 
 
