@@ -37,7 +37,7 @@ class Behaviours:
     def add(self, wanted: Mapping[str, Any]) -> Rule:
         """Takes a rule in force. UnknownMode says what is wrong with it."""
         mode = wanted.get("mode")
-        if mode not in self.modes:
+        if not isinstance(mode, str) or mode not in self.modes:
             raise UnknownMode(f"mode is one of: {', '.join(sorted(self.modes))}")
         unknown = set(wanted) - {"mode", "times", "seconds", "only", "status"}
         if unknown:
