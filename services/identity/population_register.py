@@ -136,7 +136,8 @@ class PopulationRegister:
         if root.tag != f"{{{_SOAP}}}Envelope" or answer is None:
             raise ValueError("no answer in it")
         persons: dict[str, RegisteredPerson | None] = {}
-        for entry in answer.findall(f"{{{_RESPONDER}}}requestedPersonRecord"):
+        for entry in _children(answer, _RESPONDER, {"requestedPersonRecord"}):
+            _children(entry, _PERSON, {"requestedPersonalIdentity", "personRecord"})
             requested = _must(entry, "requestedPersonalIdentity/p:extension")
             if requested not in asked or requested in persons:
                 raise ValueError("an answer about someone who was not asked for")
@@ -166,6 +167,15 @@ class PopulationRegister:
             code="AV" if died else _text(record, "deregistration/p:deregistrationReasonCode"),
             place=None if protected else _place(record),
         )
+
+
+def _children(element: etree._Element, namespace: str, names: set[str]) -> list[etree._Element]:
+    """The child elements of this namespace. Raises ValueError for one that the contract does not have there; those of
+    other namespaces are extensions of later versions, and passed over."""
+    found = [one for one in element.iterchildren(tag=etree.Element) if etree.QName(one).namespace == namespace]
+    if any(etree.QName(one).localname not in names for one in found):
+        raise ValueError("an element that the contract does not have")
+    return found
 
 
 def _text(element: etree._Element, path: str) -> str | None:

@@ -148,6 +148,8 @@ def test_unknown_persons_and_test_persons(look_up: Callable[..., RegisteredPerso
         answer(protected="perhaps"),
         answer(protected=""),
         ENVELOPE.format(records=""),
+        answer().replace("</r:GetPersonsForProfileResponse>", "<r:more/></r:GetPersonsForProfileResponse>"),
+        answer().replace("</r:requestedPersonRecord>", "<more/></r:requestedPersonRecord>"),
         ENVELOPE.format(records=RECORD.format(asked=NUMBER, record="") * 2),
         '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault/></s:Body></s:Envelope>',
         '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
