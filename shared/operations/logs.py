@@ -22,6 +22,7 @@ ALLOWED_KEYS = frozenset(
     applied latest age_ms bytes audience object""".split()
 )
 _WITHHELD = "[withheld]"
+_LIBRARIES = "site-packages"
 
 
 def _only_allowed(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -39,8 +40,9 @@ def _exception_without_text(_logger: Any, _method: str, line: MutableMapping[str
         raised = raised[1]
     if isinstance(raised, BaseException):
         line["error_type"] = type(raised).__name__
-        frames = traceback.extract_tb(raised.__traceback__)[-6:]
-        line["where"] = [f"{frame.filename.rsplit('/', 3)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+        frames = traceback.extract_tb(raised.__traceback__)
+        own = [frame for frame in frames[:-1] if _LIBRARIES not in frame.filename][-5:] + frames[-1:]
+        line["where"] = [f"{'/'.join(frame.filename.split('/')[-3:])}:{frame.lineno} {frame.name}" for frame in own]
     return line
 
 
