@@ -345,7 +345,5 @@ class ContactChanged(EventBody):
 EVERYONE = ("cases", "directory", "attachments", "notifications")
 
 RIGHTS_CHANGED = identity.event("rights_changed", RightsChanged, heard_by=EVERYONE)
-RESIDENT_STATUS_CHANGED = identity.event(
-    "resident_status_changed", ResidentStatusChanged, heard_by=("notifications",)
-)
+RESIDENT_STATUS_CHANGED = identity.event("resident_status_changed", ResidentStatusChanged, heard_by=("notifications",))
 CONTACT_CHANGED = identity.event("contact_changed", ContactChanged)
