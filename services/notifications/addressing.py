@@ -20,6 +20,7 @@ from shared.contracts.notifications import Channel, DeliveryState, RecipientKind
 from shared.database.kernel_tables import rights_subjects
 from shared.database.transaction import Transaction
 from shared.security.rights import rights_from
+from shared.security.sealing import SealBroken
 
 NAME_IS_FRESH = timedelta(minutes=10)
 
@@ -73,7 +74,11 @@ def _to_clinic(tx: Transaction, one: Claimed) -> list[Addressed]:
     if sealed is None:
         delivering.end(tx, one, DeliveryState.WITHDRAWN, "address_removed")
         return []
-    return [Addressed(one, Channel.EMAIL, open_address(tx, UUID(one.recipient), bytes(sealed)))]
+    try:
+        return [Addressed(one, Channel.EMAIL, open_address(tx, UUID(one.recipient), bytes(sealed)))]
+    except SealBroken:
+        delivering.end(tx, one, DeliveryState.FAILED, "address_unreadable")
+        return []
 
 
 def _to_person(
@@ -105,10 +110,13 @@ def _at_address(tx: Transaction, one: Claimed, channel: Channel, address: str) -
     hashed = addresses.address_hash(tx.settings.address_key, channel, address)
     if hashed != one.address_hash:
         other = deliveries.alias()
-        taken = tx.execute(
-            select(exists().where(other.c.event_id == one.event_id, other.c.address_hash == hashed))
-        ).scalar_one()
-        if taken:
+        same_person = (other.c.kind == one.kind) & (other.c.recipient == one.recipient) & (other.c.channel == channel)
+        taken = exists().where(
+            other.c.event_id == one.event_id,
+            other.c.delivery != one.delivery,
+            (other.c.address_hash == hashed) | same_person,
+        )
+        if tx.execute(select(taken)).scalar_one():
             delivering.end(tx, one, DeliveryState.MERGED, "same_address")
             return []
         tx.execute(

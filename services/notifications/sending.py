@@ -59,7 +59,7 @@ class Sender:
         self._count = sent
 
     def round(self) -> int:
-        """Returns how many deliveries were taken in hand; 0: nothing was due. What was not begun is given back."""
+        """Returns how many deliveries were taken in hand; 0: time for a pause. What was not begun is given back."""
         claim_id = uuid4()
         with self._transaction() as tx:
             claimed = delivering.claim(tx, claim_id, self._batch, self._lease)
@@ -67,6 +67,9 @@ class Sender:
             return 0
         try:
             self._handle(claimed)
+        except IntegrityError:
+            # Another sender took the place of an address at the same moment. The next round sees that, after a pause.
+            return 0
         finally:
             with self._transaction() as tx:
                 delivering.give_back(tx, claim_id)
@@ -85,11 +88,8 @@ class Sender:
         claimed, choices = self._with_choices(claimed)
         if not claimed:
             return
-        try:
-            with self._transaction() as tx:
-                ready = addressing.address(tx, claimed, choices, self._lease)
-        except IntegrityError:
-            return  # another sender took the place of an address at the same moment; the next round sees that
+        with self._transaction() as tx:
+            ready = addressing.address(tx, claimed, choices, self._lease)
         down: dict[Channel, NotAccepted] = {}
         for one in ready:
             if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:

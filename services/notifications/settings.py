@@ -50,7 +50,7 @@ class SenderSettings(NotificationsSettings):
     sms_timeout_seconds: float = Field(20, gt=0, le=300)
     senders: int = Field(4, ge=1, le=10)
     send_batch: int = Field(20, ge=1, le=500)
-    lease_seconds: float = Field(120, gt=0)
+    lease_seconds: float = Field(120, ge=1)
     idle_seconds: float = Field(0.25, gt=0, le=60)
 
     @field_validator("mail_from")

@@ -79,6 +79,8 @@ class GetClinicSettings(Query):
 
 
 class ClinicSettings(Reply):
+    """What a clinic has set, in normal form; empty if it never set anything."""
+
     clinic: HsaId
     new_case_addresses: list[str]
     reminder_addresses: list[str]
@@ -97,6 +99,8 @@ class OverlappingAddresses(Query):
 
 
 class Overlapping(Reply):
+    """The addresses that a clinic has entered."""
+
     overlapping: list[str] = Field(description="those of the addresses asked about, as they were written")
 
 
@@ -118,6 +122,8 @@ class ListClinicDeliveries(Query):
 
 
 class Delivery(Reply):
+    """One delivery: to whom and how far it has come, never what it said."""
+
     delivery: UUID
     kind: DeliveryKind
     recipient_kind: RecipientKind
@@ -135,6 +141,8 @@ class Delivery(Reply):
 
 
 class Deliveries(Reply):
+    """A page. `more`: there are older ones; ask with `after` set to the last of these."""
+
     deliveries: list[Delivery]
     more: bool
 

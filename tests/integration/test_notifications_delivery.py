@@ -420,6 +420,29 @@ def test_a_provider_that_is_down_is_not_asked_for_each_one(world: World) -> None
     assert world.email.sent == []
 
 
+def test_an_address_that_can_not_be_opened_is_a_visible_failure_and_holds_up_nobody(world: World) -> None:
+    set_addresses(world, "a@vgregion.example", "b@vgregion.example")
+    world.rows("UPDATE clinic_addresses SET address = 'lost' WHERE position = 0")
+    world.hear(cases.CASE_STARTED, world.case_started())
+    world.send()
+    assert world.email.addresses == ["b@vgregion.example"]
+    assert sorted(world.states(), key=str) == [("clinic", "failed", "address_unreadable"), ("clinic", "sent", None)]
+
+
+def test_one_who_stood_back_and_changed_address_meanwhile_is_not_told_twice(world: World) -> None:
+    """R-NOT-6: told by mail already, they can not be told by mail again because the address is new."""
+    resident = tell_resident(world, "sms", "email")
+    world.sms.refuse = NotAccepted("sms_http_503", provider_down=True)
+    world.send()
+    world.rows("UPDATE deliveries SET channel = NULL, address_hash = NULL WHERE channel = 'sms'")
+    changed = {"notify_by": ["email"], "email": "ny@example.se"}
+    world.residents[resident] = world.residents[resident].model_copy(update=changed)
+    world.make_due()
+    assert world.send() == 1
+    assert len(world.email.sent) == 1
+    assert sorted(state for _, state, _ in world.states()) == ["merged", "sent"]
+
+
 def test_no_address_of_a_person_is_stored(world: World) -> None:
     """R-SYS-3: only keyed hashes; a clinic's own addresses are sealed."""
     set_addresses(world, "brevlada@vgregion.example")

@@ -18,7 +18,7 @@ from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticat
 from tests.stack.system import Clinic, System
 
 RESIDENT_TEXT = "Du har ett meddelande i e-tjänsterna på 1177. Meddelandet finns i inkorgen när du loggat in på 1177."
-SOON = 15.0
+SOON = 30.0
 _numbers = itertools.count(606)
 _boxes = itertools.count(1)
 
