@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.operations import logs
 from tests.integration.attachments_support import attachments_place, world
 from tests.integration.directory_support import directory, directory_database
 from tests.integration.kernel_broker import KernelBroker
@@ -24,7 +25,8 @@ def database_server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def kernel_db(database_server: str) -> Iterator[KernelDatabase]:
-    """A fresh database with the kernel's tables and one for effects."""
+    """A fresh database with the kernel's tables and one for effects; log lines as in a process."""
+    logs.configure("cases", "test")
     with fresh_database(database_server) as database:
         yield database
 
