@@ -1,0 +1,144 @@
+"""What happens when several do something to a case at the same moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.cases import seals
+from shared.contracts import cases
+from shared.contracts.base import Role
+from shared.messaging.errors import Conflict, NotFound, Refused
+from tests.integration.cases_support import World, shared_database
+from tests.stack.rooms import Rooms
+
+ROUNDS = 10
+
+
+@pytest.fixture(scope="module")
+def cases_database(rooms: Rooms) -> Iterator[str]:
+    yield from shared_database(rooms)
+
+
+@pytest.fixture
+def world(cases_database: str, tmp_path: Path) -> Iterator[World]:
+    yield from World.made(cases_database, tmp_path)
+
+
+def at_once(*actions: Callable[[], Any]) -> list[Any]:
+    """Runs them at the same time; the answers or refusals, in order."""
+    found: list[Any] = [None] * len(actions)
+    gate = threading.Barrier(len(actions))
+
+    def run(place: int) -> None:
+        gate.wait()
+        try:
+            found[place] = actions[place]()
+        except Exception as error:
+            found[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(actions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_r_case_17_of_two_who_answer_at_once_one_is_told(world: World) -> None:
+    """R-CASE-17: nothing is sent twice."""
+    for _ in range(ROUNDS):
+        _two_answer_at_once(world)
+
+
+def _two_answer_at_once(world: World) -> None:
+    case = world.start().case
+    world.assign(case)
+    version = world.version(case)
+    answers = at_once(*[lambda: world.reply(case, "answer", version=version)] * 2)
+    [told] = [one for one in answers if isinstance(one, Refused)]
+    assert isinstance(told, Conflict)
+    assert told.reason == "case_changed"
+    assert [one.kind for one in world.get(case, world.receiver).messages] == ["start", "answer"]
+    assert [kind for kind, _ in world.events(case)].count("case_closed") == 1
+
+
+def test_r_case_17_the_same_request_five_times_at_once_is_one_case(world: World) -> None:
+    """R-CASE-17"""
+    request_id, file = uuid4(), world.file(world.resident)
+    answers = at_once(*[lambda: world.start(request_id=request_id, attachments=[file])] * 5)
+    assert len({one.case for one in answers}) == 1
+    assert len(world.call(cases.LIST_INBOX, cases.ListInbox(), world.resident).cases) == 1
+    assert [kind for kind, _ in world.events(answers[0].case)] == ["case_started", "message_sent"]
+
+
+def test_r_case_7_the_resident_and_the_system_are_not_both_right(world: World) -> None:
+    """R-CASE-7: what the resident wrote in time is not followed by a closing, and a closed case takes no message."""
+    for _ in range(ROUNDS):
+        _resident_writes_as_time_runs_out(world)
+
+
+def _resident_writes_as_time_runs_out(world: World) -> None:
+    case = world.waiting_case()
+    world.move(timedelta(days=32))
+    wrote, _closed = at_once(lambda: world.write(case), world.expire)
+    shown = world.get(case, world.receiver)
+    if isinstance(wrote, Conflict):
+        assert wrote.reason == "case_closed"
+        assert (shown.state, shown.closed_reason) == ("closed", "counter_question_expired")
+        assert len(shown.messages) == 2
+    else:
+        assert shown.state == "assigned"
+        assert len(shown.messages) == 3
+
+
+def test_r_case_3_no_case_is_left_with_someone_who_lost_the_right(world: World) -> None:
+    """R-CASE-3: whichever comes first, the assignment or the loss, the case ends with nobody."""
+    for _ in range(ROUNDS):
+        _right_is_lost_as_a_case_is_assigned(world)
+
+
+def _right_is_lost_as_a_case_is_assigned(world: World) -> None:
+    case = world.start().case
+    person = world.handler.subject
+    world.give(person, Role.CASE_HANDLER)
+    assigned, lost = at_once(lambda: world.assign(case), lambda: world.give(person))
+    assert not isinstance(lost, Exception)
+    shown = world.get(case, world.receiver)
+    assert (shown.state, shown.handler) == ("new", None)
+    assert not isinstance(assigned, Exception) or assigned.reason == "not_a_handler"  # type: ignore[attr-defined]
+
+
+def test_reassigning_while_others_do_never_ends_with_two(world: World) -> None:
+    case = world.start().case
+    handlers = [world.person(Role.CASE_HANDLER) for _ in range(4)]
+    version = world.version(case)
+    answers = at_once(*[lambda one=one: world.assign(case, one, version=version) for one in handlers])  # type: ignore[misc]
+    assert sum(isinstance(one, cases.CaseAssigned) for one in answers) == 1
+    assert world.version(case) == version + 1
+    holder = world.get(case, world.receiver).handler
+    for one in handlers:
+        if one.subject == holder:
+            assert world.get(case, one).handler == holder
+        else:
+            with pytest.raises(NotFound):
+                world.get(case, one)
+
+
+def test_readers_and_the_sealing_do_not_disturb_each_other(world: World) -> None:
+    """R-CASE-18: rows are written while seals are made, by two at once, and the chain fits."""
+    case = world.start().case
+    reading = [lambda: [world.get(case, world.receiver) for _ in range(10)]] * 4
+    sealing = [lambda: [world.seal() for _ in range(10)]] * 2
+    assert not [one for one in at_once(*reading, *sealing) if isinstance(one, Exception)]
+    world.seal()
+    with world.database.transaction() as tx:
+        assert seals.verify(tx) == []
+    log = world.call(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=world.clinic), world.reviewer)
+    assert [one.sealed for one in log.entries] == [True] * 40
