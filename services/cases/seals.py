@@ -31,20 +31,33 @@ def seal_all(run: Any) -> int:
     total = 0
     while True:
         with run.transaction() as tx:
-            sealed = seal_some(tx)
-        total += sealed
-        if sealed < AT_ONCE:
+            made = seal_some(tx)
+        if made is None:
+            return total
+        # Kept elsewhere than the database, so that seals cut off at the end of the chain are missed.
+        log.info("access_log_sealed", number=made.number, count=made.count, digest=made.digest.hex())
+        total += made.count
+        if made.count < AT_ONCE:
             return total
 
 
-def seal_some(tx: Transaction) -> int:
-    """Makes one seal of up to `AT_ONCE` rows; says how many it covers."""
+@dataclass(frozen=True)
+class Made:
+    """A seal that was just made, and how many rows it covers."""
+
+    number: int
+    count: int
+    digest: bytes
+
+
+def seal_some(tx: Transaction) -> Made | None:
+    """Makes one seal of up to `AT_ONCE` rows, if any wait for one."""
     # One at a time: each seal builds on the one before.
     tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("seals of the access log", 0))))
     waiting = select(access_log_unsealed.c.entry).order_by(access_log_unsealed.c.entry).limit(AT_ONCE)
     entries = sorted(tx.execute(waiting).scalars())
     if not entries:
-        return 0
+        return None
     last = tx.execute(
         select(access_log_seals.c.seal, access_log_seals.c.digest).order_by(access_log_seals.c.seal.desc()).limit(1)
     ).one_or_none()
@@ -60,7 +73,7 @@ def seal_some(tx: Transaction) -> int:
         )
     )
     tx.execute(delete(access_log_unsealed).where(access_log_unsealed.c.entry.in_(entries)))
-    return len(entries)
+    return Made(seal, len(entries), digest)
 
 
 def _rows(tx: Transaction, entries: Sequence[int]) -> dict[int, Row]:
