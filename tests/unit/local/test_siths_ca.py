@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from deploy.local import siths_ca
 
-CHECKOUT = Path(__file__).parents[3]
 HSA_ID = "SE2321000131-P000009000004"
 
 
@@ -101,18 +98,18 @@ def test_revoking(tmp_path: Path) -> None:
     assert crl.is_signature_valid(siths_ca.authority(tmp_path, "person")[0].public_key())  # type: ignore[arg-type]
 
 
-def test_command_line(tmp_path: Path) -> None:
-    def run(*argv: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "deploy.local.siths_ca", "--data", str(tmp_path), *argv]
-        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*argv: str) -> str:
+        assert siths_ca.main(["--data", str(tmp_path), *argv]) == 0
+        return capsys.readouterr().out
 
-    assert run("init").returncode == 0
-    issued = run("person", HSA_ID, "--given-name", "Åsa", "--surname", "Öhrn")
-    file = Path(issued.stdout.split()[0])
+    assert run("init") == ""
+    file = Path(run("person", HSA_ID, "--given-name", "Åsa", "--surname", "Öhrn").split()[0])
     assert siths_ca.hsa_id_of(read(file)) == HSA_ID
-    assert run("revoke", str(file)).returncode == 0
+    run("revoke", str(file))
     assert siths_ca.is_revoked(tmp_path, read(file))
-    named = run("function", "server", "--host", "db.example")
-    names = read(Path(named.stdout.split()[0])).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    named = read(Path(run("function", "server", "--host", "db.example").split()[0]))
+    names = named.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["db.example"]
-    assert run().returncode == 2
+    with pytest.raises(SystemExit):
+        siths_ca.main(["--data", str(tmp_path)])
