@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,10 +12,10 @@ import requests
 
 from deploy.local.people import cast
 from services.attachments.rules import REFUSALS_SV
-from shared.contracts import attachments
+from shared.contracts import attachments, cases
 from shared.contracts.attachments import OwnerKind, State
 from shared.contracts.base import RunJob
-from shared.messaging.errors import Forbidden, Invalid, NotAuthenticated, NotFound
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Refused
 from tests.integration.attachments_support import PDF, PNG, send
 from tests.stack.system import System
 from tests.unit.attachments import crafted
@@ -133,3 +134,83 @@ def test_a_checker_that_is_killed_and_one_that_comes_back_r_att_7(system: System
 def test_the_jobs_can_be_run_by_hand(system: System, job: str) -> None:
     run = RunJob(request_id=uuid4(), job=job)
     system.call(attachments.attachments.run_job, run, system.operator_token)
+
+
+def resident_case_type(system: System) -> cases.StartCase:
+    """What a resident sends to start a case where files may be attached."""
+    clinic = system.clinic()
+    components = [
+        cases.Component(id="fraga", kind="text", label="Vad gäller det?", required=True),
+        cases.Component(id="filer", kind="attachments", label="Bifoga filer"),
+    ]
+    activate = cases.ActivateCaseType(request_id=uuid4(), clinic=clinic.hsa_id, name="Visa", components=components)
+    case_type = system.call(cases.ACTIVATE_CASE_TYPE, activate, system.staff_token(cast.LOCAL_ADMIN)).case_type
+    answers = [cases.Answer(component="fraga", values=["Ett födelsemärke"])]
+    return cases.StartCase(request_id=uuid4(), clinic=clinic.hsa_id, case_type=case_type, answers=answers)
+
+
+def uploaded(system: System, token: str, data: bytes, content_type: str, name: str) -> UUID:
+    asked = system.call(attachments.ASK_UPLOAD, ask(data, content_type, name), token)
+    assert send(asked.upload, data).status_code == 200
+    return asked.attachment
+
+
+def test_a_file_travels_with_its_case_r_att_3_r_att_5_r_att_6(system: System) -> None:
+    start, resident, data = resident_case_type(system), system.resident_token(cast.RESIDENT), crafted.png()
+    fit = uploaded(system, resident, data, PNG, "Födelsemärke.png")
+    unfit = uploaded(system, resident, crafted.cut(data), PNG, "bild.png")
+    assert verdict(system, resident, fit).state is State.USABLE
+    assert verdict(system, resident, unfit).state is State.REFUSED
+    refused_start = start.model_copy(update={"request_id": uuid4(), "attachments": [fit, unfit]})
+    with pytest.raises(Conflict) as refused:
+        system.call(cases.START_CASE, refused_start, resident)
+    assert refused.value.reason == "attachment_refused"
+
+    request = start.model_copy(update={"attachments": [fit]})
+    started = system.call(cases.START_CASE, request, resident)
+    assert system.call(cases.START_CASE, request, resident) == started, "the same call again"
+    remove = attachments.RemoveAttachment(request_id=uuid4(), attachment=fit)
+    with pytest.raises(Conflict):
+        system.call(attachments.REMOVE_ATTACHMENT, remove, resident)
+    told = "SELECT 1 FROM attachments WHERE attachment = %s AND sent_at IS NOT NULL"
+    wait_until(lambda: system.rows("attachments", told, fit))
+    with pytest.raises(NotFound):
+        system.call(attachments.GET_ATTACHMENT, attachments.GetAttachment(attachment=fit), resident)
+    for token in (resident, system.staff_token(cast.RECEIVER)):
+        opened = system.call(cases.OPEN_ATTACHMENT, cases.OpenAttachment(case=started.case, attachment=fit), token)
+        assert requests.get(opened.url, timeout=10).content == data
+        assert opened.name == "Födelsemärke.png"
+    outsider, opening = system.staff_token(cast.OUTSIDER), cases.OpenAttachment(case=started.case, attachment=fit)
+    with pytest.raises(NotFound):
+        system.call(cases.OPEN_ATTACHMENT, opening, outsider)
+
+
+def test_a_claim_is_kept_while_cases_does_not_answer_and_given_back_when_it_does_r_att_8(
+    system: System, token: str
+) -> None:
+    file = uploaded(system, token, crafted.png(), PNG, "bild.png")
+    assert verdict(system, token, file).state is State.USABLE
+    # as when cases dies between its claim and its commit
+    system.rows(
+        "attachments",
+        """UPDATE attachments SET message = %s, "case" = %s, claimed_at = created_at - interval '1 hour'
+           WHERE attachment = %s""",
+        uuid4(),
+        uuid4(),
+        file,
+    )
+    settle = RunJob(request_id=uuid4(), job="settle_claims")
+    claimed = "SELECT 1 FROM attachments WHERE attachment = %s AND message IS NOT NULL"
+    system.process("cases").stop()
+    with pytest.raises(Refused):
+        system.call(attachments.attachments.run_job, settle, system.operator_token, timeout=30)
+    assert system.rows("attachments", claimed, file)
+    system.process("cases").start()
+    wait_until(lambda: not system.rows("attachments", claimed, file), seconds=90)
+
+
+def wait_until(there: Callable[[], object], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
