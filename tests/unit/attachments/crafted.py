@@ -70,12 +70,12 @@ def pdf_with_javascript() -> bytes:
 
 
 def pdf_with_hidden_javascript() -> bytes:
-    """The script lies in a compressed stream of objects, under a widget of a page."""
+    """The script lies in a compressed stream of objects, under an annotation of a page."""
 
     def change(document: pikepdf.Pdf) -> None:
         action = document.make_indirect(pikepdf.Dictionary({"/S": pikepdf.Name.JavaScript, "/JS": pikepdf.String("x")}))
-        widget = pikepdf.Dictionary({"/Subtype": pikepdf.Name.Widget, "/AA": pikepdf.Dictionary({"/E": action})})
-        document.pages[0].Annots = pikepdf.Array([widget])
+        note = pikepdf.Dictionary({"/Subtype": pikepdf.Name.Link, "/AA": pikepdf.Dictionary({"/E": action})})
+        document.pages[0].Annots = pikepdf.Array([note])
 
     return pdf(change, object_stream_mode=pikepdf.ObjectStreamMode.generate)
 
