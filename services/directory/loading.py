@@ -263,8 +263,7 @@ def list_refused(tx: Transaction, kind: Kind[Any], source: str, run: Any) -> Non
                 WHERE source = :source AND part = :part
                 UNION ALL
                 SELECT 1, ordinal, hsa_id, one ->> 'field', one ->> 'reason'
-                FROM {kind.table.name},
-                     jsonb_array_elements(CASE jsonb_typeof(refused) WHEN 'array' THEN refused ELSE '[]' END) WITH ORDINALITY AS listed (one, ordinal)
+                FROM {kind.table.name}, jsonb_array_elements(refused) WITH ORDINALITY AS listed (one, ordinal)
                 WHERE source = :source AND refused IS NOT NULL AND missing_runs = 0
             ) AS everything
             """  # noqa: S608 - the name of a table

@@ -22,7 +22,7 @@ from services.directory.tables import source_states, sync_refused, sync_runs
 from services.directory.units import UNITS
 from shared.contracts.directory import GetSyncRun, RefusedValue, StartSync, SyncRequested, SyncRun
 from shared.database.transaction import Transaction
-from shared.messaging.errors import Invalid, NotFound
+from shared.messaging.errors import Invalid, NotFound, Refused
 from shared.operations.logs import log
 
 Transactions = Callable[[], AbstractContextManager[Transaction]]
@@ -142,7 +142,8 @@ def run_next(transactions: Transactions, configured: Sequence[Source], max_remov
     """Does the run that has waited longest, to its end. Answers False if none waits.
 
     To be called only by the one process that may. A run that is found running was left by one that died; it is started
-    again from the beginning, which is harmless: each part of it is one transaction.
+    again from the beginning, which is harmless: each part of it is one transaction. Raises `Unavailable` where the
+    database does not answer.
     """
     with transactions() as tx:
         begun = _begin(tx)
@@ -166,6 +167,8 @@ def run_next(transactions: Transactions, configured: Sequence[Source], max_remov
     except _TakenOver:
         log.warning("sync_taken_over", run=str(begun.id), attempt=begun.attempt)
         return True
+    except Refused:
+        raise  # the database does not answer: the run is found where it was, and started again
     except Exception as error:
         log.error("sync_failed", run=str(begun.id), exc_info=error)
         state, reason = "failed", "internal"

@@ -131,6 +131,13 @@ def test_an_answer_that_differs_is_taken_over_and_told(directory):
     assert directory.told() == [("staff_changed", {"person": person_id(1), "status": "fine", "version": 2})]
 
 
+def test_a_run_lists_what_is_refused_after_an_answer_without_anything_of_the_kind(directory):
+    source = load(directory, person(1, mobile="-"), person(2, mail="-"))
+    answer(directory, 1, person(1))
+    source.staff_records = [person(2, mail="-"), person(1, mobile="-")]
+    assert [(one.object, one.field) for one in directory.run(source).refused] == [(person_id(2), "mail")]
+
+
 def test_of_several_person_objects_a_valid_one_is_taken(directory):
     ended = person(1, hsaenddate="20200101000000Z", title="Gammal")
     assert answer(directory, 1, ended, person(1, title="Ny")).title == "Ny"

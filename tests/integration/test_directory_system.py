@@ -1,0 +1,180 @@
+"""The directory in the running system: its calls over RPC, its worker, and HSA behind it."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+import pytest
+import requests
+
+from deploy.local.people import cast
+from shared.contracts import cases, directory, identity
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
+
+SOON = 30.0
+
+
+def start_sync(system, token, **request):
+    return system.call(directory.START_SYNC, directory.StartSync(request_id=uuid4(), **request), token)
+
+
+def activate(system, clinic, token):
+    return system.call(
+        directory.ACTIVATE_CLINIC, directory.ActivateClinic(request_id=uuid4(), clinic=clinic.hsa_id), token
+    )
+
+
+def inactivate(system, clinic, token):
+    return system.call(
+        directory.INACTIVATE_CLINIC, directory.InactivateClinic(request_id=uuid4(), clinic=clinic.hsa_id), token
+    )
+
+
+def facts(system, clinic, token):
+    [found] = system.call(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic.hsa_id]), token).clinics
+    return found
+
+
+def put_unit(system, clinic, **attributes):
+    control = system.stack.counterparts["kiv"].control_url
+    record = {"attributes": {"hsaIdentity": [clinic.hsa_id], **attributes}}
+    requests.post(f"{control}/feeds/units", json=record, timeout=10).raise_for_status()
+
+
+def log_in(system, person):
+    """A login asks HSA directly, through identity."""
+    return system.login_staff(person)
+
+
+def test_every_call_says_who_may_make_it_r_sys_1(system):
+    resident = system.resident_token(cast.RESIDENT)
+    staff = system.staff_token(cast.OUTSIDER)
+    for token, error in ((None, NotAuthenticated), (resident, Forbidden), (staff, Forbidden)):
+        with pytest.raises(error):
+            start_sync(system, token)
+        with pytest.raises(error):
+            activate(system, system.unit(), token)
+    with pytest.raises(NotAuthenticated):
+        facts(system, system.unit(), None)
+    for call, request in (
+        (directory.GET_STAFF, directory.GetStaff(people=[cast.HANDLER])),
+        (directory.FIND_STAFF, directory.FindStaff(person=cast.HANDLER)),
+    ):
+        for token in (resident, staff, system.operator_token):
+            with pytest.raises(Forbidden):
+                system.call(call, request, token)
+
+
+def test_a_sync_that_is_asked_for_is_run_and_can_be_read_r_dir_1(system):
+    clinic, regional = system.clinic(), system.staff_token(cast.REGIONAL_ADMIN)
+    put_unit(system, clinic, ou=[f"{clinic.name} med nytt namn"])
+    request = directory.StartSync(request_id=uuid4(), source="kiv")
+    run = system.call(directory.START_SYNC, request, regional).run
+    assert system.call(directory.START_SYNC, request, regional).run == run  # the same wish, the same run (R-CASE-17)
+    end = time.monotonic() + SOON
+    while (shown := system.call(directory.GET_SYNC_RUN, directory.GetSyncRun(run=run), regional)).state != "done":
+        assert shown.state in ("requested", "running"), shown.reason
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert shown.units_changed >= 1
+    assert shown.refused_count >= len(shown.refused)
+    # R-DIR-2: the clinic has taken it over by itself.
+    assert facts(system, clinic, regional).name == f"{clinic.name} med nytt namn"
+
+
+def test_unknown_sources_and_runs(system):
+    with pytest.raises(Invalid):
+        start_sync(system, system.operator_token, source="ldap")
+    with pytest.raises(NotFound):
+        system.call(directory.GET_SYNC_RUN, directory.GetSyncRun(run=uuid4()), system.operator_token)
+
+
+def test_a_bad_source_changes_nothing_and_the_run_says_why_r_dir_12(system):
+    clinic = system.clinic()
+    put_unit(system, clinic, ou=[f"{clinic.name} ändrad"])
+    system.counterpart_behaves("kiv", mode="truncated", only="units")
+    with pytest.raises(AssertionError, match="failed: truncated"):
+        system.sync_directory()
+    assert facts(system, clinic, system.operator_token).name == clinic.name
+    system.counterparts_behave_well()
+    system.sync_directory()
+    assert facts(system, clinic, system.operator_token).name == f"{clinic.name} ändrad"
+
+
+def test_a_worker_that_is_killed_leaves_nothing_undone(system):
+    clinic = system.clinic()
+    put_unit(system, clinic, ou=[f"{clinic.name} efter krasch"])
+    system.counterpart_behaves("kiv", mode="delay", seconds=2, only="units", times=1)
+    run = start_sync(system, system.operator_token).run
+    shown = directory.GetSyncRun(run=run)
+    while system.call(directory.GET_SYNC_RUN, shown, system.operator_token).state == "requested":
+        time.sleep(0.05)
+    system.process("directory_worker").restart(kill=True)
+    end = time.monotonic() + SOON
+    while (state := system.call(directory.GET_SYNC_RUN, shown, system.operator_token).state) == "running":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert state == "done"
+    assert facts(system, clinic, system.operator_token).name == f"{clinic.name} efter krasch"
+
+
+def test_a_clinic_with_active_case_types_is_not_inactivated_r_dir_3(system):
+    clinic, regional = system.clinic(), system.staff_token(cast.REGIONAL_ADMIN)
+    made = system.call(
+        cases.ACTIVATE_CASE_TYPE,
+        cases.ActivateCaseType(
+            request_id=uuid4(),
+            clinic=clinic.hsa_id,
+            name="Kontakta mig",
+            components=[cases.Component(id="fraga", kind="text", label="Fråga")],
+        ),
+        system.staff_token(cast.LOCAL_ADMIN),
+    )
+    with pytest.raises(Conflict) as refused:
+        inactivate(system, clinic, regional)
+    assert refused.value.reason == "case_types_active"
+    system.call(
+        cases.DEACTIVATE_CASE_TYPE,
+        cases.DeactivateCaseType(request_id=uuid4(), case_type=made.case_type),
+        system.staff_token(cast.LOCAL_ADMIN),
+    )
+    inactivate(system, clinic, regional)
+    assert not facts(system, clinic, regional).active
+
+
+def test_residents_find_a_clinic_once_it_is_active_r_dir_13(system):
+    clinic = system.unit()
+    search = directory.SearchClinics(text=clinic.hsa_id.lower())
+    resident, staff = system.resident_token(cast.RESIDENT), system.staff_token(cast.OUTSIDER)
+    assert system.call(directory.SEARCH_CLINICS, search, resident).clinics == []
+    assert [one.clinic for one in system.call(directory.SEARCH_CLINICS, search, staff).clinics] == [clinic.hsa_id]
+    activate(system, clinic, system.staff_token(cast.REGIONAL_ADMIN))
+    assert [one.clinic for one in system.call(directory.SEARCH_CLINICS, search, resident).clinics] == [clinic.hsa_id]
+
+
+@pytest.mark.parametrize("mode", ["unavailable", "fault", "garbage", "drop"])
+def test_login_falls_back_on_a_fresh_copy_while_hsa_is_down_r_dir_12(system, mode):
+    system.sync_directory()
+    system.counterpart_behaves("hsa", mode=mode)
+    assert log_in(system, cast.HANDLER)
+    # Whom the copy does not know may be in HSA all the same: nobody can say.
+    with pytest.raises(Unavailable):
+        log_in(system, cast.ONLY_IN_HSA)
+
+
+@pytest.mark.parametrize("person", [cast.HIDDEN_STAFF, cast.ENDED_STAFF, cast.UNKNOWN_STAFF])
+def test_who_is_missing_in_hsa_does_not_log_in_r_id_1(system, person):
+    with pytest.raises(Forbidden):
+        log_in(system, person)
+
+
+def test_who_is_only_in_hsa_can_be_given_a_role_r_id_8(system):
+    clinic = system.clinic()
+    system.give(clinic, cast.ONLY_IN_HSA, identity.Role.CASE_HANDLER, by=cast.LOCAL_ADMIN)
+    people = system.call(
+        identity.LIST_RIGHTS, identity.ListRights(clinic=clinic.hsa_id), system.staff_token(cast.LOCAL_ADMIN)
+    ).people
+    [one] = [one for one in people if one.person == cast.ONLY_IN_HSA]
+    assert one.directory_status == "fine"
+    assert one.surname
