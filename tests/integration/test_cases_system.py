@@ -1,0 +1,295 @@
+"""Cases in the running system: over the broker, with the real neighbours."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from deploy.local.people import cast
+from shared.contracts import attachments, cases, directory, identity
+from shared.contracts.base import Role
+from shared.messaging.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotAuthenticated,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+
+FORM = [cases.Component(id="what", kind="text", label="Vad gäller det?", required=True)]
+STAFF = {
+    cast.RECEIVER: (Role.CASE_RECEIVER,),
+    cast.HANDLER: (Role.CASE_HANDLER,),
+    cast.SECOND_HANDLER: (Role.CASE_HANDLER,),
+    cast.LOG_REVIEWER: (Role.LOG_REVIEWER,),
+}
+
+
+class Office:
+    """A fresh clinic of the running system with a case type."""
+
+    def __init__(self, system: Any) -> None:
+        self.system = system
+        self.clinic = system.clinic(STAFF).hsa_id
+        activate = cases.ActivateCaseType(request_id=uuid4(), clinic=self.clinic, name="Kontakta mig", components=FORM)
+        self.case_type = self.staff(cast.LOCAL_ADMIN, cases.ACTIVATE_CASE_TYPE, activate).case_type
+
+    def staff(self, who: str, call: Any, request: Any) -> Any:
+        return self.system.call(call, request, self.system.staff_token(who))
+
+    def resident(self, call: Any, request: Any, who: str = cast.RESIDENT) -> Any:
+        return self.system.call(call, request, self.system.resident_token(who))
+
+    def start(self, **changed: Any) -> Any:
+        values = {
+            "request_id": uuid4(),
+            "clinic": self.clinic,
+            "case_type": self.case_type,
+            "answers": [cases.Answer(component="what", values=["Jag har fått utslag."])],
+        }
+        return self.resident(cases.START_CASE, cases.StartCase(**(values | changed)))  # type: ignore[arg-type]
+
+    def get(self, case: UUID, who: str) -> Any:
+        return self.staff(who, cases.GET_CASE, cases.GetCase(case=case))
+
+    def assign(self, case: UUID, version: int = 1, handler: str = cast.HANDLER) -> Any:
+        request = cases.AssignCase(request_id=uuid4(), case=case, version=version, handler=handler)
+        return self.staff(cast.RECEIVER, cases.ASSIGN_CASE, request)
+
+    def reply(self, case: UUID, kind: Any, version: int, who: str = cast.HANDLER) -> Any:
+        request = cases.WriteReply(request_id=uuid4(), case=case, version=version, kind=kind, text="Hur länge?")
+        return self.staff(who, cases.REPLY, request)
+
+
+@pytest.fixture
+def office(system: Any) -> Office:
+    return Office(system)
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+    return found
+
+
+def test_r_case_2_to_6_a_case_there_and_back(office: Office) -> None:
+    """R-CASE-2, R-CASE-4, R-CASE-5, R-CASE-6, R-CASE-11, R-ID-14, R-ID-25"""
+    started = office.start()
+    office.assign(started.case)
+    asked = office.reply(started.case, "counter_question", 2)
+    assert asked.state == "awaiting_resident"
+    [item] = [one for one in office.resident(cases.LIST_INBOX, cases.ListInbox()).cases if one.case == started.case]
+    assert (item.inbox_state, item.unopened) == ("waiting_for_me", 1)
+    shown = office.resident(cases.GET_CASE, cases.GetCase(case=started.case))
+    [facts] = office.system.call(
+        directory.GET_CLINICS, directory.GetClinics(clinics=[office.clinic]), office.system.operator_token
+    ).clinics
+    assert shown.care_provider == facts.care_provider
+    signature = shown.messages[-1].signature
+    assert shown.messages[-1].sender_name in signature
+    wrote = office.resident(
+        cases.SEND_MESSAGE, cases.SendMessage(request_id=uuid4(), case=started.case, text="I en vecka.")
+    )
+    assert wrote.state == "assigned"
+    assert office.reply(started.case, "answer", wrote.version).state == "closed"
+    by_staff = office.get(started.case, cast.RECEIVER)
+    assert by_staff.resident.name == by_staff.messages[0].sender_name
+    assert by_staff.resident.identity_number
+    assert by_staff.messages[1].opened_at is not None
+    assert [one.kind for one in by_staff.activities] == [
+        "started",
+        "assigned",
+        "counter_question",
+        "resident_message",
+        "answer",
+    ]
+
+
+def test_r_sys_1_nobody_else_and_nobody_unknown(office: Office) -> None:
+    """R-SYS-1, R-CASE-3"""
+    case = office.start().case
+    request = cases.GetCase(case=case)
+    for who in (cast.HANDLER, cast.LOCAL_ADMIN, cast.OUTSIDER, cast.REGIONAL_ADMIN, cast.LOG_REVIEWER):
+        with pytest.raises(NotFound):
+            office.get(case, who)
+    with pytest.raises(NotFound):
+        office.resident(cases.GET_CASE, request, cast.SECOND_RESIDENT)
+    good = office.system.staff_token(cast.RECEIVER)
+    for token in (None, "", "x.y.z", good[:-4] + "AAAA"):
+        with pytest.raises(NotAuthenticated):
+            office.system.call(cases.GET_CASE, request, token)
+    with pytest.raises(Forbidden):
+        office.system.call(cases.GET_CASE, request, office.system.operator_token)
+    with pytest.raises(Forbidden):
+        office.staff(cast.RECEIVER, cases.MESSAGES_EXIST, cases.MessagesExist(messages=[]))
+    log = office.staff(cast.LOG_REVIEWER, cases.ACCESS_LOG, cases.ReadAccessLog(clinic=office.clinic))
+    assert log.entries == []
+
+
+def test_r_case_18_readings_are_logged_sealed_and_shown(office: Office) -> None:
+    """R-CASE-18"""
+    started = office.start()
+    office.get(started.case, cast.RECEIVER)
+    ask = cases.ReadAccessLog(clinic=office.clinic, case=started.case)
+    [entry] = office.staff(cast.LOG_REVIEWER, cases.ACCESS_LOG, ask).entries
+    assert (entry.person, entry.what, entry.number) == (cast.RECEIVER, "case", started.number)
+    office.system.call(
+        cases.cases.run_job,
+        cases.cases.run_job.request(request_id=uuid4(), job="seal_access_log"),
+        office.system.operator_token,
+    )
+    until(lambda: office.staff(cast.LOG_REVIEWER, cases.ACCESS_LOG, ask).entries[0].sealed)
+    mine = office.resident(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog()).entries
+    [one] = [one for one in mine if one.number == started.number]
+    assert one.staff_name
+    assert one.clinic == office.clinic
+
+
+def test_r_case_17_twenty_times_two_at_once(office: Office) -> None:
+    """R-CASE-17, over the broker"""
+    for _ in range(20):
+        case = office.start().case
+        office.assign(case)
+        found: list[Any] = []
+
+        def answer(case: UUID = case, found: list[Any] = found) -> None:
+            try:
+                found.append(office.reply(case, "answer", 2))
+            except Refused as refused:
+                found.append(refused)
+
+        threads = [threading.Thread(target=answer) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        [told] = [one for one in found if isinstance(one, Refused)]
+        assert isinstance(told, Conflict), told
+        assert told.reason == "case_changed"
+        assert len(office.get(case, cast.RECEIVER).messages) == 2
+
+
+def test_r_case_17_the_same_request_again(office: Office) -> None:
+    """R-CASE-17"""
+    request_id = uuid4()
+    assert len({office.start(request_id=request_id).case for _ in range(3)}) == 1
+
+
+def test_r_id_10_who_loses_the_right_reads_nothing_and_has_no_cases(office: Office) -> None:
+    """R-ID-10"""
+    case = office.start().case
+    office.assign(case, handler=cast.SECOND_HANDLER)
+    assert office.get(case, cast.SECOND_HANDLER).handler == cast.SECOND_HANDLER
+    take = identity.TakeRole(
+        request_id=uuid4(), clinic=office.clinic, person=cast.SECOND_HANDLER, role=Role.CASE_HANDLER
+    )
+    office.staff(cast.LOCAL_ADMIN, identity.TAKE_ROLE, take)
+
+    def refused() -> bool:
+        try:
+            office.get(case, cast.SECOND_HANDLER)
+        except NotFound:
+            return True
+        return False
+
+    until(refused, seconds=1.0)
+    until(lambda: office.get(case, cast.RECEIVER).state == "new")
+    with pytest.raises(Invalid) as told:
+        office.assign(case, version=3, handler=cast.SECOND_HANDLER)
+    assert told.value.reason == "not_a_handler"
+
+
+def test_r_case_4_a_role_just_given_is_known(office: Office) -> None:
+    """R-CASE-4"""
+    case = office.start().case
+    give = identity.GiveRole(request_id=uuid4(), clinic=office.clinic, person=cast.OUTSIDER, role=Role.CASE_HANDLER)
+    office.staff(cast.LOCAL_ADMIN, identity.GIVE_ROLE, give)
+    assert office.assign(case, handler=cast.OUTSIDER).state == "assigned"
+
+
+def test_r_att_7_a_file_that_is_not_there_is_not_sent(office: Office) -> None:
+    """R-ATT-7: and no message with it."""
+    case = office.start().case
+    office.assign(case)
+    request = cases.WriteReply(
+        request_id=uuid4(), case=case, version=2, kind="answer", text="Se filen.", attachments=[uuid4()]
+    )
+    with pytest.raises(NotFound):
+        office.staff(cast.HANDLER, cases.REPLY, request)
+    ask = attachments.AskUpload(
+        request_id=uuid4(), name="x.pdf", size=9, content_type="application/pdf", sha256="0" * 64
+    )
+    waiting = office.staff(cast.HANDLER, attachments.ASK_UPLOAD, ask).attachment
+    with pytest.raises(Conflict) as told:
+        office.staff(
+            cast.HANDLER,
+            cases.REPLY,
+            request.model_copy(update={"request_id": uuid4(), "attachments": [waiting]}),
+        )
+    assert told.value.reason == "attachment_not_checked"
+    assert len(office.get(case, cast.RECEIVER).messages) == 1
+
+
+def test_r_dir_3_a_clinic_in_use_is_not_inactivated(office: Office) -> None:
+    """R-DIR-3"""
+    request = directory.InactivateClinic(request_id=uuid4(), clinic=office.clinic)
+    with pytest.raises(Conflict):
+        office.staff(cast.REGIONAL_ADMIN, directory.INACTIVATE_CLINIC, request)
+    off = cases.DeactivateCaseType(request_id=uuid4(), case_type=office.case_type)
+    office.staff(cast.LOCAL_ADMIN, cases.DEACTIVATE_CASE_TYPE, off)
+    office.staff(cast.REGIONAL_ADMIN, directory.INACTIVATE_CLINIC, request.model_copy(update={"request_id": uuid4()}))
+    with pytest.raises(Conflict):
+        office.start()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"answers": []},
+        {"answers": [cases.Answer(component="other", values=["x"])]},
+        {"attachments": [UUID(int=1)]},
+    ],
+)
+def test_r_case_2_what_does_not_fit_is_refused_with_fields(office: Office, bad: dict[str, Any]) -> None:
+    """R-CASE-2"""
+    with pytest.raises(Invalid) as told:
+        office.start(**bad)
+    assert told.value.fields
+
+
+def test_without_the_directory_a_reply_is_unavailable_and_can_be_repeated(office: Office) -> None:
+    """R-SYS-5"""
+    case = office.start().case
+    office.assign(case)
+    request = cases.WriteReply(request_id=uuid4(), case=case, version=2, kind="answer", text="Hej.")
+    token = office.system.staff_token(cast.HANDLER)
+    office.system.process("directory").kill()
+    with pytest.raises(Refused) as told:
+        office.system.call(cases.REPLY, request, token, timeout=3.0)
+    assert told.value.code in (Unavailable.code, "deadline_exceeded")
+    office.system.process("directory").start()
+    first = office.system.call(cases.REPLY, request, token)
+    assert office.system.call(cases.REPLY, request, token) == first
+
+
+def test_r_case_7_a_month_passes(office: Office) -> None:
+    """R-CASE-7: the job runs by itself; the clock goes forward for all tests that follow."""
+    case = office.start().case
+    office.assign(case)
+    office.reply(case, "counter_question", 2)
+    office.system.move_clock(timedelta(days=32))
+    shown = until(
+        lambda: (one := office.resident(cases.GET_CASE, cases.GetCase(case=case))).state == "closed" and one,
+        seconds=20,
+    )
+    assert shown.closed_reason == "counter_question_expired"
