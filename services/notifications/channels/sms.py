@@ -17,9 +17,11 @@ from typing import Any
 import requests
 import urllib3.exceptions
 
+from services.notifications.channels import gsm7
 from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
 from services.notifications.rendering import Words
 from services.notifications.settings import SenderSettings, read_password
+from shared.operations.logs import log
 
 _LONGEST_ANSWER = 65_536
 _TRY_LATER = frozenset({408, 429})
@@ -68,6 +70,8 @@ class SmsChannel:
     def send(self, delivery: str, address: str, words: Words) -> Outcome:
         """Posts it. `dontlog`: the provider is asked not to keep the text."""
         provider = self._provider
+        if (parts := gsm7.parts(words.text)) > 1:
+            log.info("sms_in_parts", delivery=delivery, count=parts)
         form = {"from": provider.sender, "to": address, "message": words.text, "dontlog": "message"}
         try:
             password = read_password(provider.password_file) or ""
