@@ -59,10 +59,9 @@ def send(kernel_broker):
     def send(count=1, *, body=None, kind="cases.case_started", message_id=None, queue=QUEUE, headers=None):
         ids = [uuid4() for _ in range(count)]
         with kernel_broker.channel() as channel:
-            channel.confirm_select()
             for key in ids:
                 content = Happened(key=key).model_dump_json() if body is None else body
-                channel.basic_publish_confirm(
+                channel.basic_publish(
                     amqp.Message(
                         content,
                         message_id=message_id or str(key),
@@ -72,6 +71,7 @@ def send(kernel_broker):
                     ),
                     routing_key=queue,
                 )
+            channel.queue_declare(queue, passive=True)  # answered when the broker has taken what came before
         return ids
 
     return send
