@@ -23,17 +23,17 @@ class Messages:
         self._file = file
         self._arrived = threading.Condition()
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._all: list[Message] = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        self._all = _read(file)
         self._last = max((message["number"] for message in self._all), default=0)
 
     def add(self, message: Message) -> Message:
         """Keeps a message."""
         with self._arrived:
-            self._last += 1
-            kept = {"number": self._last} | message
-            self._all.append(kept)
-            with self._file.open("a") as file:
+            kept = {"number": self._last + 1} | message
+            with self._file.open("a") as file:  # first of all: what can't be kept is not taken
                 file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+            self._last += 1
+            self._all.append(kept)
             self._arrived.notify_all()
             return kept
 
@@ -66,6 +66,16 @@ class Messages:
         partial = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
         partial.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self._all))
         partial.replace(self._file)
+
+
+def _read(file: Path) -> list[Message]:
+    found: list[Message] = []
+    for line in file.read_text().split("\n") if file.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # the end of a line that was being written when the process died
+            continue
+    return found
 
 
 def _is_to(message: Message, to: str | None) -> bool:
