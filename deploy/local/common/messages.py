@@ -24,6 +24,7 @@ class Messages:
         self._arrived = threading.Condition()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._all = _read(file)
+        self._write()  # without a torn line that the next message would be joined to
         self._last = max((message["number"] for message in self._all), default=0)
 
     def add(self, message: Message) -> Message:
