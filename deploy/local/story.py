@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
+import jwt
 import pikepdf
 import requests
 from PIL import Image
@@ -334,6 +335,8 @@ class Story:
         self._resident("resident", cast.RESIDENT)
         choose = identity.SetContact(request_id=uuid4(), mobile=cast.RESIDENT_MOBILE, notify_by=["sms"])
         self._call("resident", identity.SET_CONTACT, choose)
+        said = jwt.decode(self.tokens["resident"], options={"verify_signature": False})
+        self._note(resident=said["sub"], session=said["sid"])
         self._seen[cast.RESIDENT_MOBILE] = max([0, *(one["number"] for one in self.world.sms(cast.RESIDENT_MOBILE))])
 
     def start_case(self) -> None:

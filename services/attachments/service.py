@@ -29,7 +29,7 @@ from shared.contracts.attachments import (
 from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
-from shared.operations.kernel import Kernel
+from shared.messaging.kernel import Kernel
 from shared.operations.logs import log
 
 

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import and_, func, insert, select, true, update
 
-from services.cases import forms
+from services.cases import forms, neighbours
 from services.cases.tables import Row, case_type_forms, case_types
 from shared.contracts.base import Role
 from shared.contracts.cases import (
@@ -22,6 +22,7 @@ from shared.contracts.cases import (
 )
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, NotFound
+from shared.messaging.server import OngoingCall
 from shared.security.caller import Caller
 
 
@@ -31,7 +32,13 @@ def check_activation(caller: Caller, request: ActivateCaseType) -> None:
     forms.check_components(request.components)
 
 
-def activate(tx: Transaction, request: ActivateCaseType, care_provider: str) -> CaseTypeActivated:
+def prepare(call: OngoingCall[ActivateCaseType, CaseTypeActivated]) -> neighbours.Prepared:
+    """Whether the caller may, and the clinic is in use; its care provider."""
+    check_activation(call.caller, call.request)
+    return neighbours.Prepared(neighbours.care_provider(call, call.request.clinic, active=True))
+
+
+def activate(tx: Transaction, request: ActivateCaseType, prepared: neighbours.Prepared) -> CaseTypeActivated:
     """Adds the case type last in the clinic's order, in use at once."""
     case_type = uuid4()
     last = select(func.coalesce(func.max(case_types.c.position), 0)).where(case_types.c.clinic == request.clinic)
@@ -39,7 +46,7 @@ def activate(tx: Transaction, request: ActivateCaseType, care_provider: str) -> 
         insert(case_types).values(
             id=case_type,
             clinic=request.clinic,
-            care_provider=care_provider,
+            care_provider=prepared.care_provider,
             name=request.name,
             position=last.scalar_subquery() + 1,
             active=True,

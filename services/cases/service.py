@@ -25,7 +25,7 @@ from shared.contracts import cases as contract
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
 from shared.messaging.server import OngoingCall
-from shared.operations.kernel import Kernel
+from shared.messaging.kernel import Kernel
 
 
 class CasesService:
@@ -40,9 +40,7 @@ class CasesService:
     def activate_case_type(
         self, call: OngoingCall[contract.ActivateCaseType, contract.CaseTypeActivated]
     ) -> contract.CaseTypeActivated:
-        case_types.check_activation(call.caller, call.request)
-        provider = neighbours.care_provider(call, call.request.clinic, active=True)
-        return call.write(case_types.activate, provider)
+        return neighbours.write_prepared(call, lambda: case_types.prepare(call), case_types.activate)
 
     @rpc(contract.DEACTIVATE_CASE_TYPE)
     def deactivate_case_type(

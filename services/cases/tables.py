@@ -183,6 +183,9 @@ access_log_seals = Table(
     Column("seal", BigInteger, primary_key=True, autoincrement=False),
     Column("sealed_at", MOMENT, nullable=False),
     Column("entries", ARRAY(BigInteger), nullable=False),
+    Column("lowest", BigInteger, nullable=False),
+    Column("highest", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("proof", LargeBinary, nullable=False),
+    Index("access_log_seals_by_entry", "highest"),
 )

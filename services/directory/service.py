@@ -10,7 +10,7 @@ from services.directory.settings import DirectorySettings
 from shared.contracts import cases, directory
 from shared.messaging.entrypoints import job, rpc
 from shared.messaging.server import OngoingCall
-from shared.operations.kernel import Kernel
+from shared.messaging.kernel import Kernel
 
 
 class DirectoryService:

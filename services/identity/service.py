@@ -14,7 +14,7 @@ from shared.messaging.entrypoints import job, rpc
 from shared.messaging.errors import Refused
 from shared.messaging.server import OngoingCall
 from shared.operations.clock import today
-from shared.operations.kernel import Kernel
+from shared.messaging.kernel import Kernel
 
 KEEP_ENDED = timedelta(days=7)
 OVERLAP_SECONDS = 2.0

@@ -76,6 +76,16 @@ class Delivery:
         return self.properties.get("application_headers") or {}
 
 
+@dataclass
+class _Wish:
+    """Something to be done with the channel by the thread that reads."""
+
+    action: Callable[[amqp.Channel], Any]
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: Any = None
+    error: Exception | None = None
+
+
 def _connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
@@ -133,6 +143,8 @@ class Link:
         self._returned: set[str] = set()
         self._settled = threading.Event()
         self._next_tag = 1
+        self._wishes: list[_Wish] = []
+        self._alarm: tuple[socket.socket, socket.socket] | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -142,6 +154,9 @@ class Link:
 
     def start(self) -> None:
         """Begins to connect, and keeps at it until `stop`."""
+        self._alarm = socket.socketpair()
+        for end in self._alarm:
+            end.setblocking(False)
         self._thread = threading.Thread(target=self._run, name=f"link {self.name}", daemon=True)
         self._thread.start()
 
@@ -152,10 +167,20 @@ class Link:
     def stop(self) -> None:
         """Closes the connection; what was consumed and not acknowledged goes back to its queue."""
         self._stopping.set()
+        self._wake_reader()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=_CONNECT_SECONDS)
         self._drop()
+        alarm, self._alarm = self._alarm, None
+        for end in alarm or ():
+            end.close()
+
+    def _wake_reader(self) -> None:
+        alarm = self._alarm
+        if alarm is not None:
+            with contextlib.suppress(OSError):  # full: it is awake already; closed: it needs nothing any more
+                alarm[1].send(b"!")
 
     def _run(self) -> None:
         failures = 0
@@ -203,6 +228,10 @@ class Link:
             connection, self._connection, self._channel = self._connection, None, None
             was_up = self._up.is_set()
             self._up.clear()
+            wishes, self._wishes = self._wishes, []
+        for wish in wishes:
+            wish.error = LinkDown(self.name)
+            wish.done.set()
         if connection is not None:
             with contextlib.suppress(Exception):
                 if self._stopping.is_set():
@@ -214,22 +243,39 @@ class Link:
             self._on_down()
 
     def _read_until_broken(self) -> None:
-        connection = self._connection
+        connection, alarm = self._connection, self._alarm
         assert connection is not None
+        assert alarm is not None
         while not self._stopping.is_set():
             sock = connection.sock
             pending = isinstance(sock, ssl.SSLSocket) and sock.pending()
             if not pending:
-                select.select([sock], [], [], 1.0)
+                select.select([sock, alarm[0]], [], [], 1.0)
+                with contextlib.suppress(OSError):
+                    alarm[0].recv(_READ_AHEAD_BYTES)
             with self._lock:
                 with contextlib.suppress(socket.timeout, BlockingIOError, ssl.SSLWantReadError):
                     while True:
                         connection.drain_events(timeout=0)
+                self._fulfil_wishes()
                 self._beat(connection)
                 arrived, self._arrived = self._arrived, []
             if self._on_delivery is not None:
                 for delivery in arrived:  # outside the lock: whoever handles them publishes and acknowledges
                     self._on_delivery(delivery)
+
+    def _fulfil_wishes(self) -> None:
+        while self._wishes:
+            wish = self._wishes.pop(0)
+            try:
+                wish.answer = wish.action(self._channel)
+            except _BROKEN:
+                wish.error = LinkDown(self.name)
+                raise
+            except Exception as error:
+                wish.error = error
+            finally:
+                wish.done.set()
 
     def _beat(self, connection: amqp.Connection) -> None:
         now = time.monotonic()
@@ -354,14 +400,21 @@ class Link:
                     send(self._channel)
 
     def run(self, action: Callable[[amqp.Channel], Any]) -> Any:
-        """Runs `action` with the channel, alone on the connection. Raises `LinkDown`."""
+        """Runs `action` with the channel, alone on the connection; it may wait for the broker's answer.
+
+        Raises `LinkDown`. Not for callbacks. It is the reading thread that runs it: under eventlet no two green threads
+        may wait for the same socket.
+        """
+        wish = _Wish(action)
         with self._lock:
             if self._channel is None:
                 raise LinkDown(self.name)
-            try:
-                return action(self._channel)
-            except _BROKEN as error:
-                raise LinkDown(self.name) from error
+            self._wishes.append(wish)
+        self._wake_reader()
+        wish.done.wait()
+        if wish.error is not None:
+            raise wish.error
+        return wish.answer
 
 
 def _reading_ahead(transport: Any) -> Callable[[int], bytes]:

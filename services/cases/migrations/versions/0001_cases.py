@@ -195,9 +195,12 @@ def _access_log() -> None:
         sa.Column("seal", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("sealed_at", MOMENT, nullable=False),
         sa.Column("entries", sa.ARRAY(sa.BigInteger), nullable=False),
+        sa.Column("lowest", sa.BigInteger, nullable=False),
+        sa.Column("highest", sa.BigInteger, nullable=False),
         sa.Column("digest", sa.LargeBinary, nullable=False),
         sa.Column("proof", sa.LargeBinary, nullable=False),
     )
+    op.create_index("access_log_seals_by_entry", "access_log_seals", ["highest"])
     op.execute(
         """
         CREATE FUNCTION await_seal() RETURNS trigger LANGUAGE plpgsql AS $$
