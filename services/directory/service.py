@@ -9,8 +9,8 @@ from services.directory import asking, clinics, staff, sync
 from services.directory.settings import DirectorySettings
 from shared.contracts import cases, directory
 from shared.messaging.entrypoints import job, rpc
-from shared.messaging.server import OngoingCall
 from shared.messaging.kernel import Kernel
+from shared.messaging.server import OngoingCall
 
 
 class DirectoryService:
