@@ -24,8 +24,8 @@ from shared.contracts import attachments, identity
 from shared.contracts import cases as contract
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
-from shared.messaging.server import OngoingCall
 from shared.messaging.kernel import Kernel
+from shared.messaging.server import OngoingCall
 
 
 class CasesService:

@@ -12,9 +12,9 @@ from shared.contracts import directory, identity, notifications
 from shared.contracts.base import Done
 from shared.messaging.entrypoints import job, rpc
 from shared.messaging.errors import Refused
+from shared.messaging.kernel import Kernel
 from shared.messaging.server import OngoingCall
 from shared.operations.clock import today
-from shared.messaging.kernel import Kernel
 
 KEEP_ENDED = timedelta(days=7)
 OVERLAP_SECONDS = 2.0

@@ -13,8 +13,8 @@ from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
 from shared.messaging.errors import Refused
-from shared.messaging.server import OngoingCall
 from shared.messaging.kernel import Kernel
+from shared.messaging.server import OngoingCall
 from shared.operations.logs import log
 
 _OVERLAP_SECONDS = 2.0

@@ -1,8 +1,8 @@
 """How a contract is written: requests, replies and events as models, calls with who may make them.
 
 The evolution rule, for whoever edits a contract: add fields, always with a default; never rename, remove or retype
-one. Requests refuse fields they do not know, so that a caller learns of a misspelt name; replies and events ignore them,
-so that the other end may be older or newer. `tests/contract` replays recorded payloads of earlier versions.
+one. Requests refuse fields they do not know, so that a caller learns of a misspelt name; replies and events ignore
+them, so that the other end may be older or newer. `tests/contract` replays recorded payloads of earlier versions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Query(Part):
 
 
 class Command(Part):
-    """A request that changes something. The same request id, sent again, has one effect and the same answer (R-CASE-17).
+    """A request that changes something. The same request id, sent again, has one effect and the same answer
+    (R-CASE-17).
 
     The caller makes the id (a random UUID) and keeps it for every repetition of the same wish.
     """
@@ -78,8 +79,7 @@ HsaId = Annotated[str, BeforeValidator(normalise_hsa_id)]
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-
-def Text(maximum: int, *, empty: bool = False) -> AfterValidator:  # noqa: N802 - reads as a type in Annotated
+def Text(maximum: int, *, empty: bool = False) -> AfterValidator:
     """For `Annotated[str, Text(200)]`: text written by a person, at most `maximum` characters.
 
     Composed form (NFC), line ends as newline, no control characters but newline and tab, no reordering marks, and
@@ -191,7 +191,10 @@ class Contract:
         who: Iterable[str],
         before_terms: bool = False,
     ) -> Call[Asked, Answered]:
-        """Adds a call. `who` names who may make it: anyone, resident, staff, operator, service[:NAME], system[:NAME]."""
+        """Adds a call.
+
+        `who` names who may make it: anyone, resident, staff, operator, service[:NAME], system[:NAME].
+        """
         audience = frozenset(who)
         if not audience or not all(AUDIENCES.fullmatch(one) for one in audience):
             raise ContractError(f"{self.name}.{name} does not say who may call it")

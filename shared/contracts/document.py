@@ -81,10 +81,10 @@ def _parts(model: type[BaseModel], found: dict[str, type[BaseModel]]) -> None:
     """Collects the models that a model is made of."""
 
     def look(annotation: Any) -> None:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            if annotation.__name__ not in found:
-                found[annotation.__name__] = annotation
-                _parts(annotation, found)
+        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if is_model and annotation.__name__ not in found:
+            found[annotation.__name__] = annotation
+            _parts(annotation, found)
         for argument in get_args(annotation):
             look(argument)
 
@@ -131,11 +131,12 @@ with ClusterRpcProxy({"AMQP_URI": "amqp://…"}, context_data={"auth_token": acc
 - `auth_token` in the context says who calls: a person's access token from `identity.complete_login`, or a token signed
   by the key of a service, a connected system or the operator.
 - `deadline` in the context, optional: epoch seconds after which the caller no longer waits (the clocks of callers and
-  services agree within a second or so). A call that has not begun by then is dropped unrun. No call runs more than 30 s.
+  services agree within a second or so). A call that has not begun by then is dropped unrun. No call runs more than 30
+  s.
 - A request is at most 1 MiB. Moments are ISO 8601 with a zone.
 
-An error arrives as nameko's `RemoteError`: `exc_type` is one of the codes below, `value` is `reason: message`, where the
-reason, if there is one, is a stable word for programs and the message is Swedish, for people.
+An error arrives as nameko's `RemoteError`: `exc_type` is one of the codes below, `value` is `reason: message`, where
+the reason, if there is one, is a stable word for programs and the message is Swedish, for people.
 
 | code | meaning |
 |---|---|
@@ -158,13 +159,25 @@ def rpc_document() -> str:
         if found:
             lines += [f"### Parts of {contract.name}", ""]
             for name, model in sorted(found.items()):
-                lines += [f"#### {name}", "", *([_text(model), ""] if model.__doc__ else []), *_table(model, "field"), ""]
+                lines += [
+                    f"#### {name}",
+                    "",
+                    *([_text(model), ""] if model.__doc__ else []),
+                    *_table(model, "field"),
+                    "",
+                ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _event(event: Event[Any]) -> list[str]:
     heard = ", ".join(sorted(event.heard_by)) or "no service of ours"
-    return [f"### {event.service}.{event.name}", "", _text(event.body), "", f"Heard by: {heard}.", ""] + [
+    return [
+        f"### {event.service}.{event.name}",
+        "",
+        _text(event.body),
+        "",
+        f"Heard by: {heard}.",
+        "",
         *_table(event.body, "field"),
         "",
     ]

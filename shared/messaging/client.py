@@ -1,7 +1,7 @@
 """Calling services: a deadline on every call, typed answers, and calls that outlive a lost connection.
 
-A call that is under way when the connection breaks is sent again on the next one: a query changes nothing, and a command
-carries its request id, so that what happens twice on the wire happens once in effect (R-SYS-5).
+A call that is under way when the connection breaks is sent again on the next one: a query changes nothing, and a
+command carries its request id, so that what happens twice on the wire happens once in effect (R-SYS-5).
 """
 
 from __future__ import annotations
@@ -131,8 +131,14 @@ class RpcClient:
         }
         if token:
             headers[TOKEN_HEADER] = token
-        # The broker drops what nobody took in time; the service looks at the deadline for what it took and kept waiting.
-        properties = {**JSON, "delivery_mode": 1, "expiration": str(int(timeout * 1000)), "application_headers": headers}
+        # The broker drops what nobody took in time; the service looks at the deadline for what it took and kept
+        # waiting.
+        properties = {
+            **JSON,
+            "delivery_mode": 1,
+            "expiration": str(int(timeout * 1000)),
+            "application_headers": headers,
+        }
         correlation_id = uuid4().hex
         pending = _Pending(OutgoingMessage(body, RPC_EXCHANGE, routing_key, True, properties))
         self._pending[correlation_id] = pending

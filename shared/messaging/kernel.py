@@ -1,8 +1,8 @@
 """The kernel of a nameko service: one attribute of the service class, which drives all its entrypoints.
 
-    class CasesService:
-        name = "cases"
-        kernel = Kernel(CasesSettings, contract=cases)
+class CasesService:
+    name = "cases"
+    kernel = Kernel(CasesSettings, contract=cases)
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
             at_once=_EVENTS_AT_ONCE,
         )
         self._announcer = (
-            None
-            if self._latest_number is None
-            else Announcer(self.settings.amqp_url, self._latest, core.ca_file)
+            None if self._latest_number is None else Announcer(self.settings.amqp_url, self._latest, core.ca_file)
         )
         core.needs["calls"] = lambda: self.server.connected
         core.needs["events"] = lambda: self.consumer.connected
@@ -92,7 +90,9 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
             raise ContractError(f"{self.contract.name} promises {name} and has no method for it")
         for name, entrypoint in methods.items():
             if entrypoint.purpose is not promised.get(name):
-                raise ContractError(f"{self.contract.name}.{entrypoint.method_name} answers a call that is not promised")
+                raise ContractError(
+                    f"{self.contract.name}.{entrypoint.method_name} answers a call that is not promised"
+                )
 
     def _spawning_calls(self, methods: dict[str, Kept]) -> Callable[[str, Callable[..., None]], None]:
         def spawn(name: str, work: Callable[..., None]) -> None:

@@ -1,8 +1,8 @@
 """A connection to the broker that mends itself.
 
-One thread reads, sends heartbeats and reconnects; any thread may publish and acknowledge. It is the same under eventlet,
-where threads are green, and in plain programs. Everything that touches the connection holds one lock: py-amqp lets two
-threads interleave frames otherwise, and OpenSSL does not allow two threads in one connection.
+One thread reads, sends heartbeats and reconnects; any thread may publish and acknowledge. It is the same under
+eventlet, where threads are green, and in plain programs. Everything that touches the connection holds one lock:
+py-amqp lets two threads interleave frames otherwise, and OpenSSL does not allow two threads in one connection.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Link:
             self._drop()
             pause = min(_LONGEST_PAUSE_SECONDS, 0.05 * 2**failures)
             failures = min(failures + 1, 10)
-            self._stopping.wait(pause * (0.5 + random.random() / 2))
+            self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     def _connect(self) -> None:
         connection = amqp.Connection(**self._arguments)

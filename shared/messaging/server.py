@@ -62,6 +62,7 @@ _CALL_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*\.[0-9a-f-
 
 Extras = ParamSpec("Extras")
 Result = TypeVar("Result")
+Replied = TypeVar("Replied", bound=Reply)
 
 
 class OngoingCall(Generic[Asked, Answered]):
@@ -134,17 +135,16 @@ class OngoingCall(Generic[Asked, Answered]):
             lambda tx: work(tx, self.request, *extras, **named), caller=self.caller, origin=self.origin
         )
 
-    def ask(self, call: Call[Any, Result], request: Any, timeout: float | None = None) -> Result:  # type: ignore[type-var]
+    def ask(self, call: Call[Any, Replied], request: Any, timeout: float | None = None) -> Replied:
         """Asks another service, as this service, with the time that is left, or `timeout` seconds if that is less."""
         self._look_at_the_time()
-        answer: Result = self._core.client.ask(
+        return self._core.client.ask(
             call,
             request,
             token=self._core.signer.own_token(),
             timeout=self.remaining if timeout is None else min(timeout, self.remaining),
             call_ids=self.call_ids,
         )
-        return answer
 
     def _look_at_the_time(self) -> None:
         if self.remaining <= _NOTHING_LEFT_SECONDS:
@@ -205,9 +205,7 @@ class RpcServer:
     def _take(self, channel: amqp.Channel) -> None:
         declare_request_queue(channel, self._contract.name)
         channel.basic_qos(0, self._core.settings.max_workers, False)
-        channel.basic_consume(
-            request_queue(self._contract.name), consumer_tag="calls", callback=self._link.collect
-        )
+        channel.basic_consume(request_queue(self._contract.name), consumer_tag="calls", callback=self._link.collect)
 
     def _arrived(self, delivery: Delivery) -> None:
         method = delivery.routing_key.partition(".")[2]
@@ -290,7 +288,10 @@ class RpcServer:
         return caller
 
     def _finish(self, delivery: Delivery, body: bytes) -> None:
-        """Sends the answer, then acknowledges. Without a connection it waits a little: the caller may still be there."""
+        """Sends the answer, then acknowledges.
+
+        Without a connection it waits a little: the caller may still be there.
+        """
         reply_to = delivery.properties.get("reply_to")
         if reply_to:
             answer = OutgoingMessage(

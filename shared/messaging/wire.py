@@ -1,7 +1,7 @@
 """nameko's wire form: what a request, a reply and their headers look like in the broker.
 
-Requests go to exchange `nameko-rpc` with routing key `service.method` and body `{"args": [], "kwargs": {...}}`; the reply
-goes to the same exchange with the request's `reply_to` as routing key and its `correlation_id`, with body
+Requests go to exchange `nameko-rpc` with routing key `service.method` and body `{"args": [], "kwargs": {...}}`; the
+reply goes to the same exchange with the request's `reply_to` as routing key and its `correlation_id`, with body
 `{"result": ..., "error": ...}`. Context travels in headers that begin with `nameko.`.
 """
 
@@ -115,7 +115,7 @@ _PROBLEMS = {
 def _problem(kind: str, message: str, _context: dict[str, Any]) -> str:
     if kind in _PROBLEMS:
         return _PROBLEMS[kind]
-    own = kind in ("hsa_id", "text") or "_" not in kind and kind not in ("value_error", "assertion_error")
+    own = kind in ("hsa_id", "text") or ("_" not in kind and kind not in ("value_error", "assertion_error"))
     return message if own else "har fel form"
 
 
@@ -153,7 +153,8 @@ def decode_reply(body: bytes, kind: type[Answered]) -> Answered:
         raise from_the_wire(answer.error)
     if answer.result is None:
         raise Internal(reason="reply_malformed")
-    return answer.result
+    result: Answered = answer.result
+    return result
 
 
 def next_call_ids(stack: list[str], service: str, method: str) -> list[str]:

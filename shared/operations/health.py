@@ -71,13 +71,16 @@ class Metrics:
 
 
 class HealthServer:
-    """Serves the three pages. Live: the process turns. Ready: all that it needs is there; else 503 and what is missing."""
+    """Serves the three pages.
+
+    Live: the process turns. Ready: all that it needs is there; else 503 and what is missing.
+    """
 
     def __init__(self, host: str, port: int, metrics: Metrics, needs: Mapping[str, Check]) -> None:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            def do_GET(self) -> None:
                 status, kind, body = server.page(self.path)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)

@@ -1,11 +1,11 @@
 """Work by the clock: once per due time, however many replicas there are.
 
-Whoever runs a job holds an advisory lock for as long, which ends with its connection: if it dies, another takes over. The
-due time counts as done only when the job has succeeded. A runner that has lost its lock without knowing (its connection
-was cut) can do no more: each of its transactions first looks whether the run is still its own.
+Whoever runs a job holds an advisory lock for as long, which ends with its connection: if it dies, another takes over.
+The due time counts as done only when the job has succeeded. A runner that has lost its lock without knowing (its
+connection was cut) can do no more: each of its transactions first looks whether the run is still its own.
 
-Jobs are sweeps: they look for what is to be done now and do it in small transactions, so that one that is run twice, late
-or by hand does no harm.
+Jobs are sweeps: they look for what is to be done now and do it in small transactions, so that one that is run twice,
+late or by hand does no harm.
 """
 
 from __future__ import annotations
@@ -210,7 +210,10 @@ class JobRunner:
             raise failed[0]
 
     def _in_turn(self, job: Job, due: datetime, work: Work, *, by_hand: bool) -> bool | None:
-        """Runs the job under its lock. None: another process has the lock; False: it was done already; True: done now."""
+        """Runs the job under its lock.
+
+        None: another process has the lock; False: it was done already; True: done now.
+        """
         keys = {"locks": _LOCKS, "name": job.name}
         try:
             connection = self._core.database.engine.connect()
@@ -256,14 +259,13 @@ def _on_a_thread(work: Work) -> Spawn:
 
 def forget_old_kernel_rows(run: Run) -> None:
     """Removes answered requests, heard events and ended sessions that nobody can ask about any more."""
-    for statement, before in (
-        (b"DELETE FROM requests WHERE request_id IN (SELECT request_id FROM requests WHERE at < %s LIMIT %s) RETURNING 1",
-         run.now - _KEEP_REQUESTS),
-        (b"DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox WHERE at < %s LIMIT %s) RETURNING 1",
-         run.now - _KEEP_INBOX),
-        (b"DELETE FROM ended_sessions WHERE session IN (SELECT session FROM ended_sessions WHERE until < %s LIMIT %s)"
-         b" RETURNING 1", run.now),
-    ):  # fmt: skip
+    for table, key, old, before in (
+        ("requests", "request_id", "at", run.now - _KEEP_REQUESTS),
+        ("inbox", "event_id", "at", run.now - _KEEP_INBOX),
+        ("ended_sessions", "session", "until", run.now),
+    ):
+        some = f"SELECT {key} FROM {table} WHERE {old} < %s LIMIT %s"  # noqa: S608 - the names above
+        statement = f"DELETE FROM {table} WHERE {key} IN ({some}) RETURNING 1".encode()  # noqa: S608
         removed = _AT_A_TIME
         while removed == _AT_A_TIME and not run.stopping.is_set():
             with run.transaction() as tx:

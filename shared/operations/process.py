@@ -1,7 +1,7 @@
 """A plain program of a service (no nameko, no eventlet): for work in C, for slow outside services, for long runs.
 
-    process = Process("attachments", "worker", WorkerSettings, contract=attachments)
-    process.run(check_files)          # check_files(process) returns when process.stopping is set
+process = Process("attachments", "worker", WorkerSettings, contract=attachments)
+process.run(check_files)          # check_files(process) returns when process.stopping is set
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Copies of the rights that identity holds, and how fresh they are (R-ID-10).
 
-Identity numbers every change of rights and every ended session without gaps, and tells each as an event. A service keeps
-them in its own database and knows up to which number it has them all (`applied`). Four times a second identity announces
-its latest number. A copy answers only while it has heard an announcement made less than a second ago and lacks nothing
-up to it; otherwise identity is asked, and if identity does not answer, nobody is let in.
+Identity numbers every change of rights and every ended session without gaps, and tells each as an event. A service
+keeps them in its own database and knows up to which number it has them all (`applied`). Four times a second identity
+announces its latest number. A copy answers only while it has heard an announcement made less than a second ago and
+lacks nothing up to it; otherwise identity is asked, and if identity does not answer, nobody is let in.
 
 The age of an announcement is measured without comparing clocks: each carries its sender's monotonic time, and the
 shortest way that one of that sender has taken so far tells how late another one is.
@@ -207,4 +207,3 @@ class Announcement:
     number: int
     sender: str
     sent: float
-

@@ -1,7 +1,7 @@
 """Encryption at rest: AES-256-GCM with a ring of keys (R-SYS-2).
 
-A sealed value is `key id length (1 byte) | key id | nonce (12) | ciphertext and tag`. The context (what the value is and
-whose) is authenticated with it, so that a value moved to another row does not open.
+A sealed value is `key id length (1 byte) | key id | nonce (12) | ciphertext and tag`. The context (what the value is
+and whose) is authenticated with it, so that a value moved to another row does not open.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Processes and servers that fail while cases are written: nothing acknowledged is lost, nothing happens twice (R-SYS-5)."""
+"""Processes and servers that fail while cases are written:
+
+nothing acknowledged is lost, nothing happens twice (R-SYS-5).
+"""
 
 import random
 import threading
@@ -42,9 +45,7 @@ def room(system):
         components=[cases.Component(id="t", kind="text", label="Vad gäller det?", required=True)],
     )
     address = f"ny-{uuid4().hex[:8]}@vgregion.example"
-    settings = notifications.SetClinicSettings(
-        request_id=uuid4(), clinic=clinic.hsa_id, new_case_addresses=[address]
-    )
+    settings = notifications.SetClinicSettings(request_id=uuid4(), clinic=clinic.hsa_id, new_case_addresses=[address])
     system.call(notifications.SET_CLINIC_SETTINGS, settings, admin)
     return Room(clinic.hsa_id, system.call(cases.ACTIVATE_CASE_TYPE, activate, admin).case_type, address)
 

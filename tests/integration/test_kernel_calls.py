@@ -65,7 +65,8 @@ def test_a_stock_nameko_client_sees_code_reason_and_swedish_message(system, stoc
     assert raised.value.exc_type == "not_found"
     with pytest.raises(RemoteError) as raised:
         stock(system.operator_token).identity.make_first_administrator(request_id=str(uuid4()), person="ingen alls")
-    assert raised.value.exc_type == "invalid" and "HSA-id" in str(raised.value)  # R-ID-7
+    assert raised.value.exc_type == "invalid"
+    assert "HSA-id" in str(raised.value)
     with pytest.raises(UnknownService):
         stock().no_such_service.ask()
 

@@ -44,9 +44,10 @@ def test_a_late_announcement_does_not_make_an_old_copy_fresh_whatever_the_clocks
     freshness = Freshness()
     last_sent = heard(freshness, shift=shift, late=late)
     arrived = last_sent + 0.001 + late
-    assert freshness.covers(7, arrived) == (arrived - last_sent <= TRUSTED_FOR_SECONDS + 0.001) or abs(
-        late - TRUSTED_FOR_SECONDS
-    ) < 0.01
+    assert (
+        freshness.covers(7, arrived) == (arrived - last_sent <= TRUSTED_FOR_SECONDS + 0.001)
+        or abs(late - TRUSTED_FOR_SECONDS) < 0.01
+    )
 
 
 def test_after_a_lost_connection_trust_begins_anew_R_ID_10():
