@@ -103,12 +103,14 @@ def _make(say: system_packages.Say) -> None:
         "--progress-bar",
         "off",
     ]
-    command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(REQUIREMENTS)]
+    command += ["--no-deps", "--no-compile", "--require-hashes", "--only-binary", ":all:", "-r", str(REQUIREMENTS)]
     well, told = system_packages.run_telling(command, say, "Collecting", "fetched, then all are unpacked")
     if not well:
         raise Problem(
             f"pip could not install the requirements (network, proxy, full disk?); the end of what it says:\n{told}"
         )
+    # pip would compile with one processor
+    subprocess.run([str(PYTHON), "-m", "compileall", "-q", "-j", "0", str(VENV / "lib")], capture_output=True)
     say("the Python environment is ready")
 
 
