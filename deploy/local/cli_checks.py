@@ -70,7 +70,7 @@ def check() -> None:
         "ruff check": _module("ruff", "check", "."),
         "ruff format": _module("ruff", "format", "--check", "."),
         "mypy": _module("mypy"),
-        "import-linter": [str(Path(sys.executable).parent / "lint-imports"), "--no-timing"],
+        "import-linter": [str(Path(sys.executable).parent / "lint-imports"), "--no-logo"],
         "generated docs": _module("shared.contracts.document", "--check"),
     }
     failed = []
