@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ import pytest
 from deploy.local import login
 from deploy.local.people import cast
 from shared.contracts import cases, identity, notifications
-from shared.contracts.base import Role
+from shared.contracts.base import Role, RunJob
 from shared.messaging.errors import (
     Conflict,
     Forbidden,
@@ -66,6 +67,17 @@ def card_of(system: Any, resident: UUID) -> identity.ResidentCard:
     [card] = system.call(identity.RESIDENT_CARDS, request, as_service(system, "cases")).cards
     found: identity.ResidentCard = card
     return found
+
+
+def listed_once_known(system: Any, listing: cases.ListClinicCases, token: str) -> Any:
+    """The clinic's cases, as soon as the cases service has heard of the right: a new one may take a second."""
+    until = time.monotonic() + 5.0
+    while True:
+        try:
+            return system.call(cases.LIST_CLINIC_CASES, listing, token).cases
+        except Forbidden:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 # --- logging in -----------------------------------------------------------------------------------------------------
@@ -213,16 +225,16 @@ def test_r_id_21_logging_out_holds_everywhere_within_a_second(system: Any) -> No
     assert isinstance(refused, NotAuthenticated)
     clinic = system.clinic({cast.SECOND_RECEIVER: [Role.CASE_RECEIVER]})
     listing = cases.ListClinicCases(clinic=clinic.hsa_id)
-    assert system.call(cases.LIST_CLINIC_CASES, listing, opened.access_token).cases == []
+    assert listed_once_known(system, listing, opened.access_token) == []
     system.call(identity.LOG_OUT, identity.LogOut(request_id=uuid4()), opened.access_token)
-    until = time.monotonic() + 1.0
-    while time.monotonic() < until:
+    returned = time.monotonic()
+    while True:
+        asked = time.monotonic()
         try:
             system.call(cases.LIST_CLINIC_CASES, listing, opened.access_token)
         except NotAuthenticated:
             break
-    with pytest.raises(NotAuthenticated):
-        system.call(cases.LIST_CLINIC_CASES, listing, opened.access_token)
+        assert asked - returned < 1.0
     with pytest.raises(NotAuthenticated):
         system.call(identity.READ_TERMS, identity.ReadTerms(), opened.access_token)
     renewal = identity.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
@@ -304,7 +316,7 @@ def test_r_id_10_taking_a_right_works_in_other_services_within_a_second(system: 
     system.call(notifications.SET_CLINIC_SETTINGS, settings, system.staff_token(cast.LOCAL_ADMIN))
     token = system.staff_token(cast.RECEIVER)
     listing = cases.ListClinicCases(clinic=clinic.hsa_id)
-    assert system.call(cases.LIST_CLINIC_CASES, listing, token).cases == []
+    assert listed_once_known(system, listing, token) == []
     taken = take(system, clinic, cast.RECEIVER, Role.CASE_RECEIVER, cast.LOCAL_ADMIN)
     returned = time.monotonic()
     while True:
@@ -387,3 +399,19 @@ def test_r_id_10_current_rights_for_a_service_that_is_late(system: Any) -> None:
     assert identity.HeldRole(clinic=clinic.hsa_id, role=Role.CASE_HANDLER) in now.roles
     ended = identity.CurrentRights(subject=cast.HANDLER, session=uuid4())
     assert not system.call(identity.CURRENT_RIGHTS, ended, as_service(system, "cases")).session_live
+
+
+def test_the_operator_may_have_old_sessions_forgotten(system: Any) -> None:
+    session, long_ago = uuid4(), system.now() - timedelta(days=40)
+    system.rows(
+        "identity",
+        "INSERT INTO sessions (session, kind, subject, started_at, renewed_at, ends_at)"
+        " VALUES (%s, 'staff', %s, %s, %s, %s)",
+        *(session, cast.OUTSIDER, long_ago, long_ago, long_ago),
+    )
+    run = RunJob(request_id=uuid4(), job="forget_old_sessions")
+    system.call(identity.identity.run_job, run, system.operator_token)
+    until = time.monotonic() + 10.0
+    while system.rows("identity", "SELECT 1 FROM sessions WHERE session = %s", session):
+        assert time.monotonic() < until
+        time.sleep(0.1)
