@@ -55,15 +55,8 @@ def write_prepared(
     prepare: Callable[[], Prepared],
     work: Callable[[Any, Any, Prepared], Answered],
 ) -> Answered:
-    """Asks what has to be asked, then writes; a repeated request gets its first answer, whatever is the case by now.
-
-    What stood in the way of the first can differ from what stands in the way of a repetition: a case that was answered
-    can't be answered again. So a refusal counts only if the request has not had its effect (R-CASE-17).
-    """
-    try:
-        prepared = prepare()
-    except Refused as refusal:
-        return call.write(_refuse, refusal)
+    """Asks what has to be asked, then writes."""
+    prepared = prepare()
     try:
         return call.write(work, prepared)
     except Conflict as refusal:
@@ -89,10 +82,6 @@ def prepare_staff_message(call: Asking, case: Row, *, handler_rights: RightsNow 
         ),
         handler_rights=handler_rights,
     )
-
-
-def _refuse(_tx: Any, _request: Any, refusal: Refused) -> Any:
-    raise refusal
 
 
 def care_provider(call: Asking, clinic: HsaId, *, active: bool = False) -> str:

@@ -30,6 +30,8 @@ from shared.messaging.wire import (
 )
 
 STANDARD_TIMEOUT_SECONDS = 10.0
+_LAST_LOOK_SECONDS = 0.3
+"""So long before the deadline it is looked whether there is anybody who could answer."""
 
 
 @dataclass
@@ -147,8 +149,11 @@ class RpcClient:
                 self._link.publish(self._addressed(pending.message, correlation_id))
             except LinkDown:
                 pass  # it is sent as soon as there is a connection again
-            if not pending.answered.wait(ends - time.monotonic()):
-                raise self._no_answer(service)
+            grace = min(_LAST_LOOK_SECONDS, timeout / 4)
+            if not pending.answered.wait(ends - time.monotonic() - grace):
+                self._look_for(service, grace)
+                if not pending.answered.wait(ends - time.monotonic()):
+                    raise DeadlineExceeded
         finally:
             self._pending.pop(correlation_id, None)
         if pending.error is not None:
@@ -156,12 +161,11 @@ class RpcClient:
         assert pending.body is not None
         return pending.body
 
-    def _no_answer(self, service: str) -> Refused:
-        """Why no answer came: the broker, a service with no process, or one that is too slow."""
-        if not self._link.connected:
-            return Unavailable(reason="no_broker")
+    def _look_for(self, service: str, timeout: float) -> None:
+        """Raises `Unavailable` where no answer can come: no broker, or no process of the service."""
         try:
-            found = self._link.run(lambda channel: channel.queue_declare(request_queue(service), passive=True))
-            return DeadlineExceeded() if found.consumer_count else Unavailable(reason="no_process")
+            found = self._link.run(lambda channel: channel.queue_declare(request_queue(service), passive=True), timeout)
         except LinkDown:
-            return Unavailable(reason="no_broker")
+            raise Unavailable(reason="no_broker") from None
+        if not found.consumer_count:
+            raise Unavailable(reason="no_process")

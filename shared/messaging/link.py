@@ -136,7 +136,8 @@ class Link:
         self._up = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._last_sent = 0.0
+        self._last_sent = self._heard = 0.0
+        self._frames = 0
         self._publishing = threading.Lock()
         self._awaited: dict[int, int] = {}
         self._outcomes: list[Outcome] = []
@@ -204,6 +205,8 @@ class Link:
         connection.connect()
         try:
             connection.transport._quick_recv = _reading_ahead(connection.transport)
+            # No read or write waits longer: a broker that hangs is as good as gone.
+            connection.sock.settimeout(HEARTBEAT_SECONDS * 2)
             channel = connection.channel()
             if self._confirm:
                 channel.confirm_select()
@@ -214,7 +217,9 @@ class Link:
                 self._generation += 1
                 self._connection, self._channel = connection, channel
                 self._next_tag = 1
-                self._last_sent = time.monotonic()
+                self._arrived = []
+                self._last_sent = self._heard = time.monotonic()
+                self._frames = 0
                 if self._on_ready is not None:
                     self._on_ready(channel)
                 self._up.set()  # in the same hold of the lock: whoever could not publish before is known to `on_ready`
@@ -282,9 +287,8 @@ class Link:
         if now - self._last_sent >= HEARTBEAT_SECONDS / 3:
             connection.send_heartbeat()
             self._last_sent = now
-            received = connection.bytes_recv
-            if received != getattr(self, "_bytes_received", None):
-                self._bytes_received, self._heard = received, now
+            if connection.bytes_recv != self._frames:
+                self._frames, self._heard = connection.bytes_recv, now
             elif now - self._heard > HEARTBEAT_SECONDS * 2:
                 raise OSError("the broker has gone quiet")
 
@@ -298,7 +302,14 @@ class Link:
             try:
                 self._send(self._channel, message)
             except _BROKEN as error:
+                self._break()
                 raise LinkDown(self.name) from error
+
+    def _break(self) -> None:
+        """Half a frame may have gone out: nothing more may follow it. The reading thread finds the connection ended."""
+        if self._connection is not None:
+            with contextlib.suppress(*_BROKEN):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
 
     @staticmethod
     def _send(channel: amqp.Channel, message: OutgoingMessage) -> None:
@@ -331,6 +342,7 @@ class Link:
                         self._send(self._channel, message)
                         self._next_tag += 1
                 except _BROKEN:
+                    self._break()
                     return list(self._outcomes)
             deadline = time.monotonic() + timeout
             while self._awaited and self._generation == generation and self._up.is_set():
@@ -396,14 +408,16 @@ class Link:
     def _answer(self, delivery: Delivery, send: Callable[[amqp.Channel], None]) -> None:
         with self._lock:
             if self._channel is not None and delivery.generation == self._generation:
-                with contextlib.suppress(*_BROKEN):
+                try:
                     send(self._channel)
+                except _BROKEN:
+                    self._break()
 
-    def run(self, action: Callable[[amqp.Channel], Any]) -> Any:
+    def run(self, action: Callable[[amqp.Channel], Any], timeout: float = HEARTBEAT_SECONDS) -> Any:
         """Runs `action` with the channel, alone on the connection; it may wait for the broker's answer.
 
-        Raises `LinkDown`. Not for callbacks. It is the reading thread that runs it: under eventlet no two green threads
-        may wait for the same socket.
+        Raises `LinkDown`, also if it is not done after `timeout` seconds. Not for callbacks. It is the reading thread
+        that runs it: under eventlet no two green threads may wait for the same socket.
         """
         wish = _Wish(action)
         with self._lock:
@@ -411,7 +425,8 @@ class Link:
                 raise LinkDown(self.name)
             self._wishes.append(wish)
         self._wake_reader()
-        wish.done.wait()
+        if not wish.done.wait(timeout):
+            raise LinkDown(self.name)
         if wish.error is not None:
             raise wish.error
         return wish.answer

@@ -77,6 +77,7 @@ class OngoingCall(Generic[Asked, Answered]):
         self.caller = caller
         self.call_ids = ids
         self._ends = ends
+        self._wrote = False
         self.settings: Any = core.settings
 
     @property
@@ -112,6 +113,7 @@ class OngoingCall(Generic[Asked, Answered]):
         if not isinstance(request, Command):
             raise ContractError(f"{self.contract.routing_key} is a query and may not write")
         self._look_at_the_time()
+        self._wrote = True
         return self._core.database.write_once(
             request.request_id,
             self.caller,
@@ -145,6 +147,20 @@ class OngoingCall(Generic[Asked, Answered]):
             timeout=self.remaining if timeout is None else min(timeout, self.remaining),
             call_ids=self.call_ids,
         )
+
+    def refuse(self, refusal: Refused) -> Answered:
+        """For a refusal that came before anything was written: raises it, unless the request has had its effect before.
+
+        What stands in the way of a repetition need not have stood in the way of the first: a login's ID token is spent,
+        a case is closed. A repeated request gets its first answer all the same (R-CASE-17).
+        """
+
+        def nothing(_tx: Transaction, _request: Asked) -> Answered:
+            raise refusal
+
+        if self._wrote or not self.contract.changes:
+            raise refusal
+        return self.write(nothing)
 
     def _look_at_the_time(self) -> None:
         if self.remaining <= _NOTHING_LEFT_SECONDS:
@@ -247,7 +263,11 @@ class RpcServer:
             raise LimitExceeded("Anropet är för stort.", reason="request_too_large")
         caller = self._authenticate(call, delivery.headers.get(TOKEN_HEADER))
         request = decode_request(self._envelopes[call.name], delivery.body)
-        reply = run(OngoingCall(self._core, call, request, caller, ends, ids))
+        ongoing = OngoingCall(self._core, call, request, caller, ends, ids)
+        try:
+            reply = run(ongoing)
+        except Refused as refusal:
+            reply = ongoing.refuse(refusal)
         if not isinstance(reply, Reply):
             raise TypeError(f"{call.routing_key} answered something else than its contract says")
         body = encode_result(reply)

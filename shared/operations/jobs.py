@@ -43,9 +43,10 @@ _AT_A_TIME = 5000
 
 _BEGIN = b"""INSERT INTO jobs AS job (name, run, last_started) VALUES (%s, %s, %s)
 ON CONFLICT (name) DO UPDATE SET run = excluded.run, last_started = excluded.last_started
-WHERE %s OR job.last_due IS NULL OR job.last_due < %s RETURNING 1"""
+WHERE %s OR job.last_due IS NULL OR job.last_due < %s OR job.last_due > %s RETURNING 1"""
 _MINE = b"SELECT 1 FROM jobs WHERE name = %s AND run = %s FOR SHARE"
-_SUCCEEDED = b"""UPDATE jobs SET last_due = greatest(coalesce(last_due, %s), %s), last_finished = %s, outcome = 'done',
+# A due time in the future is from before the clock was set back.
+_SUCCEEDED = b"""UPDATE jobs SET last_due = %s, last_finished = %s, outcome = 'done',
 failures = 0 WHERE name = %s AND run = %s"""
 _FAILED = b"UPDATE jobs SET outcome = %s, failures = failures + 1 WHERE name = %s AND run = %s"
 
@@ -165,7 +166,7 @@ class JobRunner:
             now = clock.now()
             for watched in self._watched.values():
                 due = watched.job.due(now)
-                behind = watched.done is None or watched.done < due
+                behind = watched.done != due
                 if behind and time.monotonic() >= watched.not_before and watched.take():
                     watched.spawn(lambda work, watched=watched, due=due: self._run_due(watched, due, work))  # type: ignore[misc]
 
@@ -233,7 +234,7 @@ class JobRunner:
     def _run(self, job: Job, due: datetime, work: Work, *, by_hand: bool) -> bool:
         run, began, now = uuid4(), time.monotonic(), clock.now()
         with self._core.database.transaction() as tx:
-            if not tx.ask(_BEGIN, (job.name, run, now, by_hand, due)):
+            if not tx.ask(_BEGIN, (job.name, run, now, by_hand, due, now)):
                 return False
         try:
             work(Run(self._core, job.name, run, now, self._stopping))
@@ -242,7 +243,7 @@ class JobRunner:
                 tx.ask(_FAILED, (type(error).__name__, job.name, run))
             raise
         with self._core.database.transaction() as tx:
-            tx.ask(_SUCCEEDED, (due, due, clock.now(), job.name, run))
+            tx.ask(_SUCCEEDED, (due, clock.now(), job.name, run))
         self._core.metrics.job(job.name, "done")
         seconds = time.monotonic() - began
         if seconds > 1.0 or by_hand:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -135,21 +136,22 @@ def apply(connection: Connection, change: identity.RightsChanged) -> None:
     """Takes one change into the copy. Changes may come twice and in any order; the newest of a subject wins."""
     connection.execute(text("INSERT INTO rights_state (applied) SELECT 0 WHERE NOT EXISTS (SELECT FROM rights_state)"))
     applied: int = connection.execute(text("SELECT applied FROM rights_state FOR UPDATE")).scalar_one()
-    connection.execute(
-        text(
-            """INSERT INTO rights_subjects (subject, version, roles, regional)
-               VALUES (:subject, :version, CAST(:roles AS jsonb), :regional)
-               ON CONFLICT (subject) DO UPDATE
-               SET version = excluded.version, roles = excluded.roles, regional = excluded.regional
-               WHERE rights_subjects.version < excluded.version"""
-        ),
-        {
-            "subject": change.subject,
-            "version": change.version,
-            "roles": _json(change),
-            "regional": change.regional,
-        },
-    )
+    if _may_have_roles(change.subject):
+        connection.execute(
+            text(
+                """INSERT INTO rights_subjects (subject, version, roles, regional)
+                   VALUES (:subject, :version, CAST(:roles AS jsonb), :regional)
+                   ON CONFLICT (subject) DO UPDATE
+                   SET version = excluded.version, roles = excluded.roles, regional = excluded.regional
+                   WHERE rights_subjects.version < excluded.version"""
+            ),
+            {
+                "subject": change.subject,
+                "version": change.version,
+                "roles": _json(change),
+                "regional": change.regional,
+            },
+        )
     for session in change.ended_sessions:
         connection.execute(
             text("INSERT INTO ended_sessions (session, until) VALUES (:session, :until) ON CONFLICT DO NOTHING"),
@@ -161,6 +163,15 @@ def apply(connection: Connection, change: identity.RightsChanged) -> None:
             {"number": change.number},
         )
         _advance(connection, applied)
+
+
+def _may_have_roles(subject: str) -> bool:
+    """Staff, by their HSA-id. Residents' sessions end by the thousand, and a row for each would tell nothing."""
+    try:
+        UUID(subject)
+    except ValueError:
+        return True
+    return False
 
 
 def _advance(connection: Connection, applied: int) -> None:

@@ -1,17 +1,29 @@
 """Settings, logs, clock and sealing."""
 
 import json
+import logging
 import os
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.operations import clock, logs
 from shared.operations.settings import ServiceSettings, SettingsError, read
 from shared.security.sealing import SealBroken, Sealer
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """What a test sets up for logs ends with it."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
 
 
 def test_all_faults_of_the_settings_are_told_at_once_and_without_values(monkeypatch, tmp_path):
@@ -45,8 +57,6 @@ def test_a_log_line_keeps_only_what_is_allowed_R_SYS_3(capsys):
 
 
 def test_lines_of_libraries_lose_their_text_R_SYS_3(capsys):
-    import logging
-
     logs.configure("cases")
     logging.getLogger("some.library").error("failed for %s", "191212121212")
     line = capsys.readouterr().out
