@@ -16,6 +16,7 @@ from deploy.local import leftovers
 from deploy.local.folder import data_folder
 from deploy.local.problems import Problem
 from deploy.local.stack import Stack
+from tests.stack import privacy
 from tests.stack.rooms import Broker, Database, Rooms
 from tests.stack.system import System
 
@@ -86,6 +87,8 @@ def running_system(servers: Stack, progress: Callable[[str], None]) -> Iterator[
     with System(servers) as system:
         system.prepare()
         yield system
+    told = privacy.leaks(servers.folder / "logs")
+    assert not told, f"logs tell about persons (R-SYS-3): {', '.join(told[:20])}; see ./dev logs --of-tests"
 
 
 @pytest.fixture
