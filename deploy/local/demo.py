@@ -16,7 +16,8 @@ from deploy.local import cli_stack
 from deploy.local.people import cast
 from deploy.local.problems import Problem
 from deploy.local.stack import Stack
-from deploy.local.story import Step, Story
+from deploy.local.story import Story
+from deploy.local.teller import Step
 from deploy.local.world import World
 
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _serve_feed(stack, chosen.feed)
         click.echo("", err=True)
         with World(stack, "demo") as world:
-            steps = Story(world, _told, own_feed=chosen.feed is None).run()
+            steps = Story(world, _told, own_feed=chosen.feed is None).tell()
     except (Problem, OSError, ValueError) as error:
         problem = str(error)
     held = problem is None and bool(steps) and all(step.ok for step in steps)

@@ -67,7 +67,7 @@ def main(version: str) -> int:
     folder.mkdir(parents=True)
     with Recorder(cli_stack.started(), "recorder") as world:
         world.payloads = {}
-        steps = Story(world, lambda step: None).run()
+        steps = Story(world, lambda step: None).tell()
         if not all(step.ok for step in steps):
             print(steps[-1].problem, file=sys.stderr)
             return 1

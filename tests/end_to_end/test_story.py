@@ -8,7 +8,7 @@ def test_a_case_travels_from_a_resident_to_a_clinic_and_back(system):
     """R-CASE-1..7, R-CASE-11, R-CASE-17, R-CASE-18, R-ID-1..3, R-ID-5..8, R-ID-10, R-ATT-4, R-ATT-6, R-NOT-1..3."""
     told = []
     try:
-        steps = Story(system, told.append).run()
+        steps = Story(system, told.append).tell()
         assert [(step.name, step.problem) for step in steps if not step.ok] == []
         assert len(steps) == len(STEPS) >= 12
         assert all(step.ids for step in steps)
