@@ -11,6 +11,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import amqp
@@ -23,17 +24,21 @@ from shared.messaging.errors import (
     Internal,
     Invalid,
     LimitExceeded,
+    NotAuthenticated,
     NotFound,
     Refused,
     TermsNotAccepted,
+    Unavailable,
 )
 from shared.messaging.link import Delivery, Link, LinkDown, OutgoingMessage
+from shared.messaging.topology import all_contracts
 from shared.messaging.wire import (
     CALL_IDS_HEADER,
     DEADLINE_HEADER,
     JSON,
     LARGEST_REPLY_BYTES,
     LARGEST_REQUEST_BYTES,
+    REPLY_KEY,
     RPC_EXCHANGE,
     TOKEN_HEADER,
     Envelope,
@@ -47,6 +52,7 @@ from shared.messaging.wire import (
 from shared.operations import clock
 from shared.operations.logs import log
 from shared.security.caller import ANYONE, Caller
+from shared.security.rights import HELD_FOR_SECONDS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,7 +64,9 @@ LONGEST_CALL_SECONDS = 30.0
 _REPLY_RETRY_SECONDS = 3.0
 _NOTHING_LEFT_SECONDS = 0.001
 _CALL_IDS_KEPT = 6
-_CALL_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*\.[0-9a-f-]{8,36}")
+_CALL_ID = re.compile(
+    r"(?P<method>[a-z_]{1,40}\.[a-z_]{1,60})\.(?P<id>[0-9a-f]{16}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+)
 
 Extras = ParamSpec("Extras")
 Result = TypeVar("Result")
@@ -77,6 +85,7 @@ class OngoingCall(Generic[Asked, Answered]):
         self.caller = caller
         self.call_ids = ids
         self._ends = ends
+        self._rights_as_of = time.monotonic()
         self._wrote = False
         self.settings: Any = core.settings
 
@@ -113,6 +122,7 @@ class OngoingCall(Generic[Asked, Answered]):
         if not isinstance(request, Command):
             raise ContractError(f"{self.contract.routing_key} is a query and may not write")
         self._look_at_the_time()
+        self._look_at_the_rights()
         self._wrote = True
         return self._core.database.write_once(
             request.request_id,
@@ -133,6 +143,7 @@ class OngoingCall(Generic[Asked, Answered]):
     ) -> Result:
         """Runs `work(tx, request, *extras)` in one transaction that is committed before the answer leaves."""
         self._look_at_the_time()
+        self._look_at_the_rights()
         return self._core.database.read(
             lambda tx: work(tx, self.request, *extras, **named), caller=self.caller, origin=self.origin
         )
@@ -151,16 +162,36 @@ class OngoingCall(Generic[Asked, Answered]):
     def refuse(self, refusal: Refused) -> Answered:
         """For a refusal that came before anything was written: raises it, unless the request has had its effect before.
 
-        What stands in the way of a repetition need not have stood in the way of the first: a login's ID token is spent,
-        a case is closed. A repeated request gets its first answer all the same (R-CASE-17).
+        What stands in the way of a repetition need not have stood in the way of the first: a case is closed, a service
+        does not answer. A repeated request gets its first answer all the same (R-CASE-17); but never someone who may
+        not have it any more, for R-ID-10 goes before.
         """
 
         def nothing(_tx: Transaction, _request: Asked) -> Answered:
             raise refusal
 
-        if self._wrote or not self.contract.changes:
+        about_the_caller = isinstance(refusal, NotAuthenticated | TermsNotAccepted | Forbidden)
+        if self._wrote or not self.contract.changes or not self.caller.subject or about_the_caller:
             raise refusal
         return self.write(nothing)
+
+    def _look_at_the_rights(self) -> bool:
+        """Takes the caller's rights anew if they are not fresh any more, as after waiting for another service
+        (R-ID-10).
+
+        Says whether they are as they were. Raises `NotAuthenticated` if the session has ended.
+        """
+        if not self.caller.is_person or time.monotonic() - self._rights_as_of <= HELD_FOR_SECONDS:
+            return True
+        before, self._rights_as_of = self.caller.rights, time.monotonic()
+        self.caller = self._core.with_rights(self.caller)
+        return self.caller.rights == before
+
+    def answer(self, reply: object) -> object:
+        """The reply, if whoever asked may still have it: what was read may have waited for another service since."""
+        if not self.contract.changes and not self._look_at_the_rights():
+            raise Unavailable(reason="rights_changed")
+        return reply
 
     def _look_at_the_time(self) -> None:
         if self.remaining <= _NOTHING_LEFT_SECONDS:
@@ -173,11 +204,20 @@ def fingerprint(request: Command) -> bytes:
 
 
 def call_ids(sent: object, call: Call[Any, Any]) -> list[str]:
-    """The trail of calls that led here. Whatever is no id is left out: callers write it, and it goes into the logs."""
+    """The trail of calls that led here; a new one if there is none.
+
+    Callers write it, and it goes into logs and events: only random ids are kept, and names of our own methods
+    (R-SYS-3).
+    """
     given = sent[-_CALL_IDS_KEPT:] if isinstance(sent, list) else []
-    return [one for one in given if isinstance(one, str) and _CALL_ID.fullmatch(one)] or next_call_ids(
-        [], call.service, call.name
-    )
+    found = [_CALL_ID.fullmatch(one) for one in given if isinstance(one, str)]
+    kept = [f"{one['method'] if one['method'] in _methods() else 'outside.call'}.{one['id']}" for one in found if one]
+    return kept or next_call_ids([], call.service, call.name)
+
+
+@cache
+def _methods() -> frozenset[str]:
+    return frozenset(call.routing_key for contract in all_contracts() for call in contract.calls.values())
 
 
 class RpcServer:
@@ -265,7 +305,7 @@ class RpcServer:
         request = decode_request(self._envelopes[call.name], delivery.body)
         ongoing = OngoingCall(self._core, call, request, caller, ends, ids)
         try:
-            reply = run(ongoing)
+            reply = ongoing.answer(run(ongoing))
         except Refused as refusal:
             reply = ongoing.refuse(refusal)
         if not isinstance(reply, Reply):
@@ -313,7 +353,7 @@ class RpcServer:
         Without a connection it waits a little: the caller may still be there.
         """
         reply_to = delivery.properties.get("reply_to")
-        if reply_to:
+        if isinstance(reply_to, str) and REPLY_KEY.fullmatch(reply_to):
             answer = OutgoingMessage(
                 body,
                 RPC_EXCHANGE,

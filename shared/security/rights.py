@@ -30,7 +30,10 @@ from shared.security.caller import Caller, Rights
 
 ANNOUNCE_EVERY_SECONDS = 0.25
 TRUSTED_FOR_SECONDS = 0.75
-"""Less than the second of R-ID-10 by what the fastest announcement may have taken and a call takes to be answered."""
+"""How long after an announcement was made a copy that lacks nothing of it may answer."""
+HELD_FOR_SECONDS = 0.2
+"""How long a call goes on with what it has been answered; after that it asks again. Both together are less than the
+second of R-ID-10 by what the fastest announcement may have taken."""
 
 _HEARD_BEFORE_TRUST = 3
 

@@ -243,3 +243,30 @@ def test_an_ended_session_is_refused_everywhere_within_a_second_R_ID_21(system):
     while (code := refused(lambda: system.call(cases.LIST_INBOX, cases.ListInbox(), token))) is None:
         assert time.monotonic() - ended < 1.0
     assert code == "not_authenticated"
+
+
+def test_a_right_that_was_taken_while_a_call_waited_for_another_service_does_not_count_R_ID_10(system, room):
+    """A call that is under way when the right goes, and waits longer than a second, writes and reads nothing."""
+    token = system.resident_token(cast.RESIDENT)
+    case = start_until_answered(system, room, token)
+    clinic = Clinic(room.clinic, "")
+    system.give(clinic, cast.SECOND_RECEIVER, Role.CASE_RECEIVER, by=cast.LOCAL_ADMIN)
+    receiver = system.staff_token(cast.SECOND_RECEIVER)
+    read = cases.GetCase(case=case)
+    wait_until(lambda: not refused(lambda: system.call(cases.GET_CASE, read, receiver)), "the receiver is let in", 5)
+    assign = cases.AssignCase(
+        request_id=uuid4(), case=case, version=1, handler=cast.HANDLER, partial_reply="Får inte komma fram."
+    )
+    system.process("directory").pause()
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(refused, lambda: system.call(cases.ASSIGN_CASE, assign, receiver, timeout=15.0))
+        time.sleep(0.5)
+        take = identity.TakeRole(
+            request_id=uuid4(), clinic=room.clinic, person=cast.SECOND_RECEIVER, role=Role.CASE_RECEIVER
+        )
+        system.call(identity.TAKE_ROLE, take, system.staff_token(cast.LOCAL_ADMIN))
+        time.sleep(1.5)
+        system.process("directory").resume()
+        assert under_way.result() in ("not_found", "forbidden")
+    shown = system.call(cases.GET_CASE, read, token)
+    assert [message.kind for message in shown.messages] == ["start"]
