@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,11 @@ from tests.stack.rooms import Broker, Database, Rooms
 from tests.stack.system import System
 
 SOAK = "soak"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Being told to stop ends the run as Ctrl-C does: what it started is stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
