@@ -19,7 +19,16 @@ def test_of_ids_from_outside_only_the_random_part_is_kept_R_SYS_3():
 
 
 def test_what_is_no_id_is_left_out_and_a_new_one_is_made_R_SYS_3():
-    for sent in (None, "x", 7, [], ["Tolvan Tolvansson"], [{"a": 1}, 5], ["cases.list_inbox.191212121212"], ["\n" * 50]):
+    for sent in (
+        None,
+        "x",
+        7,
+        [],
+        ["Tolvan Tolvansson"],
+        [{"a": 1}, 5],
+        ["cases.list_inbox.191212121212"],
+        ["\n" * 50],
+    ):
         [made] = call_ids(sent, LIST_INBOX)
         assert made.startswith("cases.list_inbox.")
         assert "1912" not in made
