@@ -56,6 +56,15 @@ class BrokerAdmin:
         rights = {"configure": ".*", "write": ".*", "read": ".*"}
         self._ask("PUT", f"permissions/{quote(vhost, safe='')}/{quote(user, safe='')}", rights)
 
+    def give(self, vhost: str, inside: dict[str, Any], rights: dict[str, list[dict[str, Any]]]) -> None:
+        """Exchanges, queues and bindings; then what the users may do with them, and nothing else."""
+        host = quote(vhost, safe="")
+        self._ask("POST", f"definitions/{host}", inside)
+        for one in rights["topic_permissions"]:
+            self._ask("PUT", f"topic-permissions/{host}/{quote(one['user'], safe='')}", one)
+        for one in rights["permissions"]:
+            self._ask("PUT", f"permissions/{host}/{quote(one['user'], safe='')}", one)
+
     def queues(self, vhost: str) -> list[dict[str, Any]]:
         """Queues with what is known of them; counts are up to a second old."""
         return list(self._ask("GET", f"queues/{quote(vhost, safe='')}"))

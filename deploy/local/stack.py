@@ -20,8 +20,9 @@ from deploy.local.own_processes import SERVICES, Addresses, OwnProcess, System
 from deploy.local.problems import Problem
 from deploy.local.processes import Process
 from deploy.local.servers import Place, Server
+from deploy.rabbitmq import definitions, permissions
 
-VHOST = "vardarende"
+VHOST = definitions.VHOST
 Say = Callable[[str], None]
 
 
@@ -145,9 +146,10 @@ class Stack:
         self._start_server("rabbitmq")
         admin = self.rabbitmq.admin
         admin.make_vhost(VHOST)
-        for user in (*SERVICES, "callers"):
+        for user in (*permissions.everyone(), "callers"):
             admin.make_user(user, self.keys.password(f"amqp_{user}"))
-            admin.allow(user, VHOST)
+        admin.give(VHOST, definitions.inside(VHOST), definitions.rights(VHOST))
+        admin.allow("callers", VHOST)  # for people and tests, who play every part
 
     def _start_databases(self, pool: ThreadPoolExecutor) -> None:
         self._start_server("postgres")

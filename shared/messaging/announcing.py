@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import amqp
 
+from shared.messaging import topology
 from shared.messaging.link import Delivery, Link, LinkDown, OutgoingMessage
 from shared.operations.logs import log
 from shared.security.rights import ANNOUNCE_EVERY_SECONDS, Freshness
@@ -19,7 +20,7 @@ _STALE_MS = 500
 
 
 def _declare(channel: amqp.Channel) -> None:
-    channel.exchange_declare(EXCHANGE, "fanout", durable=True, auto_delete=False)
+    topology.declare_exchange(channel, EXCHANGE, "fanout")
 
 
 class Announcer:

@@ -6,6 +6,7 @@ command carries its request id, so that what happens twice on the wire happens o
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from uuid import uuid4
 import amqp
 
 from shared.contracts.base import Answered, Asked, Call
-from shared.messaging.errors import DeadlineExceeded, LimitExceeded, Refused, Unavailable
+from shared.messaging import topology
+from shared.messaging.errors import DeadlineExceeded, Forbidden, LimitExceeded, Refused, Unavailable
 from shared.messaging.link import Link, LinkDown, OutgoingMessage
 from shared.messaging.wire import (
     CALL_IDS_HEADER,
@@ -28,10 +30,12 @@ from shared.messaging.wire import (
     next_call_ids,
     request_queue,
 )
+from shared.operations.logs import log
 
 STANDARD_TIMEOUT_SECONDS = 10.0
 _LAST_LOOK_SECONDS = 0.3
 """So long before the deadline it is looked whether there is anybody who could answer."""
+_REFUSED_KEY = re.compile(r"access to topic '([^']*)'")
 
 
 @dataclass
@@ -55,6 +59,7 @@ class RpcClient:
             self._listen,
             ca_file=ca_file,
             on_returned=self._returned,
+            on_refused=self._refused,
         )
 
     @property
@@ -76,11 +81,13 @@ class RpcClient:
         # A new queue for each connection: the broker may keep the old one, exclusive, until it notices the loss.
         self._reply_key = str(uuid4())
         queue = f"rpc.reply-{self._name}-{self._reply_key}"
-        channel.exchange_declare(RPC_EXCHANGE, "topic", durable=True, auto_delete=False)
+        topology.declare_exchange(channel, RPC_EXCHANGE, "topic")
         channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
         channel.queue_bind(queue, RPC_EXCHANGE, self._reply_key)
         channel.basic_consume(queue, no_ack=True, callback=self._on_reply)
         for correlation_id, pending in list(self._pending.items()):
+            if pending.answered.is_set():
+                continue
             self._link._send(channel, self._addressed(pending.message, correlation_id))
 
     def _addressed(self, message: OutgoingMessage, correlation_id: str) -> OutgoingMessage:
@@ -99,6 +106,23 @@ class RpcClient:
             pending.error = Unavailable(reason="unknown_service")
             pending.answered.set()
 
+    def _refused(self, told: str) -> None:
+        """The broker does not let this user call that, and says of which method: those calls are not sent again.
+
+        The broker ended the connection for it; the others are sent again on the next one. Where it does not say which
+        it was, none is, or the same would happen for ever.
+        """
+        named = _REFUSED_KEY.search(told)
+        log.error("call_refused_by_broker", method=named[1] if named else None)
+        for pending in list(self._pending.values()):
+            if named is None:
+                pending.error = pending.error or Unavailable(reason="refused_by_broker")
+            elif pending.message.routing_key == named[1]:
+                pending.error = pending.error or Forbidden(reason="refused_by_broker")
+            else:
+                continue
+            pending.answered.set()
+
     def ask(
         self,
         call: Call[Asked, Answered],
@@ -112,6 +136,7 @@ class RpcClient:
 
         Raises the error of the closed set that the service answered, or: `Unavailable(unknown_service)` at once when no
         such service has ever run, `Unavailable(no_process)` when none of its processes is there at the deadline,
+        `Forbidden(refused_by_broker)` when this user of the broker's may not make this call,
         `Unavailable(no_broker)` when the broker could not be reached, `DeadlineExceeded` when no answer came.
         """
         body = encode_request(request)

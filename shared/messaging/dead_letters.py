@@ -95,7 +95,7 @@ def resend(
             if ids is not None and letter.id not in ids:
                 kept.append(delivery)
                 continue
-            message = events.moved(delivery, topology.events_queue(service), {})
+            message = events.moved(delivery, service, topology.events_queue(service), {})
             _publish(channel, message)
             if returned:
                 raise DeadLetterError(f"the queue {message.routing_key} is not there; what was not sent is kept")

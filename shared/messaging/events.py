@@ -36,6 +36,7 @@ ERROR_HEADER = "x-error"
 DEAD_AT_HEADER = "x-dead-at"
 _KEPT_HEADERS = (outbox.AGGREGATE_HEADER, outbox.ORIGIN_HEADER)
 _KEPT_PROPERTIES = ("content_type", "content_encoding", "message_id", "type", "timestamp", "app_id")
+_EVENTS = topology.events_exchange("")
 _CONFIRM_SECONDS = 10.0
 _GIVE_BACK_SECONDS = 1.0
 _LONGEST_HOLD_SECONDS = 5.0
@@ -225,7 +226,7 @@ class EventConsumer:
     def _move(self, delivery: Delivery, queue: str, headers: dict[str, Any]) -> bool:
         """Puts the message into another queue and acknowledges it here when it is there. Answers whether it is."""
         try:
-            [outcome] = self._link.publish_all([moved(delivery, queue, headers)], _CONFIRM_SECONDS)
+            [outcome] = self._link.publish_all([moved(delivery, self._service, queue, headers)], _CONFIRM_SECONDS)
         except LinkDown:
             return False  # it comes again by the next connection
         if outcome is Outcome.CONFIRMED:
@@ -248,9 +249,17 @@ class _DatabaseGone(Exception):
 
 
 def kind_of(delivery: Delivery) -> str:
-    """`service.event`, from the message's type; a message that came back from a delay has lost its routing key."""
-    kind = delivery.properties.get("type")
-    return str(kind) if kind else f"{delivery.exchange.removesuffix('.events')}.{delivery.routing_key}"
+    """`service.event`: by the exchange that it came from, to which only its own service may write.
+
+    A message that came back from a delay, or from the dead letters, has lost that: this service itself put its kind
+    into its type.
+    """
+    deaths = delivery.headers.get("x-death") or [{}]
+    given_up = (str(deaths[0].get("exchange", "")), (deaths[0].get("routing-keys") or [""])[0])
+    for source, key in ((delivery.exchange, delivery.routing_key), given_up):
+        if source.endswith(_EVENTS):
+            return f"{source.removesuffix(_EVENTS)}.{key}"
+    return str(delivery.properties.get("type") or delivery.routing_key)
 
 
 def attempts_of(delivery: Delivery) -> int:
@@ -268,13 +277,13 @@ def understand(delivery: Delivery, event: Event[Any]) -> Understood:
         raise NotUnderstood from None
 
 
-def moved(delivery: Delivery, queue: str, headers: dict[str, Any]) -> OutgoingMessage:
-    """The same message, for a queue of this service, with what is to be known of its way in the headers."""
+def moved(delivery: Delivery, service: str, queue: str, headers: dict[str, Any]) -> OutgoingMessage:
+    """The same message, for a queue of the service, with what is to be known of its way in the headers."""
     kept = {name: delivery.headers[name] for name in _KEPT_HEADERS if name in delivery.headers}
     properties = {name: value for name, value in delivery.properties.items() if name in _KEPT_PROPERTIES}
     return OutgoingMessage(
         body=delivery.body,
-        exchange="",
+        exchange=topology.again_exchange(service),
         routing_key=queue,
         mandatory=True,
         properties={

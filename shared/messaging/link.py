@@ -21,13 +21,15 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import amqp
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AccessRefused, AMQPError
 
 from shared.operations.logs import log
 
 HEARTBEAT_SECONDS = 10
 _CONNECT_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 2.0
+_STEADY_SECONDS = 5.0
+"""A connection that lasted so long was no failure: the next attempt follows at once."""
 _READ_AHEAD_BYTES = 65_536
 _BROKEN = (AMQPError, OSError, ssl.SSLError, AttributeError, KeyError)
 # AttributeError and KeyError: what py-amqp raises when the other end of the lock has just closed the connection.
@@ -107,7 +109,11 @@ def _connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str,
 
 
 class Link:
-    """See the module. `on_ready` is called with the channel each time a connection stands, before anything is read."""
+    """See the module. `on_ready` is called with the channel each time a connection stands, before anything is read.
+
+    `on_refused` is called with the broker's words when it ended the channel because this user may not do something: a
+    publish, for the most part, of which nothing else tells. It comes before the next connection.
+    """
 
     def __init__(
         self,
@@ -120,6 +126,7 @@ class Link:
         on_down: Callable[[], None] | None = None,
         on_returned: Callable[[str | None], None] | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
+        on_refused: Callable[[str], None] | None = None,
     ) -> None:
         self._arguments = _connection_arguments(url, name, ca_file)
         self.name = name
@@ -127,6 +134,7 @@ class Link:
         self._on_down = on_down
         self._on_returned = on_returned
         self._on_delivery = on_delivery
+        self._on_refused = on_refused
         self._arrived: list[Delivery] = []
         self._confirm = confirm
         self._lock = threading.RLock()
@@ -186,13 +194,17 @@ class Link:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 self._connect()
-                failures = 0
                 self._read_until_broken()
             except _BROKEN as error:
                 if not self._stopping.is_set():
                     log.warning("broker_connection_lost", link=self.name, error_type=type(error).__name__)
+                if isinstance(error, AccessRefused) and self._on_refused is not None:
+                    self._on_refused(str(error.reply_text))
+            if time.monotonic() - began > _STEADY_SECONDS:
+                failures = 0
             self._drop()
             pause = min(_LONGEST_PAUSE_SECONDS, 0.05 * 2**failures)
             failures = min(failures + 1, 10)

@@ -1,18 +1,21 @@
 """Exchanges and queues of the events, computed from the contracts.
 
     <source>.events            topic exchange; routing key: the event's name
+    <service>.again            direct exchange by which a service, and nobody else, puts events into its own queues
     events.<service>           what a service hears; bound to each event whose contract names it
     events.<service>.delay.<n> waits <n> milliseconds, then goes back to events.<service>
     dead.<service>             what could not be handled, until someone looks at it
+    definitions.<digest>       says that the broker was given just these definitions: nobody declares anything then
 
 Every process that publishes or hears makes sure that all of it is there, so that an event told before its hearer's
-first start is not lost. Where the broker's definitions made it, and the user may not declare, it is enough to find it.
+first start is not lost. Where the broker was given its definitions (deploy/rabbitmq), services may not declare, and
+need not. Not through the default exchange: whoever may write to that may write to every queue.
 Arguments of a queue can't be changed later: another argument means another name.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import importlib
 import json
 import pkgutil
@@ -27,6 +30,7 @@ from amqp.exceptions import AccessRefused, NotFound
 
 import shared.contracts
 from shared.contracts.base import Contract
+from shared.operations.logs import log
 
 DELAYS_SECONDS = (1, 5, 30, 120, 600, 1800)
 """The pauses between attempts at an event, after the first, which is repeated at once."""
@@ -59,11 +63,16 @@ class Binding:
 
 @dataclass(frozen=True)
 class Topology:
-    """All that the broker needs for the events of these contracts."""
+    """All that the broker needs for the events of these contracts. `exchanges`: name and type."""
 
-    exchanges: tuple[str, ...]
+    exchanges: dict[str, str]
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
+
+    @property
+    def mark(self) -> str:
+        """The exchange that says that the broker was given all of this."""
+        return f"definitions.{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}"
 
 
 def events_queue(service: str) -> str:
@@ -79,6 +88,16 @@ def delay_queue(service: str, seconds: int) -> str:
 def dead_queue(service: str) -> str:
     """The queue of the service's dead letters."""
     return f"dead.{service}"
+
+
+def again_exchange(service: str) -> str:
+    """The exchange to the service's own queues; routing key: the queue's name."""
+    return f"{service}.again"
+
+
+def events_exchange(service: str) -> str:
+    """The exchange that a service tells its events by."""
+    return f"{service}.events"
 
 
 @cache
@@ -103,9 +122,12 @@ def topology(contracts: Iterable[Contract] | None = None) -> Topology:
         for event in contract.events.values():
             services |= event.heard_by
             bindings += [Binding(event.exchange, events_queue(hearer), event.name) for hearer in sorted(event.heard_by)]
+    exchanges = {events_exchange(contract.name): "topic" for contract in contracts}
     for service in sorted(services):
-        queues += _queues(service)
-    exchanges = tuple(f"{contract.name}.events" for contract in contracts)
+        own = _queues(service)
+        queues += own
+        exchanges[again_exchange(service)] = "direct"
+        bindings += [Binding(again_exchange(service), queue.name, queue.name) for queue in own]
     return Topology(exchanges, tuple(queues), tuple(bindings))
 
 
@@ -122,28 +144,58 @@ def _queues(service: str) -> list[Queue]:
     ]
 
 
+def given(connection: amqp.Connection, needed: Topology | None = None) -> bool:
+    """Whether the broker was given its definitions, and just those that these contracts make."""
+    try:
+        with connection.channel() as scratch:  # the broker closes it where there is none
+            scratch.exchange_declare((needed or topology()).mark, "fanout", passive=True)
+    except NotFound:
+        return False
+    return True
+
+
+def declare_exchange(channel: amqp.Channel, name: str, kind: str) -> None:
+    """Makes the durable exchange where it is missing. Looks first: who may only use it needs no more rights."""
+    try:
+        with channel.connection.channel() as scratch:
+            scratch.exchange_declare(name, kind, passive=True)
+    except NotFound:
+        channel.exchange_declare(name, kind, durable=True, auto_delete=False)
+
+
 def declare(channel: amqp.Channel, needed: Topology | None = None) -> None:
     """Makes sure that all of it is in the broker; what is there already stays as it is.
 
-    Looks first, on a channel of its own, and makes only what is missing: who may only use it needs no more rights.
+    Looks first, on channels of its own, and makes only what is missing. Where this user may not, the log says so: the
+    broker's definitions are older than this program.
     """
     needed = needed or topology()
     connection = channel.connection
+    if given(connection, needed):
+        return
     try:
-        with connection.channel() as scratch:  # the broker closes it at the first that is missing
-            for exchange in needed.exchanges:
-                scratch.exchange_declare(exchange, "topic", passive=True)
+        with connection.channel() as scratch:
+            for exchange, kind in needed.exchanges.items():
+                scratch.exchange_declare(exchange, kind, passive=True)
             for queue in needed.queues:
                 scratch.queue_declare(queue.name, passive=True)
+        missing = False
     except NotFound:
-        for exchange in needed.exchanges:
-            channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
-        for queue in needed.queues:
-            channel.queue_declare(queue.name, durable=True, auto_delete=False, arguments=queue.arguments)
-        _bind(channel, needed)
-    else:
-        with contextlib.suppress(AccessRefused), connection.channel() as scratch:
+        missing = True
+    try:
+        with connection.channel() as scratch:
+            if missing:
+                _make(scratch, needed)
             _bind(scratch, needed)
+    except AccessRefused:
+        log.error("broker_definitions_are_old", state="incomplete" if missing else "unknown")
+
+
+def _make(channel: amqp.Channel, needed: Topology) -> None:
+    for exchange, kind in needed.exchanges.items():
+        channel.exchange_declare(exchange, kind, durable=True, auto_delete=False)
+    for queue in needed.queues:
+        channel.queue_declare(queue.name, durable=True, auto_delete=False, arguments=queue.arguments)
 
 
 def _bind(channel: amqp.Channel, needed: Topology) -> None:
@@ -159,13 +211,13 @@ def definitions(vhost: str, needed: Topology | None = None) -> dict[str, Any]:
             {
                 "name": name,
                 "vhost": vhost,
-                "type": "topic",
+                "type": kind,
                 "durable": True,
                 "auto_delete": False,
                 "internal": False,
                 "arguments": {},
             }
-            for name in needed.exchanges
+            for name, kind in needed.exchanges.items()
         ],
         "queues": [
             {

@@ -7,6 +7,7 @@ reply goes to the same exchange with the request's `reply_to` as routing key and
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from shared.contracts.base import Part, Reply
+from shared.messaging import topology
 from shared.messaging.errors import Internal, Invalid, Refused, from_the_wire
 
 RPC_EXCHANGE = "nameko-rpc"
@@ -27,6 +29,10 @@ LARGEST_REQUEST_BYTES = 1024 * 1024
 LARGEST_REPLY_BYTES = 8 * 1024 * 1024
 REQUEST_LIFE_MS = 60_000
 """How long a request without a deadline waits in the queue of a service that is not there."""
+REQUEST_QUEUE_ARGUMENTS = {"x-message-ttl": REQUEST_LIFE_MS}
+REPLY_KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Where an answer may go: a UUID, as nameko's clients have it. A caller could name a call instead, and so have it made
+by the service that answers; where that may not make it, the broker would end the service's connection."""
 
 _CALL_IDS_KEPT = 5
 
@@ -49,14 +55,14 @@ def request_queue(service: str) -> str:
 
 
 def declare_request_queue(channel: amqp.Channel, service: str) -> None:
-    """Classic on purpose: a request is worth nothing after its deadline, and its caller repeats it."""
-    channel.exchange_declare(RPC_EXCHANGE, "topic", durable=True, auto_delete=False)
-    channel.queue_declare(
-        request_queue(service),
-        durable=True,
-        auto_delete=False,
-        arguments={"x-message-ttl": REQUEST_LIFE_MS},
-    )
+    """Makes the queue, unless the broker was given its definitions.
+
+    Classic on purpose: a request is worth nothing after its deadline, and its caller repeats it.
+    """
+    if topology.given(channel.connection):
+        return
+    topology.declare_exchange(channel, RPC_EXCHANGE, "topic")
+    channel.queue_declare(request_queue(service), durable=True, auto_delete=False, arguments=REQUEST_QUEUE_ARGUMENTS)
     channel.queue_bind(request_queue(service), RPC_EXCHANGE, f"{service}.*")
 
 

@@ -1,0 +1,1 @@
+"""What the broker is given: exchanges, queues, users and what each of them may do, computed from the contracts."""

@@ -1,0 +1,113 @@
+"""The broker's definitions file: everything in the virtual host, the users, and what they may do.
+
+    python -m deploy.rabbitmq.definitions PASSWORDS_DIR > definitions.json
+
+PASSWORDS_DIR holds a file `amqp-<user>.password` for each user. Passwords go into the definitions as salted hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.rabbitmq import permissions
+from shared.messaging import announcing, topology
+from shared.messaging.wire import REQUEST_QUEUE_ARGUMENTS, RPC_EXCHANGE, request_queue
+
+VHOST = "vardarende"
+
+
+def inside(vhost: str) -> dict[str, Any]:
+    """Exchanges, queues and bindings of a virtual host, and the mark that says that they are there."""
+    needed = topology.topology()
+    made = topology.definitions(vhost, needed)
+    services = [contract.name for contract in topology.all_contracts()]
+    for name, kind in ((RPC_EXCHANGE, "topic"), (announcing.EXCHANGE, "fanout"), (needed.mark, "fanout")):
+        made["exchanges"].append(_exchange(name, kind, vhost))
+    for service in services:
+        queue = request_queue(service)
+        arguments = dict(REQUEST_QUEUE_ARGUMENTS)
+        made["queues"].append(
+            {"name": queue, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": arguments}
+        )
+        made["bindings"].append(
+            {
+                "source": RPC_EXCHANGE,
+                "vhost": vhost,
+                "destination": queue,
+                "destination_type": "queue",
+                "routing_key": f"{service}.*",
+                "arguments": {},
+            }
+        )
+    return made
+
+
+def _exchange(name: str, kind: str, vhost: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "vhost": vhost,
+        "type": kind,
+        "durable": True,
+        "auto_delete": False,
+        "internal": False,
+        "arguments": {},
+    }
+
+
+def rights(vhost: str) -> dict[str, list[dict[str, Any]]]:
+    """Permissions and topic permissions of all users."""
+    plain, topics = [], []
+    for user, allowed in permissions.everyone().items():
+        plain.append(
+            {
+                "user": user,
+                "vhost": vhost,
+                "configure": allowed.configure,
+                "write": allowed.write,
+                "read": allowed.read,
+            }
+        )
+        topics += [
+            {"user": user, "vhost": vhost, "exchange": topic.exchange, "write": topic.write, "read": topic.read}
+            for topic in allowed.topics
+        ]
+    return {"permissions": plain, "topic_permissions": topics}
+
+
+def whole(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
+    """All of it, for a broker that has nothing else."""
+    users = [
+        {
+            "name": user,
+            "password_hash": password_hash(passwords[user]),
+            "hashing_algorithm": "rabbit_password_hashing_sha256",
+            "tags": [],
+        }
+        for user in permissions.everyone()
+    ]
+    return {"vhosts": [{"name": vhost}], "users": users, **rights(vhost), **inside(vhost)}
+
+
+def password_hash(password: str) -> str:
+    """As RabbitMQ keeps it: a salt of four bytes, and SHA-256 over salt and password."""
+    salt = secrets.token_bytes(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def main() -> None:
+    """The command line."""
+    folder = Path(sys.argv[1])
+    found = {user: (folder / f"amqp-{user}.password").read_text().strip() for user in permissions.everyone()}
+    json.dump(whole(found), sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The broker itself refuses what a service or an outside caller may not do, whatever the program that uses its user."""
+
+import contextlib
+import json
+import threading
+import time
+from uuid import uuid4
+
+import amqp
+import pytest
+from amqp.exceptions import AccessRefused
+
+from deploy.rabbitmq import permissions
+from shared.contracts import cases, directory, identity
+from shared.messaging import topology
+from shared.messaging.client import RpcClient
+from shared.messaging.errors import Forbidden, Refused
+from shared.messaging.link import _connection_arguments
+from shared.messaging.wire import RPC_EXCHANGE
+from shared.security.tokens import Signer
+
+CONTRACTS = topology.all_contracts()
+SERVICES = [contract.name for contract in CONTRACTS]
+
+
+@pytest.fixture
+def channel_of(system):
+    """A bare channel as a user: `channel_of("cases")`."""
+    opened = []
+
+    def connect(user):
+        connection = amqp.Connection(**_connection_arguments(system.stack.broker_url(user), "test", None))
+        connection.connect()
+        opened.append(connection)
+        return connection.channel()
+
+    yield connect
+    for connection in opened:
+        with contextlib.suppress(Exception):
+            connection.close()
+
+
+@pytest.fixture
+def client_of(system):
+    """Our own client as a user."""
+    opened = []
+
+    def connect(user):
+        client = RpcClient(system.stack.broker_url(user), f"{user}.test")
+        client.start()
+        assert client._link.wait_connected(10)
+        opened.append(client)
+        return client
+
+    yield connect
+    for client in opened:
+        client.stop()
+
+
+def refused(channel, exchange, key, body=b"{}", **properties):
+    """Whether the broker ends the channel for the publish."""
+    channel.confirm_select()
+    with pytest.raises(AccessRefused):
+        channel.basic_publish_confirm(amqp.Message(body, **properties), exchange=exchange, routing_key=key)
+    return True
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_call_what_the_contracts_say_and_nothing_else(channel_of, name):
+    may = {call.routing_key for contract in CONTRACTS if contract.name != name for call in contract.calls.values()
+           if call.who & {"service", f"service:{name}"}}  # fmt: skip
+    every = {call.routing_key for contract in CONTRACTS for call in contract.calls.values()}
+    for key in sorted(every - may):
+        assert refused(channel_of(name), RPC_EXCHANGE, key), key
+    channel = channel_of(name)
+    channel.confirm_select()
+    for key in sorted(may):  # no answer is asked for, and the arguments are wrong: it is about the publish alone
+        channel.basic_publish_confirm(amqp.Message(b"{}", expiration="1"), exchange=RPC_EXCHANGE, routing_key=key)
+
+
+def test_nobody_but_the_source_tells_an_event_or_the_latest_number_of_rights(channel_of):
+    for name in SERVICES:
+        for other in SERVICES:
+            if other != name:
+                assert refused(channel_of(name), f"{other}.events", "case_started")
+                assert refused(channel_of(name), f"{other}.again", f"events.{other}")
+        if name != "identity":
+            assert refused(channel_of(name), "identity.rights-clock", "")
+    assert refused(channel_of("cases"), "cases.events", "rights_changed")
+
+
+def test_nobody_writes_into_a_queue_past_the_exchanges(channel_of):
+    for user in permissions.everyone():
+        assert refused(channel_of(user), "", "events.identity", type="identity.rights_changed")
+
+
+def test_nobody_reads_what_is_for_another(channel_of):
+    for user in permissions.everyone():
+        for other in SERVICES:
+            for queue in (f"rpc-{other}", f"events.{other}", f"dead.{other}"):
+                if user == other and not queue.startswith("dead") or user == "operator" and queue.startswith("dead"):
+                    continue
+                with pytest.raises(AccessRefused):
+                    channel_of(user).basic_get(queue)
+
+
+def test_nobody_listens_in_on_calls(channel_of):
+    for user in permissions.everyone():
+        for key in ("#", "identity.*", "identity.complete_login"):
+            channel = channel_of(user)
+            queue = f"rpc.reply-{user}.{uuid4()}"
+            channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
+            with pytest.raises(AccessRefused):
+                channel.queue_bind(queue, RPC_EXCHANGE, key)
+
+
+def test_nobody_makes_or_removes_what_the_broker_was_given(channel_of):
+    for user in permissions.everyone():
+        for work in (
+            lambda channel: channel.queue_delete("events.cases"),
+            lambda channel: channel.queue_purge("dead.cases"),
+            lambda channel: channel.exchange_delete("cases.events"),
+            lambda channel: channel.exchange_declare("an.exchange", "topic"),
+            lambda channel: channel.queue_declare("a.queue"),
+        ):
+            if user == "operator":
+                continue  # may take dead letters out, and so may purge them
+            with pytest.raises(AccessRefused):
+                work(channel_of(user))
+
+
+def test_the_tools_of_callers_make_only_their_calls(client_of):
+    for user, call, request in (
+        ("portal", cases.CLOSE_CASE, cases.CloseCase(request_id=uuid4(), case=uuid4(), version=1)),
+        ("portal", identity.MAKE_FIRST_ADMINISTRATOR, identity.MakeFirstAdministrator(request_id=uuid4(), person="x")),
+        ("staff_tool", cases.LIST_INBOX, cases.ListInbox()),
+        ("operator", identity.RESIDENT_CARDS, identity.ResidentCards(residents=[])),
+    ):
+        with pytest.raises(Forbidden) as raised:
+            client_of(user).ask(call, request, timeout=5)
+        assert raised.value.reason == "refused_by_broker"
+
+
+def test_a_refused_call_ends_at_once_and_the_others_of_the_process_go_on(system, client_of):
+    """The broker ends the connection's channel for it: what else was under way is sent again, and answered."""
+    client = client_of("cases")
+    token = Signer.from_file(system.stack.keys.signing_key("cases"), "service:cases").own_token()
+    stop, answered, failed = threading.Event(), [], []
+
+    def ask_on():
+        while not stop.is_set():
+            try:
+                client.ask(identity.RESIDENT_CARDS, identity.ResidentCards(residents=[]), token=token, timeout=10)
+                answered.append(time.monotonic())
+            except Refused as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=ask_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            began = time.monotonic()
+            with pytest.raises(Forbidden) as raised:
+                client.ask(identity.CONTACTS, identity.Contacts(residents=[], staff=[]), token=token, timeout=10)
+            assert raised.value.reason == "refused_by_broker"
+            assert time.monotonic() - began < 3
+            time.sleep(0.2)
+        last, ends = time.monotonic(), time.monotonic() + 10
+        while not (answered and answered[-1] > last) and time.monotonic() < ends:
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+    assert answered[-1] > last
+
+
+def test_an_answer_goes_to_a_caller_only_never_on_as_a_call(system, channel_of):
+    """Where the answer is to go is the caller's word: a method's name there would be a call by the service."""
+    channel = channel_of("portal")
+    channel.basic_publish(
+        amqp.Message(
+            json.dumps({"args": [], "kwargs": {"request_id": str(uuid4()), "kind": "resident"}}).encode(),
+            reply_to="notifications.overlapping_addresses",
+            correlation_id=uuid4().hex,
+        ),
+        exchange=RPC_EXCHANGE,
+        routing_key="identity.begin_login",
+    )
+    time.sleep(0.5)
+    for _ in range(5):
+        begun = system.call(identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind="resident"), timeout=3)
+        assert begun.nonce
+
+
+def test_an_event_under_a_false_name_is_taken_for_what_its_exchange_says(system, channel_of):
+    """The body of a change of rights, told by cases as if it were identity's: it is no event of identity's."""
+    event_id = str(uuid4())
+    body = {"case": str(uuid4()), "clinic": "SE2321000016-TEST", "subject": "SE2321000016-A", "number": 10**12}
+    channel = channel_of("cases")
+    channel.confirm_select()
+    channel.basic_publish_confirm(
+        amqp.Message(json.dumps(body).encode(), message_id=event_id, type="identity.rights_changed", delivery_mode=2),
+        exchange="cases.events",
+        routing_key="case_assigned",
+    )
+    dead, ends = "notifications", time.monotonic() + 15
+    seen = channel_of("operator")
+    while time.monotonic() < ends:
+        message = seen.basic_get(f"dead.{dead}")
+        if message is not None and message.properties.get("message_id") == event_id:
+            assert message.properties["type"] == "cases.case_assigned"
+            seen.basic_ack(message.delivery_tag)
+            return
+        time.sleep(0.1)
+    pytest.fail("the event was not put with the dead letters")
+
+
+def test_services_declare_nothing_where_the_broker_was_given_its_definitions(system, channel_of):
+    assert topology.given(channel_of("cases").connection)
+    assert system.call(directory.GET_CLINICS, directory.GetClinics(clinics=[]), system.operator_token).clinics == []
