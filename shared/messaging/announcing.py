@@ -17,6 +17,7 @@ from shared.security.rights import ANNOUNCE_EVERY_SECONDS, Freshness
 
 EXCHANGE = "identity.rights-clock"
 _STALE_MS = 500
+_LATE_SECONDS = 0.1
 
 
 def _declare(channel: amqp.Channel) -> None:
@@ -45,6 +46,8 @@ class Announcer:
             sent = time.monotonic()  # before the number is read, so that the number is at least as new as it says
             try:
                 body = json.dumps({"number": self._latest(), "sender": self._sender, "sent": sent}).encode()
+                if time.monotonic() - sent > _LATE_SECONDS:
+                    continue  # how long it is under way is known from the quickest; what always waits here would not be
                 self._link.publish(OutgoingMessage(body, EXCHANGE, "", properties={"delivery_mode": 1}))
             except LinkDown:
                 continue
@@ -84,11 +87,11 @@ class Listener:
             queue, durable=False, exclusive=True, auto_delete=True, arguments={"x-message-ttl": _STALE_MS}
         )
         channel.queue_bind(queue, EXCHANGE)
-        channel.basic_consume(queue, no_ack=True, callback=self._link.collect)
+        channel.basic_consume(queue, no_ack=True)
 
     def _heard(self, delivery: Delivery) -> None:
         try:
             told = json.loads(delivery.body)
             self._freshness.hear(int(told["number"]), str(told["sender"]), float(told["sent"]), delivery.received)
-        except (ValueError, KeyError, TypeError):
-            log.warning("announcement_malformed")
+        except Exception as error:  # numbers that are none, brackets a thousand deep
+            log.warning("announcement_malformed", error_type=type(error).__name__)

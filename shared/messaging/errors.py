@@ -126,8 +126,11 @@ BY_CODE: dict[str, type[Refused]] = {
 
 def from_the_wire(error: dict[str, Any]) -> Refused:
     """The typed error for the error part of a reply; whatever is not of the closed set becomes `Internal`."""
-    arguments = error.get("exc_args") or []
-    details = arguments[0] if arguments and isinstance(arguments[0], dict) else {}
-    kind = BY_CODE.get(str(error.get("exc_type")), Internal)
-    fields = [(str(pair[0]), str(pair[1])) for pair in details.get("fields") or () if len(pair) == 2]
-    return kind(details.get("message"), reason=details.get("reason"), fields=fields)
+    try:
+        arguments = error.get("exc_args") or []
+        details = arguments[0] if arguments and isinstance(arguments[0], dict) else {}
+        kind = BY_CODE.get(str(error.get("exc_type")), Internal)
+        fields = [(str(pair[0]), str(pair[1])) for pair in details.get("fields") or () if len(pair) == 2]
+        return kind(details.get("message"), reason=details.get("reason"), fields=fields)
+    except (TypeError, AttributeError, KeyError, IndexError):
+        return Internal(reason="error_malformed")

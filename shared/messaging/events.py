@@ -119,7 +119,7 @@ class EventConsumer:
     def _take(self, channel: amqp.Channel) -> None:
         topology.declare(channel)
         channel.basic_qos(0, self._at_once, False)
-        channel.basic_consume(topology.events_queue(self._service), consumer_tag="events", callback=self._link.collect)
+        channel.basic_consume(topology.events_queue(self._service), consumer_tag="events")
 
     def _arrived(self, delivery: Delivery) -> None:
         """On a thread of its own, since waiting for a free worker must not stop the connection's."""
@@ -129,8 +129,8 @@ class EventConsumer:
     def _dispatch(self, delivery: Delivery) -> None:
         while not self._stopping.is_set() and (pause := self._held_until - time.monotonic()) > 0:
             self._stopping.wait(pause)
-        if self._stopping.is_set():
-            self._count(-1)  # not begun: the broker gives it to another process
+        if self._stopping.is_set() or not self._link.is_current(delivery):
+            self._count(-1)  # not begun: the broker gives it to another process, or here by another connection
             return
         kind = kind_of(delivery)
         if kind not in self._hearers:
@@ -171,6 +171,8 @@ class EventConsumer:
         attempts = attempts_of(delivery)
         failure: Exception | None = None
         for _ in range(2 if attempts == 0 else 1):
+            if not self._link.is_current(delivery):
+                return
             attempts += 1
             try:
                 first = self._database.hear(
@@ -225,6 +227,8 @@ class EventConsumer:
 
     def _move(self, delivery: Delivery, queue: str, headers: dict[str, Any]) -> bool:
         """Puts the message into another queue and acknowledges it here when it is there. Answers whether it is."""
+        if not self._link.is_current(delivery):
+            return False  # it comes again, and must not be in two places
         try:
             [outcome] = self._link.publish_all([moved(delivery, self._service, queue, headers)], _CONFIRM_SECONDS)
         except LinkDown:

@@ -1,4 +1,5 @@
-"""A connection to the broker that mends itself.
+"""A connection to the broker that mends itself. The frames are py-amqp's: a codec of our own would be quicker, and is not
+ours to keep (docs/decisions/0001).
 
 One thread reads, sends heartbeats and reconnects; any thread may publish and acknowledge. It is the same under
 eventlet, where threads are green, and in plain programs. Everything that touches the connection holds one lock:
@@ -8,19 +9,21 @@ py-amqp lets two threads interleave frames otherwise, and OpenSSL does not allow
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import amqp
+from amqp import method_framing
 from amqp.exceptions import AccessRefused, AMQPError
 
 from shared.operations.logs import log
@@ -30,6 +33,8 @@ _CONNECT_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 2.0
 _STEADY_SECONDS = 5.0
 """A connection that lasted so long was no failure: the next attempt follows at once."""
+_WISH_SECONDS = 2.0
+"""A broker that does not answer a simple question in so long is taken for gone: nobody can publish meanwhile."""
 _READ_AHEAD_BYTES = 65_536
 _BROKEN = (AMQPError, OSError, ssl.SSLError, AttributeError, KeyError)
 # AttributeError and KeyError: what py-amqp raises when the other end of the lock has just closed the connection.
@@ -46,6 +51,25 @@ class Outcome(Enum):
     RETURNED = "returned"
     NACKED = "nacked"
     UNKNOWN = "unknown"
+
+
+class _Message(amqp.Message):  # type: ignore[misc]
+    """A message as it comes in. Its headers are whatever its sender wrote: some can't be read, and must harm nobody."""
+
+    unreadable = False
+
+    def _load_properties(self, *arguments: Any) -> Any:
+        try:
+            return super()._load_properties(*arguments)
+        except Exception:
+            # A date in the year 50000, or tables a thousand deep. Raised from here it would end the connection, and the
+            # message would come again by the next.
+            self.properties: dict[str, Any] = {}
+            self.unreadable = True
+            return None
+
+
+method_framing.Message = _Message  # py-amqp has no other way to say what messages are made of
 
 
 @dataclass(frozen=True)
@@ -72,6 +96,8 @@ class Delivery:
     properties: dict[str, Any]
     received: float
     """`time.monotonic()` at receipt."""
+    unreadable: bool = False
+    """Its headers could not be read; it has none then."""
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -155,11 +181,25 @@ class Link:
         self._wishes: list[_Wish] = []
         self._alarm: tuple[socket.socket, socket.socket] | None = None
 
+    @contextlib.contextmanager
+    def _held(self, timeout: float) -> Iterator[None]:
+        """The connection for oneself. Raises `LinkDown` if it can't be had in time: its holder waits for the broker."""
+        if not self._lock.acquire(timeout=max(timeout, 0.001)):
+            raise LinkDown(self.name)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     # --- life -------------------------------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
         return self._up.is_set()
+
+    def is_current(self, delivery: Delivery) -> bool:
+        """Whether the message came by the connection that stands now; else it comes again, here or elsewhere."""
+        return delivery.generation == self._generation and self._up.is_set()
 
     def start(self) -> None:
         """Begins to connect, and keeps at it until `stop`."""
@@ -198,9 +238,10 @@ class Link:
             try:
                 self._connect()
                 self._read_until_broken()
-            except _BROKEN as error:
+            except Exception as error:  # whatever it is: without this thread the process would be deaf for good
                 if not self._stopping.is_set():
-                    log.warning("broker_connection_lost", link=self.name, error_type=type(error).__name__)
+                    known = isinstance(error, _BROKEN)
+                    log.warning("broker_connection_lost", link=self.name, exc_info=None if known else error)
                 if isinstance(error, AccessRefused) and self._on_refused is not None:
                     self._on_refused(str(error.reply_text))
             if time.monotonic() - began > _STEADY_SECONDS:
@@ -220,6 +261,7 @@ class Link:
             # No read or write waits longer: a broker that hangs is as good as gone.
             connection.sock.settimeout(HEARTBEAT_SECONDS * 2)
             channel = connection.channel()
+            channel.auto_decode = False  # a body is bytes, whatever encoding its sender claims
             if self._confirm:
                 channel.confirm_select()
                 channel.events["basic_ack"].add(self._on_ack)
@@ -274,15 +316,16 @@ class Link:
                 with contextlib.suppress(socket.timeout, BlockingIOError, ssl.SSLWantReadError):
                     while True:
                         connection.drain_events(timeout=0)
-                self._fulfil_wishes()
+                self._fulfil_wishes(connection)
                 self._beat(connection)
                 arrived, self._arrived = self._arrived, []
             if self._on_delivery is not None:
                 for delivery in arrived:  # outside the lock: whoever handles them publishes and acknowledges
                     self._on_delivery(delivery)
 
-    def _fulfil_wishes(self) -> None:
+    def _fulfil_wishes(self, connection: amqp.Connection) -> None:
         while self._wishes:
+            connection.sock.settimeout(_WISH_SECONDS)
             wish = self._wishes.pop(0)
             try:
                 wish.answer = wish.action(self._channel)
@@ -293,6 +336,8 @@ class Link:
                 wish.error = error
             finally:
                 wish.done.set()
+                with contextlib.suppress(*_BROKEN):
+                    connection.sock.settimeout(HEARTBEAT_SECONDS * 2)
 
     def _beat(self, connection: amqp.Connection) -> None:
         now = time.monotonic()
@@ -306,9 +351,9 @@ class Link:
 
     # --- publishing -------------------------------------------------------------------------------------------------
 
-    def publish(self, message: OutgoingMessage) -> None:
-        """Hands one message to the connection, unconfirmed. Raises `LinkDown`."""
-        with self._lock:
+    def publish(self, message: OutgoingMessage, timeout: float = HEARTBEAT_SECONDS) -> None:
+        """Hands one message to the connection, unconfirmed, in `timeout` seconds. Raises `LinkDown`."""
+        with self._held(timeout):
             if self._channel is None or not self._up.is_set():
                 raise LinkDown(self.name)
             try:
@@ -320,8 +365,11 @@ class Link:
     def _break(self) -> None:
         """Half a frame may have gone out: nothing more may follow it. The reading thread finds the connection ended."""
         if self._connection is not None:
+            # By a descriptor of its own: shutdown of a TLS socket would take it from under the reading thread.
             with contextlib.suppress(*_BROKEN):
-                self._connection.sock.shutdown(socket.SHUT_RDWR)
+                own = os.dup(self._connection.sock.fileno())
+                with socket.socket(fileno=own) as raw:
+                    raw.shutdown(socket.SHUT_RDWR)
 
     @staticmethod
     def _send(channel: amqp.Channel, message: OutgoingMessage) -> None:
@@ -341,7 +389,7 @@ class Link:
         if not messages:
             return []
         with self._publishing:
-            with self._lock:
+            with self._held(timeout):
                 if self._channel is None or not self._up.is_set():
                     raise LinkDown(self.name)
                 generation = self._generation
@@ -397,16 +445,16 @@ class Link:
     def delivery(self, message: amqp.Message) -> Delivery:
         """The message as our own value; to be called in the consumer's callback."""
         info = message.delivery_info
-        body = message.body
         return Delivery(
             generation=self._generation,
             tag=message.delivery_tag,
-            body=body.encode() if isinstance(body, str) else bytes(body),
+            body=bytes(message.body),
             routing_key=info["routing_key"],
             exchange=info["exchange"],
             redelivered=bool(info["redelivered"]),
             properties=message.properties,
             received=time.monotonic(),
+            unreadable=getattr(message, "unreadable", False),
         )
 
     def ack(self, delivery: Delivery) -> None:
@@ -432,12 +480,13 @@ class Link:
         that runs it: under eventlet no two green threads may wait for the same socket.
         """
         wish = _Wish(action)
-        with self._lock:
+        ends = time.monotonic() + timeout
+        with self._held(timeout):
             if self._channel is None:
                 raise LinkDown(self.name)
             self._wishes.append(wish)
         self._wake_reader()
-        if not wish.done.wait(timeout):
+        if not wish.done.wait(max(ends - time.monotonic(), 0.0)):
             raise LinkDown(self.name)
         if wish.error is not None:
             raise wish.error
@@ -449,6 +498,11 @@ def _reading_ahead(transport: Any) -> Callable[[int], bytes]:
     receive = transport._quick_recv
 
     def read(size: int) -> bytes:
-        return bytes(receive(max(size, _READ_AHEAD_BYTES)))
+        try:
+            return bytes(receive(max(size, _READ_AHEAD_BYTES)))
+        except (BlockingIOError, ssl.SSLWantReadError):
+            # In the middle of a frame py-amqp would try again at once, and again, holding the lock and under eventlet
+            # the whole process. Told so, it keeps what it has and lets the reading thread wait for the rest.
+            raise TimeoutError from None
 
     return read

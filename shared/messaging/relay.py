@@ -132,7 +132,7 @@ class Relay:
 
     def _publish_all(self) -> None:
         ends: float | None = None
-        while len(self._held) < _MOST_HELD and self.publish_batch() == BATCH:
+        while self._holding() < _MOST_HELD and self.publish_batch() == BATCH:
             if self._stopping.is_set():
                 ends = ends or time.monotonic() + _LAST_SECONDS
                 if time.monotonic() > ends:
@@ -144,6 +144,15 @@ class Relay:
             with self._database.transaction() as tx:
                 [(waiting,)] = tx.ask(_COUNT)
             self._metrics.outbox(waiting)
+
+    def _holding(self) -> int:
+        """How many aggregates are held now; those whose time is long over (another process published them) are
+        forgotten.
+        """
+        now = time.monotonic()
+        for aggregate in [one for one, hold in self._held.items() if hold.until + _LONGEST_HOLD_SECONDS < now]:
+            del self._held[aggregate]
+        return sum(hold.until > now for hold in self._held.values())
 
     def publish_batch(self) -> int:
         """Takes its turn, publishes a batch and removes what the broker confirmed. Answers how many rows it found.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -77,7 +78,14 @@ class OngoingCall(Generic[Asked, Answered]):
     """One call while it is answered: who asks what, and the ways to answer it."""
 
     def __init__(
-        self, core: Core, call: Call[Asked, Answered], request: Asked, caller: Caller, ends: float, ids: list[str]
+        self,
+        core: Core,
+        call: Call[Asked, Answered],
+        request: Asked,
+        caller: Caller,
+        ends: float,
+        ids: list[str],
+        rights_as_of: float,
     ) -> None:
         self._core = core
         self.contract = call
@@ -85,7 +93,7 @@ class OngoingCall(Generic[Asked, Answered]):
         self.caller = caller
         self.call_ids = ids
         self._ends = ends
-        self._rights_as_of = time.monotonic()
+        self._rights_as_of = rights_as_of
         self._wrote = False
         self.settings: Any = core.settings
 
@@ -199,8 +207,13 @@ class OngoingCall(Generic[Asked, Answered]):
 
 
 def fingerprint(request: Command) -> bytes:
-    """What a repeated request is compared by: its content without the id."""
-    return hashlib.sha256(to_json(request.model_dump(mode="json", exclude={"request_id"}))).digest()
+    """What a repeated request is compared by: its content without the id, and without what is as it is by itself.
+
+    So it stays the same when the contract gets another field between the first attempt and the repetition.
+    """
+    return hashlib.sha256(
+        to_json(request.model_dump(mode="json", exclude={"request_id"}, exclude_defaults=True))
+    ).digest()
 
 
 def call_ids(sent: object, call: Call[Any, Any]) -> list[str]:
@@ -261,39 +274,43 @@ class RpcServer:
     def _take(self, channel: amqp.Channel) -> None:
         declare_request_queue(channel, self._contract.name)
         channel.basic_qos(0, self._core.settings.max_workers, False)
-        channel.basic_consume(request_queue(self._contract.name), consumer_tag="calls", callback=self._link.collect)
+        channel.basic_consume(request_queue(self._contract.name), consumer_tag="calls")
 
     def _arrived(self, delivery: Delivery) -> None:
         method = delivery.routing_key.partition(".")[2]
         self._under_way += 1
         if method in self._contract.calls:
             self._spawn(method, lambda run: self._answer(delivery, self._contract.calls[method], run))
-        else:
-            self._finish(delivery, encode_error(NotFound("Anropet finns inte.", reason="unknown_method")))
+        else:  # not on this thread, which is the connection's
+            unknown = encode_error(NotFound("Anropet finns inte.", reason="unknown_method"))
+            threading.Thread(target=self._finish, args=(delivery, unknown), name="unknown method", daemon=True).start()
 
     def _answer(self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any]) -> None:
         began = time.monotonic()
-        ids = call_ids(delivery.headers.get(CALL_IDS_HEADER), call)
-        code, failure = "ok", None
+        body = encode_error(Internal())
         try:
-            body = self._result(delivery, call, run, ids)
-        except Refused as error:
-            code, body, failure = error.code, encode_error(error), error
-        except Exception as error:  # what was not foreseen: told without its text, which may hold anything
-            code, body = "internal", encode_error(Internal())
-            log.error("call_failed", method=call.name, call_id=ids[-1], exc_info=error)
-        seconds = time.monotonic() - began
-        self._core.metrics.call(call.name, code, seconds)
-        if failure is not None:
-            log.info(
-                "call_refused",
-                method=call.name,
-                call_id=ids[-1],
-                code=code,
-                reason=failure.reason,
-                duration_ms=round(seconds * 1000, 1),
-            )
-        self._finish(delivery, body)
+            ids = call_ids(delivery.headers.get(CALL_IDS_HEADER), call)
+            code, failure = "ok", None
+            try:
+                body = self._result(delivery, call, run, ids)
+            except Refused as error:
+                code, body, failure = error.code, encode_error(error), error
+            except Exception as error:  # what was not foreseen: told without its text, which may hold anything
+                code = "internal"
+                log.error("call_failed", method=call.name, call_id=ids[-1], exc_info=error)
+            seconds = time.monotonic() - began
+            self._core.metrics.call(call.name, code, seconds)
+            if failure is not None:
+                log.info(
+                    "call_refused",
+                    method=call.name,
+                    call_id=ids[-1],
+                    code=code,
+                    reason=failure.reason,
+                    duration_ms=round(seconds * 1000, 1),
+                )
+        finally:
+            self._finish(delivery, body)
 
     def _result(
         self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any], ids: list[str]
@@ -301,9 +318,10 @@ class RpcServer:
         ends = self._ends(delivery)
         if len(delivery.body) > LARGEST_REQUEST_BYTES:
             raise LimitExceeded("Anropet är för stort.", reason="request_too_large")
+        as_of = time.monotonic()
         caller = self._authenticate(call, delivery.headers.get(TOKEN_HEADER))
         request = decode_request(self._envelopes[call.name], delivery.body)
-        ongoing = OngoingCall(self._core, call, request, caller, ends, ids)
+        ongoing = OngoingCall(self._core, call, request, caller, ends, ids, as_of)
         try:
             reply = ongoing.answer(run(ongoing))
         except Refused as refusal:
@@ -363,12 +381,13 @@ class RpcServer:
             gives_up = time.monotonic() + _REPLY_RETRY_SECONDS
             while True:
                 try:
-                    self._link.publish(answer)
+                    self._link.answer(delivery, answer, more=self._under_way > 1)
                     break
                 except LinkDown:
                     if time.monotonic() > gives_up:
                         log.warning("reply_not_sent", problem="no_broker")
                         break
                     time.sleep(0.05)
-        self._link.ack(delivery)
+        else:
+            self._link.ack(delivery)
         self._under_way -= 1

@@ -27,7 +27,7 @@ from shared.security.sealing import Sealer
 from shared.security.tokens import Signer, Verifier
 
 RightsSource = Callable[[Connection, Caller], Rights | None]
-_ASK_RIGHTS_SECONDS = 2.0
+_ASK_RIGHTS_SECONDS = 0.75  # an answer that took longer might be older than R-ID-10 allows
 _CHECK_AGAIN_SECONDS = 1.0
 
 Answer = TypeVar("Answer", bound=Any)
@@ -76,7 +76,10 @@ class Core:
         self.needs: dict[str, Check] = {
             "database": self._database_there,
             "broker": lambda: self.client.connected,
+            "relay": lambda: self.relay.connected,
         }
+        if rights_source is None:
+            self.needs["rights clock"] = lambda: self._listener.connected
 
     def start(self) -> None:
         """Begins to connect to everything; nothing waits for anything here: `/ready` tells when all is there."""

@@ -80,6 +80,8 @@ class HealthServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = 5  # of a client that says nothing
+
             def do_GET(self) -> None:
                 status, kind, body = server.page(self.path)
                 self.send_response(status)

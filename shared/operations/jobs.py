@@ -37,6 +37,8 @@ _LOCKS = 0x6A6F62
 """First key of the advisory locks of jobs; the second is a hash of the job's name."""
 _LONGEST_PAUSE_SECONDS = 60.0
 _DRAIN_SECONDS = 25.0
+_SET_BACK = timedelta(minutes=1)
+"""A due time so far ahead is from before the clock was set back; less is another machine's clock."""
 _KEEP_REQUESTS = timedelta(days=7)
 _KEEP_INBOX = timedelta(days=30)
 _AT_A_TIME = 5000
@@ -45,7 +47,6 @@ _BEGIN = b"""INSERT INTO jobs AS job (name, run, last_started) VALUES (%s, %s, %
 ON CONFLICT (name) DO UPDATE SET run = excluded.run, last_started = excluded.last_started
 WHERE %s OR job.last_due IS NULL OR job.last_due < %s OR job.last_due > %s RETURNING 1"""
 _MINE = b"SELECT 1 FROM jobs WHERE name = %s AND run = %s FOR SHARE"
-# A due time in the future is from before the clock was set back.
 _SUCCEEDED = b"""UPDATE jobs SET last_due = %s, last_finished = %s, outcome = 'done',
 failures = 0 WHERE name = %s AND run = %s"""
 _FAILED = b"UPDATE jobs SET outcome = %s, failures = failures + 1 WHERE name = %s AND run = %s"
@@ -234,7 +235,7 @@ class JobRunner:
     def _run(self, job: Job, due: datetime, work: Work, *, by_hand: bool) -> bool:
         run, began, now = uuid4(), time.monotonic(), clock.now()
         with self._core.database.transaction() as tx:
-            if not tx.ask(_BEGIN, (job.name, run, now, by_hand, due, now)):
+            if not tx.ask(_BEGIN, (job.name, run, now, by_hand, due, now + _SET_BACK)):
                 return False
         try:
             work(Run(self._core, job.name, run, now, self._stopping))

@@ -6,6 +6,7 @@ nothing; of an exception only the type and where it was raised are kept, never i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
@@ -46,6 +47,19 @@ def _exception_without_text(_logger: Any, _method: str, line: MutableMapping[str
     return line
 
 
+class _NeverFails:
+    """Standard output, where a line is lost rather than the work that told it: the disk under it may be full."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+
+
 class _Foreign(logging.Handler):
     """Lines of libraries: their logger and level only. Their texts may hold arguments and so personal data."""
 
@@ -66,7 +80,7 @@ def configure(service: str, process: str = "service") -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(_NeverFails()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     logging.root.handlers[:] = [_Foreign(level=logging.WARNING)]

@@ -12,6 +12,7 @@ shortest way that one of that sender has taken so far tells how late another one
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -54,7 +55,12 @@ class Freshness:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hear(self, number: int, sender: str, sent: float, received: float) -> None:
-        """Takes in an announcement; `sent` and `received` are the monotonic clocks of the two processes."""
+        """Takes in an announcement; `sent` and `received` are the monotonic clocks of the two processes.
+
+        Raises ValueError for what can't be one.
+        """
+        if not (math.isfinite(sent) and 0 <= number < 2**63):
+            raise ValueError("no announcement")
         with self._lock:
             known = self._senders.get(sender)
             if known is None:
@@ -181,8 +187,7 @@ def _advance(connection: Connection, applied: int) -> None:
     """Moves `applied` to the end of the run of numbers that have come without a gap."""
     reached = applied
     waiting = connection.execute(
-        text("SELECT number FROM rights_pending WHERE number > :applied ORDER BY number LIMIT 10000"),
-        {"applied": applied},
+        text("SELECT number FROM rights_pending WHERE number > :applied ORDER BY number"), {"applied": applied}
     ).scalars()
     for number in waiting:
         if number != reached + 1:

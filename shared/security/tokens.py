@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from shared.messaging.errors import NotAuthenticated
 from shared.operations import clock
+from shared.operations.logs import log
 
 ALGORITHM = "EdDSA"
 LONGEST_LIFE = timedelta(minutes=10)
@@ -133,12 +134,14 @@ class Verifier:
         if not isinstance(token, str) or not 20 <= len(token) <= 4096:
             raise NotAuthenticated(reason="no_token" if not token else "token_malformed")
         if time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
-            self._load()
+            self._look_again()
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        claims = self._known.get(digest)
+        claims, stamp = self._known.get(digest), self._stamp
         if claims is None:
             claims = self._first_verification(token)
             with self._lock:
+                if stamp != self._stamp:  # a key may have been removed meanwhile
+                    raise NotAuthenticated(reason="token_of_unknown_key")
                 self._known[digest] = claims
                 if len(self._known) > _CACHED_TOKENS:
                     self._known.popitem(last=False)
@@ -148,6 +151,13 @@ class Verifier:
         if claims.issued_at > now + _LEEWAY:
             raise NotAuthenticated(reason="token_from_the_future")
         return claims
+
+    def _look_again(self) -> None:
+        """Takes changed keys; a file that can't be read (someone is writing it) leaves those that were."""
+        try:
+            self._load()
+        except (ValueError, OSError) as error:
+            log.error("trusted_keys_not_read", error_type=type(error).__name__)
 
     def _first_verification(self, token: str) -> Claims:
         try:

@@ -1,0 +1,179 @@
+"""The connection to the broker in bad company: nothing that comes by it may leave a process deaf."""
+
+import socket
+import threading
+import time
+
+import amqp
+import pytest
+
+from shared.messaging.link import Delivery, Link, LinkDown, OutgoingMessage
+
+QUEUE = "poison"
+
+
+class Proxy:
+    """Stands between a link and the broker; may hold back what comes, or cut."""
+
+    def __init__(self, target):
+        self._target = target
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.hold_after = None  # bytes from the broker to let through before it stalls
+        self._pairs = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._server.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            self._pairs.append((near, far))
+            threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, True), daemon=True).start()
+
+    def _pump(self, source, sink, from_broker):
+        try:
+            while data := source.recv(4096):
+                if from_broker and self.hold_after is not None:
+                    while self.hold_after is not None and self.hold_after < len(data):
+                        sink.sendall(data[: self.hold_after])
+                        data, self.hold_after = data[self.hold_after :], 0
+                        time.sleep(0.02)
+                    if self.hold_after is not None:
+                        self.hold_after -= len(data)
+                sink.sendall(data)
+        except OSError:
+            pass
+
+    def close(self):
+        self._server.close()
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
+
+
+@pytest.fixture
+def heard(broker_vhost):
+    """A link that consumes a queue, what it heard, and a channel that publishes to the queue."""
+    got: list[Delivery] = []
+
+    def listen(channel):
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel.basic_consume(QUEUE, no_ack=True, callback=link.collect)
+
+    link = Link(broker_vhost.url, "test", listen, on_delivery=got.append)
+    link.start()
+    assert link.wait_connected(10)
+    host, password = (
+        broker_vhost.url.rsplit("@", 1)[1].split("/")[0],
+        broker_vhost.url.split(":", 2)[2].rsplit("@", 1)[0],
+    )
+    with amqp.Connection(host, broker_vhost.user, password, virtual_host=broker_vhost.vhost) as connection:
+        yield link, got, connection.channel()
+    link.stop()
+
+
+def wait_for(condition, seconds=10.0):
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def deep(levels):
+    table = {}
+    for _ in range(levels):
+        table = {"a": table}
+    return table
+
+
+def test_headers_that_can_not_be_read_harm_nobody(heard):
+    """A date in the year 55840, tables a thousand deep, a body in an encoding that it is not in."""
+    link, got, channel = heard
+    import amqp.serialization as serialization
+
+    year = serialization.calendar.timegm
+    try:
+        serialization.calendar.timegm = lambda _: 1_700_000_000_000
+        from datetime import datetime
+
+        channel.basic_publish(amqp.Message("a", application_headers={"t": datetime(2026, 1, 1)}), "", QUEUE)
+    finally:
+        serialization.calendar.timegm = year
+    channel.basic_publish(amqp.Message(b"\\ud800", content_encoding="unicode_escape"), "", QUEUE)
+    channel.basic_publish(amqp.Message(b"\xff", content_encoding="utf-7"), "", QUEUE)
+    channel.basic_publish(amqp.Message("fine", message_id="last"), "", QUEUE)
+    wait_for(lambda: len(got) == 4)
+    assert got[0].unreadable
+    assert got[0].properties == {}
+    assert [one.body for one in got[1:]] == [b"\\ud800", b"\xff", b"fine"]
+    assert link.connected
+    assert not got[3].unreadable
+
+
+def test_an_error_of_any_kind_ends_the_connection_and_not_the_link(heard):
+    link, got, channel = heard
+
+    def fails(_channel):
+        raise RuntimeError("of no kind that was thought of")
+
+    link._on_delivery = lambda delivery: fails(None)
+    channel.basic_publish(amqp.Message("x"), "", QUEUE)
+    time.sleep(0.3)
+    link._on_delivery = got.append
+    wait_for(lambda: link.connected)
+    channel.basic_publish(amqp.Message("y"), "", QUEUE)
+    wait_for(lambda: any(one.body == b"y" for one in got))
+
+
+def test_half_a_frame_is_waited_for_without_turning_and_without_holding_the_connection(broker_vhost):
+    host, port = broker_vhost.url.rsplit("@", 1)[1].split("/")[0].split(":")
+    proxy, got = Proxy((host, int(port))), []
+
+    def listen(channel):
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel.basic_consume(QUEUE, no_ack=True, callback=link.collect)
+
+    link = Link(broker_vhost.url.replace(f":{port}/", f":{proxy.port}/"), "test", listen, on_delivery=got.append)
+    link.start()
+    try:
+        assert link.wait_connected(10)
+        proxy.hold_after = 300
+        link.publish(OutgoingMessage(b"x" * 100_000, "", QUEUE))
+        time.sleep(0.3)
+        cpu, began = time.process_time(), time.monotonic()
+        while time.monotonic() - began < 1.5:
+            link.publish(OutgoingMessage(b"y", "", "nowhere"), timeout=0.2)  # the lock is free
+            time.sleep(0.05)
+        assert time.process_time() - cpu < 0.75, "it turned while it waited"
+        assert got == []
+        proxy.hold_after = None
+        wait_for(lambda: len(got) == 1)
+        assert got[0].body == b"x" * 100_000
+    finally:
+        link.stop()
+        proxy.close()
+
+
+def test_a_broker_that_stalls_does_not_keep_anyone_beyond_their_time(broker_vhost):
+    host, port = broker_vhost.url.rsplit("@", 1)[1].split("/")[0].split(":")
+    proxy = Proxy((host, int(port)))
+    link = Link(broker_vhost.url.replace(f":{port}/", f":{proxy.port}/"), "test")
+    link.start()
+    try:
+        assert link.wait_connected(10)
+        proxy.hold_after = 0
+        began = time.monotonic()
+        with pytest.raises(LinkDown):
+            link.run(lambda channel: channel.queue_declare("x", passive=True), timeout=0.3)
+        with pytest.raises(LinkDown):
+            link.run(lambda channel: channel.queue_declare("x", passive=True), timeout=0.3)
+        assert time.monotonic() - began < 2.0
+        proxy.hold_after = None
+        wait_for(lambda: link.connected, 15)
+    finally:
+        link.stop()
+        proxy.close()
