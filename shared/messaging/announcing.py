@@ -87,7 +87,7 @@ class Listener:
             queue, durable=False, exclusive=True, auto_delete=True, arguments={"x-message-ttl": _STALE_MS}
         )
         channel.queue_bind(queue, EXCHANGE)
-        channel.basic_consume(queue, no_ack=True)
+        channel.basic_consume(queue, no_ack=True, callback=self._link.collect)
 
     def _heard(self, delivery: Delivery) -> None:
         try:

@@ -7,6 +7,7 @@ command carries its request id, so that what happens twice on the wire happens o
 from __future__ import annotations
 
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -16,8 +17,7 @@ import amqp
 from shared.contracts.base import Answered, Asked, Call
 from shared.messaging import topology
 from shared.messaging.errors import DeadlineExceeded, Forbidden, LimitExceeded, Refused, Unavailable
-from shared.messaging.link import Delivery, Link, LinkDown, OutgoingMessage, send_all
-from shared.messaging.waiting import Latch
+from shared.messaging.link import Link, LinkDown, OutgoingMessage
 from shared.messaging.wire import (
     CALL_IDS_HEADER,
     DEADLINE_HEADER,
@@ -41,7 +41,7 @@ _REFUSED_KEY = re.compile(r"access to topic '([^']*)'")
 @dataclass
 class _Pending:
     message: OutgoingMessage
-    answered: Latch = field(default_factory=Latch)
+    answered: threading.Event = field(default_factory=threading.Event)
     body: bytes | None = None
     error: Refused | None = None
 
@@ -59,7 +59,6 @@ class RpcClient:
             self._listen,
             ca_file=ca_file,
             on_returned=self._returned,
-            on_delivery=self._on_reply,
             on_refused=self._refused,
         )
 
@@ -85,17 +84,19 @@ class RpcClient:
         topology.declare_exchange(channel, RPC_EXCHANGE, "topic")
         channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
         channel.queue_bind(queue, RPC_EXCHANGE, self._reply_key)
-        channel.basic_consume(queue, no_ack=True)
-        send_all(channel, [self._addressed(one.message, key) for key, one in list(self._pending.items())])
+        channel.basic_consume(queue, no_ack=True, callback=self._on_reply)
+        for correlation_id, pending in list(self._pending.items()):
+            if not pending.answered.is_set():
+                self._link._send(channel, self._addressed(pending.message, correlation_id))
 
     def _addressed(self, message: OutgoingMessage, correlation_id: str) -> OutgoingMessage:
         properties = {**message.properties, "reply_to": self._reply_key, "correlation_id": correlation_id}
         return OutgoingMessage(message.body, message.exchange, message.routing_key, True, properties)
 
-    def _on_reply(self, reply: Delivery) -> None:
-        pending = self._pending.get(str(reply.properties.get("correlation_id")))
+    def _on_reply(self, message: amqp.Message) -> None:
+        pending = self._pending.get(str(message.properties.get("correlation_id")))
         if pending is not None:
-            pending.body = reply.body
+            pending.body = bytes(message.body)
             pending.answered.set()
 
     def _returned(self, correlation_id: str | None) -> None:
@@ -169,9 +170,7 @@ class RpcClient:
         self._pending[correlation_id] = pending
         try:
             try:
-                self._link.publish(
-                    self._addressed(pending.message, correlation_id), timeout, more=len(self._pending) > 1
-                )
+                self._link.publish(self._addressed(pending.message, correlation_id), timeout)
             except LinkDown:
                 pass  # it is sent as soon as there is a connection again
             grace = min(_LAST_LOOK_SECONDS, timeout / 4)

@@ -119,7 +119,7 @@ class EventConsumer:
     def _take(self, channel: amqp.Channel) -> None:
         topology.declare(channel)
         channel.basic_qos(0, self._at_once, False)
-        channel.basic_consume(topology.events_queue(self._service), consumer_tag="events")
+        channel.basic_consume(topology.events_queue(self._service), consumer_tag="events", callback=self._link.collect)
 
     def _arrived(self, delivery: Delivery) -> None:
         """On a thread of its own, since waiting for a free worker must not stop the connection's."""
@@ -133,7 +133,7 @@ class EventConsumer:
             self._count(-1)  # not begun: the broker gives it to another process, or here by another connection
             return
         kind = kind_of(delivery)
-        if kind not in self._hearers:
+        if kind not in self._hearers or delivery.unreadable:
             self._finished(delivery, lambda: self._bury(delivery, "unheard", NotUnderstood()))
             return
         event, spawn = self._hearers[kind]
@@ -258,12 +258,20 @@ def kind_of(delivery: Delivery) -> str:
     A message that came back from a delay, or from the dead letters, has lost that: this service itself put its kind
     into its type.
     """
-    deaths = delivery.headers.get("x-death") or [{}]
-    given_up = (str(deaths[0].get("exchange", "")), (deaths[0].get("routing-keys") or [""])[0])
+    given_up = _first_death(delivery.headers.get("x-death"))
     for source, key in ((delivery.exchange, delivery.routing_key), given_up):
         if source.endswith(_EVENTS):
             return f"{source.removesuffix(_EVENTS)}.{key}"
     return str(delivery.properties.get("type") or delivery.routing_key)
+
+
+def _first_death(deaths: object) -> tuple[str, str]:
+    """Exchange and routing key from which a message was first given up, by the broker's word; empty if it was not."""
+    death = deaths[0] if isinstance(deaths, list) and deaths else None
+    keys = death.get("routing-keys") if isinstance(death, dict) else None
+    if not isinstance(death, dict) or not isinstance(keys, list) or not keys:
+        return "", ""
+    return str(death.get("exchange", "")), str(keys[0])
 
 
 def attempts_of(delivery: Delivery) -> int:

@@ -1,5 +1,6 @@
-"""A connection to the broker that mends itself. The frames are py-amqp's: a codec of our own would be quicker, and is not
-ours to keep (docs/decisions/0001).
+"""A connection to the broker that mends itself.
+
+The frames are py-amqp's: a codec of our own would be quicker, and is not ours to keep (docs/decisions/0001).
 
 One thread reads, sends heartbeats and reconnects; any thread may publish and acknowledge. It is the same under
 eventlet, where threads are green, and in plain programs. Everything that touches the connection holds one lock:

@@ -274,9 +274,13 @@ class RpcServer:
     def _take(self, channel: amqp.Channel) -> None:
         declare_request_queue(channel, self._contract.name)
         channel.basic_qos(0, self._core.settings.max_workers, False)
-        channel.basic_consume(request_queue(self._contract.name), consumer_tag="calls")
+        channel.basic_consume(request_queue(self._contract.name), consumer_tag="calls", callback=self._link.collect)
 
     def _arrived(self, delivery: Delivery) -> None:
+        if delivery.unreadable:
+            self._link.ack(delivery)  # nobody to answer, nothing to do
+            log.warning("request_unreadable")
+            return
         method = delivery.routing_key.partition(".")[2]
         self._under_way += 1
         if method in self._contract.calls:
@@ -381,13 +385,12 @@ class RpcServer:
             gives_up = time.monotonic() + _REPLY_RETRY_SECONDS
             while True:
                 try:
-                    self._link.answer(delivery, answer, more=self._under_way > 1)
+                    self._link.publish(answer)
                     break
                 except LinkDown:
                     if time.monotonic() > gives_up:
                         log.warning("reply_not_sent", problem="no_broker")
                         break
                     time.sleep(0.05)
-        else:
-            self._link.ack(delivery)
+        self._link.ack(delivery)
         self._under_way -= 1
