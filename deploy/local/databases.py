@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import psycopg
 from psycopg import sql
 
 from deploy.local.problems import Problem
 from deploy.local.processes import Process
+from deploy.postgres.roles import make, make_database, make_role
+
+__all__ = ["drop_database", "make", "make_database", "make_role", "migrate"]
 
 MIGRATION_SECONDS = 120.0
-
-
-def make(admin_url: str, passwords: Mapping[str, str]) -> None:
-    """Makes what is missing: for each name a role and a database of that name, which only that role may use."""
-    with psycopg.connect(admin_url, autocommit=True) as admin:
-        for name, password in passwords.items():
-            make_role(admin, name, password)
-            make_database(admin, name, owner=name)
-
-
-def make_role(admin: psycopg.Connection, name: str, password: str) -> None:
-    """The role, with this password."""
-    known = admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
-    verb = sql.SQL("ALTER" if known else "CREATE")
-    admin.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), sql.Literal(password)))
-
-
-def make_database(admin: psycopg.Connection, name: str, owner: str) -> None:
-    """The database, unless it is there."""
-    if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
-        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
-        admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
 def drop_database(admin_url: str, name: str) -> None:

@@ -12,16 +12,16 @@ from pathlib import Path
 import click
 import requests
 
-from deploy.local import cli_stack
+from deploy.local import cli_stack, deployment
 from deploy.local.people import cast
 from deploy.local.problems import Problem
-from deploy.local.stack import Stack
 from deploy.local.story import Story
 from deploy.local.teller import Step
 from deploy.local.world import World
 
 
-def _told(step: Step) -> None:
+def told(step: Step) -> None:
+    """Tells a step, on standard error."""
     mark = "ok" if step.ok else "FAILED"
     click.echo(f"{mark:>6}  {step.seconds:6.2f} s  {step.name}", err=True)
     for line in step.said:
@@ -30,9 +30,9 @@ def _told(step: Step) -> None:
         click.echo(f"{'':18}expected: {step.problem}", err=True)
 
 
-def _serve_feed(stack: Stack, feed: Path | None) -> None:
+def serve_feed(control_url: str, feed: Path | None) -> None:
     """Puts the units that KiV's counterpart serves in place: the file's, or our own."""
-    url = f"{stack.counterparts['kiv'].control_url}/feeds/units"
+    url = f"{control_url}/feeds/units"
     if feed is None:
         answer = requests.delete(url, timeout=30)
     else:
@@ -60,23 +60,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./dev demo")
     parser.add_argument("--feed", type=Path, help="units in the form of KiV's JSON feed, instead of our own")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, when it is over")
+    parser.add_argument("--target", choices=("local", "compose"), default="local", help="where it runs")
+    parser.add_argument("--scale", action="append", default=[], help="SERVICE=N, with --target compose")
     chosen = parser.parse_args(arguments)
+    if chosen.target == "compose":
+        return deployment.tell_story(chosen.feed, chosen.scale, as_json=chosen.json)
     began = time.monotonic()
     steps: list[Step] = []
     problem: str | None = None
     try:
         stack = cli_stack.started()
-        _serve_feed(stack, chosen.feed)
+        serve_feed(stack.counterparts["kiv"].control_url, chosen.feed)
         click.echo("", err=True)
         with World(stack, "demo") as world:
-            steps = Story(world, _told, own_feed=chosen.feed is None).tell()
+            steps = Story(world, told, own_feed=chosen.feed is None).tell()
     except (Problem, OSError, ValueError) as error:
         problem = str(error)
     held = problem is None and bool(steps) and all(step.ok for step in steps)
     seconds = time.monotonic() - began
     if chosen.json:
-        told = {"ok": held, "seconds": round(seconds, 3), "steps": [step.as_json() for step in steps]}
-        print(json.dumps(told | ({"problem": problem} if problem else {}), ensure_ascii=False))
+        outcome = {"ok": held, "seconds": round(seconds, 3), "steps": [step.as_json() for step in steps]}
+        print(json.dumps(outcome | ({"problem": problem} if problem else {}), ensure_ascii=False))
     if problem:
         click.echo(f"./dev demo: {problem}", err=True)
     elif held:

@@ -24,7 +24,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from deploy.local.common.behaviour import Behaviours, Rule
 from deploy.local.common.control import control_app, stopping
-from deploy.local.common.http import Server
+from deploy.local.common.http import LISTEN, Server
 from deploy.local.common.messages import Messages, password, show
 from deploy.local.common.process import Startable, arguments, run
 from deploy.local.common.tls import server_context
@@ -147,7 +147,7 @@ def _readable(session: Session, envelope: Envelope) -> dict[str, Any]:
 
 
 class MailServer(Controller):
-    """aiosmtpd in a thread of its own, on 127.0.0.1."""
+    """aiosmtpd in a thread of its own."""
 
     def __init__(self, port: int, inbox: Inbox, tls: ssl.SSLContext, user: str, secret: str) -> None:
         def authenticator(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
@@ -156,7 +156,7 @@ class MailServer(Controller):
 
         super().__init__(
             inbox,
-            hostname="127.0.0.1",
+            hostname=LISTEN,
             port=port,
             server_hostname="mail.vgregion.example",
             ident="ESMTP",

@@ -1,19 +1,15 @@
-"""The broker's definitions file: everything in the virtual host, the users, and what they may do.
+"""The broker's definitions: everything in the virtual host, the users, and what they may do.
 
-    python -m deploy.rabbitmq.definitions PASSWORDS_DIR > definitions.json
-
-PASSWORDS_DIR holds a file `amqp-<user>.password` for each user. Passwords go into the definitions as salted hashes.
+Passwords go into them as salted hashes. `python -m deploy.secrets make` writes the file.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
+import hmac
 import secrets
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from deploy.rabbitmq import permissions
@@ -97,17 +93,13 @@ def whole(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
 
 def password_hash(password: str) -> str:
     """As RabbitMQ keeps it: a salt of four bytes, and SHA-256 over salt and password."""
-    salt = secrets.token_bytes(4)
+    return _hashed(secrets.token_bytes(4), password)
+
+
+def _hashed(salt: bytes, password: str) -> str:
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
-def main() -> None:
-    """The command line."""
-    folder = Path(sys.argv[1])
-    found = {user: (folder / f"amqp-{user}.password").read_text().strip() for user in permissions.everyone()}
-    json.dump(whole(found), sys.stdout, indent=1)
-    print()
-
-
-if __name__ == "__main__":
-    main()
+def fits(password: str, hashed: str) -> bool:
+    """Whether the hash is the password's."""
+    return hmac.compare_digest(_hashed(base64.b64decode(hashed)[:4], password), hashed)

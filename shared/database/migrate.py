@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,8 @@ from alembic.util import CommandError
 
 from shared.database import engine as engines
 from shared.database import kernel_tables
+from shared.operations.settings import DatabaseSettings as MigrationSettings
+from shared.operations.settings import SettingsError, read
 
 _TURN = 0x6D696772
 """Key of the advisory lock that migrations of one database take turns by."""
@@ -126,13 +127,14 @@ def _connected(url: str) -> Iterator[sqlalchemy.Connection]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Exit status 0: done; 1: failed, may be tried again; 78: DATABASE_URL is not set."""
+    """The command line. Exit status 0: done; 1: failed, may be tried again; 78: settings are wrong."""
     parser = argparse.ArgumentParser(prog="python -m shared.database.migrate", description="Migrates a database.")
     parser.add_argument("service")
     options = parser.parse_args(arguments)
-    url = os.environ.get("DATABASE_URL")
-    if not url:
-        print("settings to mend in the environment:\n  DATABASE_URL is not set", file=sys.stderr)
+    try:
+        url = read(MigrationSettings).database_url
+    except SettingsError as error:
+        print(error, file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
         done = upgrade(options.service, url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -16,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography import x509
 
+LISTEN = os.environ.get("COUNTERPARTS_LISTEN", "127.0.0.1")
+"""Everywhere, in a container of their own."""
 HANDSHAKE_SECONDS = 10
 IDLE_SECONDS = 60
 LARGEST_BODY = 16 * 1024 * 1024
@@ -204,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves an App on 127.0.0.1, in threads; the TLS handshake is done by the connection's own thread."""
+    """Serves an App at `LISTEN`, in threads; the TLS handshake is done by the connection's own thread."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -213,7 +216,7 @@ class Server(ThreadingHTTPServer):
         self.app = app
         self._tls = tls
         self._thread: threading.Thread | None = None
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__((LISTEN, port), _Handler)
 
     @property
     def port(self) -> int:

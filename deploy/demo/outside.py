@@ -1,0 +1,48 @@
+"""What the counterparts need: a certificate authority like SITHS, and the passwords that others would give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local import siths_ca
+from deploy.secrets.wanted import password
+
+HOST = "counterparts"
+PORTS = {
+    "siths_ca": 9000,
+    "idp": 9001,
+    "hsa": 9002,
+    "pu": 9003,
+    "kiv": 9004,
+    "mail": 9005,
+    "sms": 9006,
+}
+"""Each also has a control port, a hundred above."""
+CONTROL = 100
+
+
+def make(folder: Path, write: Callable[[Path, str], None]) -> None:
+    """Adds them to the folder of secrets."""
+    pki = folder / "demo-pki"
+    siths_ca.ensure(pki)
+    client = siths_ca.issue_function(pki, "vardarende")
+    for name, file in (
+        ("outside-ca.crt", siths_ca.trust_file(pki)),
+        ("outside-client.crt", client.certificate),
+        ("outside-client.key", client.key),
+    ):
+        write(folder / name, file.read_text())
+    for name in ("smtp.password", "sms.password"):
+        if not (folder / name).exists():
+            write(folder / name, password())
+    for server in PORTS:
+        if server != "siths_ca":
+            siths_ca.issue_function(pki, server, hosts=(HOST, "127.0.0.1", "localhost"))
+    clock = folder / "demo-clock"
+    clock.mkdir(exist_ok=True)
+    if os.geteuid() == 0:
+        owner = (folder / "outside-ca.crt").stat()
+        for path in (clock, *clock.iterdir(), pki, *pki.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid)

@@ -1,0 +1,1 @@
+"""The databases: roles, who may connect from where, backup and restore."""

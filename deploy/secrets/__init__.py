@@ -1,0 +1,1 @@
+"""Keys, passwords and certificates of the deployment: `python -m deploy.secrets make|check|certificates FOLDER`."""

@@ -1,0 +1,155 @@
+"""Makes and checks the secrets of the deployment.
+
+python -m deploy.secrets make FOLDER [--host NAME ...] [--demo]   makes what is missing; what is there stays
+python -m deploy.secrets certificates FOLDER [--host NAME ...]    new certificates for broker, databases and store
+python -m deploy.secrets check FOLDER                             says what is missing or weak; 78 if anything is
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.rabbitmq import definitions
+from deploy.secrets import certificates, trusted, wanted
+from shared.operations.settings import EXIT_CONFIGURATION
+
+SERVICE_USER = 10001
+_AUTHORITY = ("ca.crt", "offline-ca.key")
+
+
+def write(file: Path, text: str) -> None:
+    """The file, for its owner alone; given to the services' user where this program may do that."""
+    new = file.with_name(f".{file.name}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    if os.geteuid() == 0:
+        os.chown(new, SERVICE_USER, SERVICE_USER)
+    new.replace(file)
+
+
+def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
+    """Makes what is missing, and anew what is derived from the rest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(folder, SERVICE_USER, SERVICE_USER)
+    for secret in wanted.all_random():
+        if not (folder / secret.name).exists():
+            write(folder / secret.name, secret.make())
+    if not (folder / "ca.crt").exists():
+        for name, text in zip(_AUTHORITY, certificates.authority(), strict=True):
+            write(folder / name, text)
+    make_certificates(folder, hosts, again=False)
+    if demo:
+        from deploy.demo import outside  # the local counterparts are not in the services' image
+
+        outside.make(folder, write)
+    derive(folder)
+
+
+def make_certificates(folder: Path, hosts: Sequence[str], *, again: bool) -> None:
+    """Certificates of broker, databases and store, for their inner names and for `hosts`."""
+    for name, inner in wanted.INNER_SERVERS.items():
+        if again or not (folder / f"{name}.crt").exists():
+            key = folder / _AUTHORITY[1]
+            if not key.exists():
+                sys.exit(f"{key} is not here, so no certificate can be made: bring {name}.crt and {name}.key")
+            outer = hosts if name != "postgres" else ()
+            made = certificates.server(
+                (folder / "ca.crt").read_text(), key.read_text(), [inner, "localhost", "127.0.0.1", *outer]
+            )
+            for suffix, text in zip(("crt", "key"), made, strict=True):
+                write(folder / f"{name}.{suffix}", text)
+
+
+def derive(folder: Path) -> None:
+    """What follows from the others: the broker's definitions, the store's users, everyone's public keys."""
+    passwords = {user: wanted.read(folder, f"amqp-{user}.password") for user in wanted.BROKER_USERS}
+    write(folder / "rabbitmq-definitions.json", json.dumps(definitions.whole(passwords), indent=1))
+    users = wanted.store_users(wanted.read(folder, "s3-access.key"), wanted.read(folder, "s3-secret.key"))
+    write(folder / "s3.json", users)
+    write(folder / "trusted.json", trusted.keys(folder))
+    owner = SERVICE_USER if os.geteuid() == 0 else os.geteuid()
+    group = SERVICE_USER if os.geteuid() == 0 else os.getegid()
+    write(folder / "compose.env", f"SECRETS={folder.absolute()}\nSERVICE_USER={owner}:{group}\n")
+
+
+def faults(folder: Path) -> list[str]:
+    """A line for each secret that is missing or not as it should be. No secret's content is in it."""
+    found = []
+    for secret in wanted.all_random():
+        file = folder / secret.name
+        try:
+            fault = secret.fault(file.read_text())
+        except OSError as error:
+            fault = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
+        if fault:
+            found.append(f"{secret.name} {fault}")
+    for name in wanted.INNER_SERVERS:
+        pair = folder / f"{name}.crt", folder / f"{name}.key"
+        missing = [file.name for file in pair if not file.exists()]
+        found += [f"{one} is missing" for one in missing]
+        if not missing and (fault := certificates.fault(*pair)):
+            found.append(f"{name}.crt {fault}")
+    for given in ("ca.crt", "trusted.json", "s3.json", "rabbitmq-definitions.json", *wanted.GIVEN):
+        if not (folder / given).exists():
+            found.append(f"{given} is missing")
+        elif not (folder / given).read_text().strip():
+            found.append(f"{given} is empty")
+    return found or _not_derived(folder)
+
+
+def _not_derived(folder: Path) -> list[str]:
+    """What was derived from other secrets than those that are there."""
+    found = []
+    if trusted.keys(folder) != (folder / "trusted.json").read_text() and not trusted.covers(folder):
+        found.append("trusted.json lacks a service's key: run make again")
+    broker = json.loads((folder / "rabbitmq-definitions.json").read_text())
+    hashes = {user["name"]: user["password_hash"] for user in broker["users"]}
+    for user in wanted.BROKER_USERS:
+        if not definitions.fits(wanted.read(folder, f"amqp-{user}.password"), hashes.get(user, "")):
+            found.append(f"rabbitmq-definitions.json has another password for {user}: run make again")
+    if broker["exchanges"] != definitions.inside(definitions.VHOST)["exchanges"]:
+        found.append("rabbitmq-definitions.json is another version's: run make again")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; see the top of the module."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.secrets", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("command", choices=("make", "certificates", "check"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--host", action="append", default=[], help="a name or address that callers reach us by")
+    parser.add_argument("--demo", action="store_true", help="and what the counterparts of the demo need")
+    given = parser.parse_args(arguments)
+    if given.command == "make":
+        make(given.folder, given.host, demo=given.demo)
+    elif given.command == "certificates":
+        make_certificates(given.folder, given.host, again=True)
+    found = faults(given.folder)
+    missing = [one for one in found if one.split()[0] in wanted.GIVEN]
+    if given.command != "check" and len(missing) == len(found):
+        print(f"made; docker compose --env-file {given.folder / 'compose.env'} up")
+        for one in missing:
+            print(f"to be put there before that: {one.split()[0]}")
+        return 0
+    if found:
+        print("secrets to mend:\n" + "\n".join(f"  {one}" for one in found), file=sys.stderr)
+        return EXIT_CONFIGURATION
+    for name in wanted.INNER_SERVERS:
+        left = certificates.days_left(given.folder / f"{name}.crt")
+        if left < certificates.SOON_DAYS:
+            print(f"{name}.crt runs out in {left} days", file=sys.stderr)
+    print("all secrets are there")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

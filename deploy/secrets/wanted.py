@@ -1,0 +1,126 @@
+"""Which secrets there are, what makes each, and what each must be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from deploy.rabbitmq.permissions import OUTSIDE_CALLERS
+from shared.messaging.topology import all_contracts
+from shared.operations.settings import require_strong
+
+SERVICES = tuple(contract.name for contract in all_contracts())
+BROKER_USERS = (*SERVICES, *(caller.name for caller in OUTSIDE_CALLERS))
+SIGNERS = (*SERVICES, "operator")
+INNER_SERVERS = {"rabbitmq": "rabbitmq", "postgres": "postgres", "s3": "store"}
+"""Certificate, and the name by which the server is reached inside."""
+GIVEN = ("smtp.password", "sms.password", "outside-client.crt", "outside-client.key", "outside-ca.crt")
+"""What others give: the passwords at the mail server and the SMS provider, the SITHS function certificate."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A file that is made at random, and what is wrong with one that is there (None: nothing)."""
+
+    name: str
+    make: Callable[[], str]
+    fault: Callable[[str], str | None]
+
+
+def password() -> str:
+    """A new password."""
+    return secrets.token_urlsafe(32)
+
+
+def _weak(text: str) -> str | None:
+    try:
+        require_strong(text.strip())
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _signing_key() -> str:
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
+
+
+def _no_signing_key(text: str) -> str | None:
+    try:
+        key = serialization.load_pem_private_key(text.encode(), None)
+    except (ValueError, TypeError):
+        return "is no private key in PEM"
+    return None if isinstance(key, Ed25519PrivateKey) else "is no Ed25519 key"
+
+
+def _ring(service: str) -> str:
+    kid = f"{service}-1"
+    return json.dumps({"current": kid, "keys": {kid: base64.b64encode(secrets.token_bytes(32)).decode()}})
+
+
+def _no_ring(text: str) -> str | None:
+    try:
+        ring = json.loads(text)
+        whole = all(len(base64.b64decode(key, validate=True)) == 32 for key in ring["keys"].values())
+        return None if whole and ring["current"] in ring["keys"] else "needs keys of 32 bytes, the current one too"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "is no ring of keys"
+
+
+def _no_hex_key(text: str) -> str | None:
+    return None if re.fullmatch(r"[0-9a-f]{64}", text.strip()) and not _weak(text) else "is not 64 random hex digits"
+
+
+def _no_key_of_32(text: str) -> str | None:
+    try:
+        return None if len(base64.b64decode(text.strip(), validate=True)) == 32 else "is not 32 bytes"
+    except ValueError:
+        return "is no base64"
+
+
+def all_random() -> list[Secret]:
+    """Every secret that `make` makes, but for certificates and what is derived."""
+    found = [
+        Secret("postgres.password", password, _weak),
+        Secret("s3-access.key", lambda: secrets.token_hex(10), _weak),
+        Secret("s3-secret.key", password, _weak),
+        Secret("s3-encryption.key", lambda: secrets.token_hex(32), _no_hex_key),
+        Secret("identity-numbers.key", lambda: secrets.token_hex(32), _no_hex_key),
+        Secret(
+            "notification-addresses.key",
+            lambda: base64.b64encode(secrets.token_bytes(32)).decode(),
+            _no_key_of_32,
+        ),
+    ]
+    found += [Secret(f"amqp-{user}.password", password, _weak) for user in BROKER_USERS]
+    found += [Secret(f"database-{service}.password", password, _weak) for service in SERVICES]
+    found += [Secret(f"{name}.signing.pem", _signing_key, _no_signing_key) for name in SIGNERS]
+    found += [Secret(f"{service}.ring.json", lambda service=service: _ring(service), _no_ring) for service in SERVICES]  # type: ignore[misc]
+    return found
+
+
+def store_users(access_key: str, secret_key: str) -> str:
+    """The store's one user, who reaches the two buckets and nothing else."""
+    buckets = ("attachments", "attachments-uploads")
+    user = {
+        "name": "attachments",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": [f"Admin:{bucket}" for bucket in buckets],
+    }
+    return json.dumps({"identities": [user]})
+
+
+def read(folder: Path, name: str) -> str:
+    """The secret's text, without the line's end."""
+    return (folder / name).read_text().strip()
