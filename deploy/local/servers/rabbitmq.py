@@ -81,6 +81,8 @@ class RabbitMQ(NativeServer):
             folder.mkdir(parents=True, exist_ok=True)
         lines = [
             f"listeners.tcp.default = 127.0.0.1:{self.place.ports['amqp']}",
+            # Before a service has looked at a message it has it in memory, and as many at once as it has workers.
+            "max_message_size = 16777216",
             "management.tcp.ip = 127.0.0.1",
             f"management.tcp.port = {self.place.ports['management']}",
             f"default_user = {ADMINISTRATOR}",
