@@ -7,10 +7,12 @@ A claim comes before its message is committed. If the message then never comes t
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import ColumnElement, Row, func, select, update
 
 from services.attachments import rules
 from services.attachments.files import OTHER_OWNER, open_name
@@ -42,10 +44,11 @@ def claim(tx: Transaction, asked: Claim) -> Claimed:
         )
         if hindrance is not None:
             raise hindrance
-    if rows and not before:
-        ids = attachments.c.attachment.in_(list(rows))
+    if rows:
+        # Also where they are bound to it already: from now on the message may be on its way again.
+        unsent = attachments.c.attachment.in_(list(rows)) & attachments.c.sent_at.is_(None)
         bound = {"case": asked.case, "message": asked.message, "claimed_at": tx.now, "changed_at": tx.now}
-        tx.execute(update(attachments).where(ids).values(bound))
+        tx.execute(update(attachments).where(unsent).values(bound))
     return Claimed(
         attachments=[
             ClaimedFile(attachment=one, name=open_name(tx, row), size=row.size, content_type=row.content_type)
@@ -122,37 +125,50 @@ def release(tx: Transaction, asked: Release) -> Done:
     return Done()
 
 
-def doubtful_messages(tx: Transaction) -> list[UUID]:
-    """Messages whose claims are so old that they should have been sent by now."""
+@dataclass(frozen=True)
+class Doubtful:
+    """Messages whose claims were made before a moment so long ago that they should have been sent by now."""
+
+    messages: list[UUID]
+    claimed_before: datetime
+
+
+def doubtful_messages(tx: Transaction) -> Doubtful:
+    """Those that cases is to be asked about."""
+    claimed_before = tx.now - rules.CLAIM_GRACE
     old = (
         select(attachments.c.message)
         .where(
             attachments.c.message.is_not(None),
             attachments.c.sent_at.is_(None),
-            attachments.c.claimed_at < tx.now - rules.CLAIM_GRACE,
+            attachments.c.claimed_at < claimed_before,
         )
         .group_by(attachments.c.message)
         .order_by(attachments.c.message)
         .limit(AT_ONCE)
     )
-    return list(tx.execute(old).scalars())
+    return Doubtful(list(tx.execute(old).scalars()), claimed_before)
 
 
-def settle(tx: Transaction, doubtful: Collection[UUID], existing: Collection[UUID]) -> int:
+def settle(tx: Transaction, doubtful: Doubtful, existing: Collection[UUID]) -> int:
     """After cases has answered which of the messages exist: those files are sent, the others are given back.
 
+    Not those claimed anew since cases was asked: their message may have come to be after the answer (R-SYS-5).
     Answers how many files were given back.
     """
-    exist = set(existing) & set(doubtful)
+    exist = set(existing) & set(doubtful.messages)
     if exist:
         of_them = attachments.c.message.in_(exist) & attachments.c.sent_at.is_(None)
         tx.execute(update(attachments).where(of_them).values(sent_at=tx.now, changed_at=tx.now))
-    return _give_back(tx, [message for message in doubtful if message not in exist])
+    never = [message for message in doubtful.messages if message not in exist]
+    return _give_back(tx, never, attachments.c.claimed_at < doubtful.claimed_before)
 
 
-def _give_back(tx: Transaction, messages: Collection[UUID]) -> int:
+def _give_back(tx: Transaction, messages: Collection[UUID], still: ColumnElement[bool] | None = None) -> int:
     if not messages:
         return 0
     unsent = attachments.c.message.in_(messages) & attachments.c.sent_at.is_(None)
+    if still is not None:
+        unsent &= still
     nobody = {"case": None, "message": None, "claimed_at": None, "changed_at": tx.now}
     return int(tx.execute(update(attachments).where(unsent).values(nobody)).rowcount)

@@ -31,9 +31,13 @@ def get_attachment(tx: Transaction, asked: GetAttachment) -> Attachment:
 
 
 def preview(tx: Transaction, asked: PreviewAttachment, signer: Signer) -> Link:
-    """A link to the caller's own file before it is sent (R-ATT-5). Raises `Conflict` unless it is usable (R-ATT-7)."""
+    """A link to the caller's own file before it is sent (R-ATT-5). Raises `Conflict` unless it is usable (R-ATT-7).
+
+    One that is bound to a message may have been sent, though it has not been heard here yet: it is opened through its
+    case, which logs that (R-ATT-6).
+    """
     row = _own_unsent(tx, asked)
-    hindrance = rules.why_not_claimable(State(row.state), taken=False, sent=False)
+    hindrance = rules.why_not_claimable(State(row.state), taken=row.message is not None, sent=False)
     if hindrance is not None:
         raise Conflict("Filen kan inte visas.", reason=hindrance.reason)
     return _signed(tx, row, signer)

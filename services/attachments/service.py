@@ -101,12 +101,12 @@ class AttachmentsService:
         """Claims of messages that never came to be are given back; none while cases does not answer."""
         with run.transaction() as tx:
             doubtful = binding.doubtful_messages(tx)
-        if not doubtful:
+        if not doubtful.messages:
             return
-        answer = run.ask(cases.MESSAGES_EXIST, cases.MessagesExist(messages=doubtful))
+        answer = run.ask(cases.MESSAGES_EXIST, cases.MessagesExist(messages=doubtful.messages))
         with run.transaction() as tx:
             released = binding.settle(tx, doubtful, answer.existing)
-        log.info("claims_settled", total=len(doubtful), removed=released)
+        log.info("claims_settled", total=len(doubtful.messages), removed=released)
 
     @job("remove_never_sent", every=timedelta(minutes=10))
     def remove_never_sent(self, run: Any) -> None:

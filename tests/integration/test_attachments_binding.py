@@ -33,8 +33,7 @@ def bound(world: World) -> set[UUID]:
 
 def settle(world: World, existing: list[UUID]) -> int:
     with world.database.transaction() as tx:
-        doubtful = binding.doubtful_messages(tx)
-        return binding.settle(tx, doubtful, existing)
+        return binding.settle(tx, binding.doubtful_messages(tx), existing)
 
 
 def test_all_are_bound_in_the_order_asked_for_and_again_with_the_same_answer_r_att_3(world: World) -> None:
@@ -170,6 +169,36 @@ def test_old_claims_are_settled_by_what_cases_says_r_att_8(world: World) -> None
     assert bound(world) == {kept, young}
     assert world.row(kept, "sent_at IS NOT NULL") == (True,)
     world.claim(caller, freed)
+
+
+def test_a_claim_renewed_while_cases_was_asked_is_kept_r_att_5(world: World) -> None:
+    """R-ATT-5, R-SYS-5: the sender repeats the request between the question of its message and what follows on it."""
+    caller, message, case = world.staff(), uuid4(), uuid4()
+    renewed, given_back = usable(world, caller, 2)
+    world.claim(caller, renewed, message=message, case=case)
+    world.claim(caller, given_back)
+    world.move_clock(rules.CLAIM_GRACE + timedelta(seconds=1))
+    with world.database.transaction() as tx:
+        doubtful = binding.doubtful_messages(tx)
+    world.claim(caller, renewed, message=message, case=case)
+    with world.database.transaction() as tx:
+        assert binding.settle(tx, doubtful, []) == 1
+    assert bound(world) == {renewed}
+    with pytest.raises(Conflict):
+        world.remove(caller, renewed)
+    world.sent(message, case, renewed)
+    assert world.row(renewed, "message, sent_at IS NOT NULL") == (message, True)
+
+
+def test_a_renewed_claim_is_not_doubted_before_its_time_r_sys_5(world: World) -> None:
+    caller, message, case = world.staff(), uuid4(), uuid4()
+    file = usable(world, caller, 1)[0]
+    world.claim(caller, file, message=message, case=case)
+    world.move_clock(rules.CLAIM_GRACE + timedelta(seconds=1))
+    world.claim(caller, file, message=message, case=case)
+    assert settle(world, []) == 0
+    world.move_clock(rules.CLAIM_GRACE + timedelta(seconds=1))
+    assert settle(world, []) == 1
 
 
 def test_the_event_counts_even_if_the_claim_was_given_back_r_sys_5(world: World) -> None:

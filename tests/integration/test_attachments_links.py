@@ -77,3 +77,17 @@ def test_the_owner_previews_before_sending_r_att_5(world: World) -> None:
     assert refused.value.reason == "attachment_not_checked"
     world.check()
     assert requests.get(world.preview(caller, attachment).url, timeout=10).content == data
+
+
+def test_what_is_bound_to_a_message_is_not_previewed_r_att_6(world: World) -> None:
+    """R-ATT-5, R-ATT-6: it may have been sent; from then on it is read through its case, which logs that."""
+    caller, message, case = world.staff(), uuid4(), uuid4()
+    attachment = world.usable(caller, crafted.png(), PNG)
+    world.preview(caller, attachment)
+    world.claim(caller, attachment, message=message, case=case)
+    with pytest.raises(Conflict) as refused:
+        world.preview(caller, attachment)
+    assert refused.value.reason == "attachment_already_used"
+    world.sent(message, case, attachment)
+    with pytest.raises(NotFound):
+        world.preview(caller, attachment)
