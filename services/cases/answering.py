@@ -9,6 +9,7 @@ from services.cases import messages, neighbours
 from services.cases.changing import change, decided, find, note
 from services.cases.rules import Act, Outcome, State, check_attachments
 from services.cases.tables import Row
+from services.cases.weight import ROOM_FOR_RESIDENT, ROOM_FOR_STAFF, check_room
 from shared.contracts.cases import (
     CASE_CLOSED,
     CaseClosedEvent,
@@ -35,6 +36,7 @@ def check_reply(tx: Transaction, request: WriteReply) -> Row:
     check_attachments(request.attachments, tx.settings.max_files_staff)
     case = find(tx, request.case)
     decided(tx, case, _ACTS[request.kind], request.version)
+    check_room(case, request.text, request.attachments, ROOM_FOR_STAFF)
     return case
 
 
@@ -47,6 +49,7 @@ def reply(tx: Transaction, request: WriteReply, prepared: neighbours.Prepared) -
     """A partial reply, a counter-question or an answer, from the handler who has the case (R-CASE-5)."""
     case = find(tx, request.case, lock=True)
     outcome = decided(tx, case, _ACTS[request.kind], request.version)
+    check_room(case, request.text, request.attachments, ROOM_FOR_STAFF)
     dates = {"counter_question_at": tx.now} if request.kind == "counter_question" else {}
     version = add_message(
         tx, case, outcome, prepared, kind=request.kind, text=request.text, handler=case["handler"], **dates
@@ -90,6 +93,7 @@ def add_message(
         case,
         outcome,
         handler=handler,
+        grown=message.weight,
         message_count=position,
         latest_message_at=tx.now,
         latest_written_by=sender.written_by,
@@ -120,6 +124,7 @@ def check_message(tx: Transaction, request: SendMessage) -> Row:
             reason="attachments_not_allowed",
             fields=[("attachments", "kan inte bifogas i den här ärendetypen")],
         )
+    check_room(case, request.text, request.attachments, ROOM_FOR_RESIDENT)
     return case
 
 
@@ -141,6 +146,7 @@ def send_message(tx: Transaction, request: SendMessage, prepared: neighbours.Pre
     """The resident writes after a counter-question; a case that waited for that goes back to the clinic (R-CASE-6)."""
     case = find(tx, request.case, lock=True)
     outcome = decided(tx, case, Act.RESIDENT_WRITES)
+    check_room(case, request.text, request.attachments, ROOM_FOR_RESIDENT)
     version = add_message(
         tx,
         case,

@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, update
 from services.cases.rules import Act, Facts, Outcome, Party, State, check_version, decide, month_after, parties
 from services.cases.tables import Row, activities, cases
 from services.cases.visibility import facts, viewer, visible
+from services.cases.weight import STEP
 from shared.database.transaction import Transaction
 from shared.messaging.errors import NotFound
 
@@ -36,9 +37,14 @@ def decided(tx: Transaction, case: Row, act: Act, version: int | None = None) ->
     return decide(known, act, them)
 
 
-def change(tx: Transaction, case: Row, outcome: Outcome, **columns: Any) -> int:
-    """Writes what the case has become and gives its new version."""
-    values: dict[str, Any] = {"state": outcome.state.value, "version": case["version"] + 1, **columns}
+def change(tx: Transaction, case: Row, outcome: Outcome, *, grown: int = 0, **columns: Any) -> int:
+    """Writes what the case has become and gives its new version. `grown`: bytes that a message takes in a reply."""
+    values: dict[str, Any] = {
+        "state": outcome.state.value,
+        "version": case["version"] + 1,
+        "reply_bytes": case["reply_bytes"] + STEP + grown,
+        **columns,
+    }
     if outcome.state is State.CLOSED:
         values |= {"closed_reason": outcome.reason, "closed_at": tx.now}
     if outcome.state is not State.AWAITING_RESIDENT:
@@ -53,11 +59,15 @@ def change_by_system(tx: Transaction, found: Sequence[Row], act: Act, kind: str)
     """What the system does to cases by itself, in three statements for any number of them, each with its activity."""
     outcomes = {case["id"]: decide(facts(case), act, frozenset({Party.SYSTEM})) for case in found}
     for outcome in sorted(set(outcomes.values()), key=str):
-        values: dict[str, Any] = {"state": outcome.state.value, "version": cases.c.version + 1}
+        values: dict[str, Any] = {
+            "state": outcome.state.value,
+            "version": cases.c.version + 1,
+            "reply_bytes": cases.c.reply_bytes + STEP,
+        }
         if outcome.state is State.CLOSED:
             values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "answer_before": None}
         if act is Act.LOSE_HANDLER:
-            values["handler"] = None
+            values |= {"handler": None, "handler_rights_number": None}
         ids = [case for case, its in outcomes.items() if its == outcome]
         tx.execute(update(cases).where(cases.c.id.in_(ids)).values(values))
     if found:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from services.cases import neighbours
 from services.cases.answering import add_message
 from services.cases.changing import change, decided, find, note
-from services.cases.handlers import can_handle, hold_rights_of
+from services.cases.handlers import entitled, hold_rights_of, told_to_handle
 from services.cases.rules import Act, check_attachments
 from services.cases.tables import Row
+from services.cases.weight import ROOM_FOR_STAFF, check_room
 from shared.contracts.cases import CASE_ASSIGNED, AssignCase, CaseAssigned, CaseAssignedEvent
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Invalid
@@ -25,13 +26,19 @@ def check(tx: Transaction, request: AssignCase) -> tuple[Row, bool]:
         )
     case = find(tx, request.case)
     decided(tx, case, Act.ASSIGN, request.version)
-    return case, can_handle(tx, request.handler, case["clinic"])
+    check_room(case, request.partial_reply, request.attachments, ROOM_FOR_STAFF)
+    return case, entitled(tx, request.handler, case["clinic"]) is not None
 
 
 def prepare(call: OngoingCall[AssignCase, CaseAssigned]) -> neighbours.Prepared:
-    """Asks identity of a handler that the copy does not know, and what a partial reply needs."""
+    """Asks identity of a handler that the copy does not know, and what a partial reply needs.
+
+    Who is no handler is refused before any file is bound (R-ATT-7).
+    """
     case, known = call.read(check)
     rights = None if known else neighbours.rights_of(call, call.request.handler)
+    if rights is not None and not told_to_handle(rights, case["clinic"]):
+        raise _not_a_handler()
     if call.request.partial_reply is None:
         return neighbours.Prepared(care_provider=case["care_provider"], handler_rights=rights)
     return neighbours.prepare_staff_message(call, case, handler_rights=rights)
@@ -42,17 +49,23 @@ def assign_case(tx: Transaction, request: AssignCase, prepared: neighbours.Prepa
     hold_rights_of(tx, request.handler)  # before the case: whoever takes cases from a handler locks in this order too
     case = find(tx, request.case, lock=True)
     outcome = decided(tx, case, Act.ASSIGN, request.version)
-    if not can_handle(tx, request.handler, case["clinic"], prepared.handler_rights):
-        raise Invalid(
-            "Personen är inte ärendehanterare på mottagningen.",
-            reason="not_a_handler",
-            fields=[("handler", "är inte ärendehanterare på mottagningen")],
-        )
+    check_room(case, request.partial_reply, request.attachments, ROOM_FOR_STAFF)
+    by = entitled(tx, request.handler, case["clinic"], prepared.handler_rights)
+    if by is None:
+        raise _not_a_handler()
+    number = by.rights_number
     if request.partial_reply is None:
-        version = change(tx, case, outcome, handler=request.handler)
+        version = change(tx, case, outcome, handler=request.handler, handler_rights_number=number)
     else:
         version = add_message(
-            tx, case, outcome, prepared, kind="partial_reply", text=request.partial_reply, handler=request.handler
+            tx,
+            case,
+            outcome,
+            prepared,
+            kind="partial_reply",
+            text=request.partial_reply,
+            handler=request.handler,
+            handler_rights_number=number,
         )
     note(tx, case, version, "assigned", handler=request.handler, message=prepared.message)
     tx.publish(
@@ -73,4 +86,12 @@ def assign_case(tx: Transaction, request: AssignCase, prepared: neighbours.Prepa
         version=version,
         message=prepared.message,
         resident_active=prepared.resident_active,
+    )
+
+
+def _not_a_handler() -> Invalid:
+    return Invalid(
+        "Personen är inte ärendehanterare på mottagningen.",
+        reason="not_a_handler",
+        fields=[("handler", "är inte ärendehanterare på mottagningen")],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import func, literal, select
 
 from services.cases.rules import may_be_assigned
@@ -21,13 +23,25 @@ def rights_in_copy(tx: Transaction, person: HsaId) -> tuple[Rights, int]:
     return rights_from(row.roles or [], False), row.applied if row.applied is not None else -1
 
 
-def can_handle(tx: Transaction, person: HsaId, clinic: HsaId, told: RightsNow | None = None) -> bool:
+@dataclass(frozen=True)
+class Entitled:
+    """Someone may handle a clinic's cases. `rights_number`: up to which change, where the copy does not know it yet."""
+
+    rights_number: int | None = None
+
+
+def entitled(tx: Transaction, person: HsaId, clinic: HsaId, told: RightsNow | None = None) -> Entitled | None:
     """Whether the person is a handler there, by the copy, or by what identity told if the copy was behind that."""
     copy, applied = rights_in_copy(tx, person)
     if may_be_assigned(copy.roles_at(clinic)):
-        return True
-    if told is None or told.number <= applied:
-        return False
+        return Entitled()
+    if told is not None and told.number > applied and told_to_handle(told, clinic):
+        return Entitled(told.number)
+    return None
+
+
+def told_to_handle(told: RightsNow, clinic: HsaId) -> bool:
+    """Whether someone is a handler there by what identity told."""
     return may_be_assigned(frozenset(Role(held.role) for held in told.roles if held.clinic == clinic))
 
 

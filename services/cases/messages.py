@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import insert, select, text, update
 
+from services.cases import weight
 from services.cases.tables import UNOPENED, Row, message_files, messages
 from shared.contracts.attachments import ClaimedFile
 from shared.contracts.cases import (
@@ -47,6 +48,12 @@ class NewMessage:
     text: str
     answers: tuple[AnswerShown, ...] = ()
     files: tuple[ClaimedFile, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes in a reply."""
+        signed = f"{self.sender.name or ''}{self.sender.signature or ''}"
+        return weight.of_message(self.text, self.files, self.answers, signed)
 
 
 def message_id(request_id: UUID, caller: Caller) -> UUID:

@@ -11,6 +11,7 @@ from services.cases import case_types, changing, forms, messages, neighbours
 from services.cases.rules import State, check_attachments
 from services.cases.tables import case_numbers, cases
 from services.cases.visibility import resident
+from services.cases.weight import STEP
 from shared.contracts.cases import CASE_STARTED, AnswerShown, CaseStarted, CaseStartedEvent, StartCase
 from shared.database.transaction import Transaction
 from shared.messaging.server import OngoingCall
@@ -71,12 +72,6 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
         "latest_written_by": sender.written_by,
         "resident_wrote_at": tx.now,
     }
-    tx.execute(insert(cases).values(case))
-    tx.publish(
-        CASE_STARTED,
-        CaseStartedEvent(case=case["id"], clinic=request.clinic, resident=case["resident"], message=message),
-        aggregate=case["id"],
-    )
     first = messages.NewMessage(
         id=message,
         kind="start",
@@ -89,6 +84,12 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
             if component.id in answers
         ),
         files=prepared.files,
+    )
+    tx.execute(insert(cases).values(case | {"reply_bytes": STEP + first.weight}))
+    tx.publish(
+        CASE_STARTED,
+        CaseStartedEvent(case=case["id"], clinic=request.clinic, resident=case["resident"], message=message),
+        aggregate=case["id"],
     )
     messages.add(tx, case, first, position=1, handler=None)
     changing.note(tx, case, 1, "started", by=sender.written_by, message=message)

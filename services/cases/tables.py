@@ -77,9 +77,12 @@ cases = Table(
     Column("closed_reason", Text),
     Column("version", Integer, nullable=False),
     Column("handler", Text),
+    # Where identity was asked about the handler: the number of the latest change of rights that its answer knew of.
+    Column("handler_rights_number", BigInteger),
     Column("started_at", MOMENT, nullable=False),
     Column("closed_at", MOMENT),
     Column("message_count", Integer, nullable=False),
+    Column("reply_bytes", BigInteger, nullable=False, server_default=text("0")),
     Column("latest_message_at", MOMENT, nullable=False),
     Column("latest_written_by", Text, nullable=False),
     Column("resident_wrote_at", MOMENT),
@@ -187,5 +190,5 @@ access_log_seals = Table(
     Column("highest", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("proof", LargeBinary, nullable=False),
-    Index("access_log_seals_by_entry", "highest"),
+    Index("access_log_seals_by_entry", text("int8range(lowest, highest, '[]')"), postgresql_using="gist"),
 )

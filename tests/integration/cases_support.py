@@ -223,7 +223,10 @@ class World:
     def call(self, call: Any, request: Any, caller: Caller) -> Any:
         """The service's own method, as the kernel runs it."""
         ongoing = OngoingCall(self._core, call, request, caller, time.monotonic() + 10, [f"test.call.{uuid4()}"])  # type: ignore[arg-type]
-        return getattr(CasesService, call.name).__wrapped__(CasesService(), ongoing)
+        try:
+            return getattr(CasesService, call.name).__wrapped__(CasesService(), ongoing)
+        except Refused as refusal:
+            return ongoing.refuse(refusal)
 
     def new_case_type(self, form: list[cases.Component] | None = None, clinic: str | None = None) -> UUID:
         admin = self.admin if clinic is None else self.person(Role.LOCAL_ADMIN, clinic=clinic)

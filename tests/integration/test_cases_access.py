@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -285,6 +287,32 @@ def test_r_case_18_the_log_is_sealed_and_fits(own_world: World, monkeypatch: pyt
     assert seals.check_all(own_world.database) == []
 
 
+def test_r_case_18_the_check_finds_the_seals_of_some_rows_by_an_index(own_world: World) -> None:
+    """R-CASE-18: at both ends of the numbers, else the nightly check of a long log reads all later seals each time."""
+    from sqlalchemy import text
+
+    with own_world.database.transaction() as tx:
+        tx.execute(
+            text(
+                "INSERT INTO access_log_seals SELECT s, now(), ARRAY[s * 1000], s * 1000 - 999, s * 1000, 'd', 'p'"
+                " FROM generate_series(1, 3000) s"
+            )
+        )
+    with own_world.database.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE access_log_seals")
+        for low in (1, 1_500_001, 2_999_001):
+            question = seals.overlapping(low, low + 999).compile(
+                connection.engine, compile_kwargs={"literal_binds": True}
+            )
+            plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {question}").scalar_one()
+            read = json.dumps(plan)
+            assert "access_log_seals_by_entry" in read
+            assert [int(one) for one in re.findall(r'"Rows Removed by [^"]*": (\d+)', read) if int(one) > 2] == []
+            assert [list(one) for one in connection.execute(seals.overlapping(low, low + 999)).scalars()] == [
+                [low + 999]
+            ]
+
+
 TAMPERINGS = {
     "row_gone": "DELETE FROM access_log WHERE entry = 2",
     "rows_changed": "UPDATE access_log SET person = 'SE2321000131-P000000000000' WHERE entry = 2",
@@ -328,6 +356,9 @@ def test_r_case_9_what_has_been_sent_is_not_changed_even_by_the_service(own_worl
         "UPDATE messages SET opened_at = now()",
         "DELETE FROM message_files",
         "DELETE FROM messages",
+        "UPDATE activities SET person = 'x'",
+        "DELETE FROM activities",
+        "TRUNCATE activities",
     ):
         with pytest.raises(Exception, match=r"internal|sent|added"), own_world.database.transaction() as tx:
             tx.connection.exec_driver_sql(statement)

@@ -203,6 +203,15 @@ def test_a_handler_whose_role_is_not_in_the_copy_yet_is_asked_for(world: World) 
     refused("not_a_handler", Invalid, world.assign, case, old)
 
 
+def test_r_att_7_no_file_is_claimed_for_one_who_is_no_handler(world: World) -> None:
+    """R-CASE-4, R-ATT-7: refused before the files are bound, so the same files go with the next try."""
+    case, file = world.start().case, world.file(world.receiver)
+    other = world.person(Role.CASE_RECEIVER)
+    refused("not_a_handler", Invalid, world.assign, case, other, partial_reply="Hej.", attachments=[file])
+    assert world.neighbours.claims == {}
+    assert world.assign(case, partial_reply="Hej.", attachments=[file]).state == "assigned"
+
+
 def test_r_att_4_files_only_with_the_partial_reply(world: World) -> None:
     """R-ATT-4"""
     case = world.start().case
@@ -488,6 +497,29 @@ def test_an_old_change_of_rights_takes_nothing(world: World) -> None:
     world.assign(case)
     world.hear_rights(identity.RightsChanged(number=1, subject=world.handler.subject, version=0, roles=[]))
     assert world.get(case, world.handler).state == "assigned"
+
+
+def test_r_case_4_an_older_change_that_comes_late_takes_no_case(world: World) -> None:
+    """R-CASE-4: the role that identity told of counts until the copy has come as far; then what the copy has counts."""
+    from shared.contracts import identity
+
+    def hear(number: int, *roles: Role) -> None:
+        held = [identity.HeldRole(clinic=world.clinic, role=role) for role in roles]
+        told = identity.RightsChanged(number=number, subject=person.subject, version=number, roles=held)
+        world.hear_rights(told)
+
+    case, person = world.start().case, world.person()
+    role = identity.HeldRole(clinic=world.clinic, role=Role.CASE_HANDLER)
+    number = 10**6
+    told = identity.RightsNow(number=number, roles=[role], regional=False, session_live=True)
+    world.neighbours.rights[person.subject] = told
+    world.assign(case, person)
+    hear(number - 1)  # a session of the person's that ended before the role was given
+    assert world.get(case, world.receiver).handler == person.subject
+    hear(number, Role.CASE_HANDLER)
+    assert world.get(case, world.receiver).handler == person.subject
+    hear(number + 1)
+    assert world.get(case, world.receiver).handler is None
 
 
 # --- for other services

@@ -218,7 +218,7 @@ def test_no_call_reads_a_large_table_through(world: World) -> None:
         world.call(cases.MESSAGES_EXIST, cases.MessagesExist(messages=[uuid4(), UUID(int=1)]), world.reviewer)
         with world.database.transaction() as tx:
             expiry.close_some(tx)
-            rights_lost.take_cases_from(tx, handler)
+            rights_lost.take_cases_from(tx, handler, 1)
     url = world.database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     looked_at = 0
     with psycopg.connect(url) as connection:

@@ -74,9 +74,11 @@ def _cases() -> None:
         sa.Column("closed_reason", sa.Text),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("handler", sa.Text),
+        sa.Column("handler_rights_number", sa.BigInteger),
         sa.Column("started_at", MOMENT, nullable=False),
         sa.Column("closed_at", MOMENT),
         sa.Column("message_count", sa.Integer, nullable=False),
+        sa.Column("reply_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("latest_message_at", MOMENT, nullable=False),
         sa.Column("latest_written_by", sa.Text, nullable=False),
         sa.Column("resident_wrote_at", MOMENT),
@@ -151,6 +153,7 @@ def _messages() -> None:
         sa.Column("message", sa.Uuid),
     )
     op.create_index("activities_of_case", "activities", ["case_id", "case_version", "id"])
+    op.execute(ONLY_ADDED_TO.format(table="activities"))
     # What has been sent can not be recalled or changed (R-CASE-9); that it was opened may be noted, once.
     op.execute(
         """
@@ -200,7 +203,12 @@ def _access_log() -> None:
         sa.Column("digest", sa.LargeBinary, nullable=False),
         sa.Column("proof", sa.LargeBinary, nullable=False),
     )
-    op.create_index("access_log_seals_by_entry", "access_log_seals", ["highest"])
+    op.create_index(
+        "access_log_seals_by_entry",
+        "access_log_seals",
+        [sa.text("int8range(lowest, highest, '[]')")],
+        postgresql_using="gist",
+    )
     op.execute(
         """
         CREATE FUNCTION await_seal() RETURNS trigger LANGUAGE plpgsql AS $$
