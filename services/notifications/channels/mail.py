@@ -27,6 +27,11 @@ from shared.operations import clock
 _IDLE_TOO_LONG = 5.0  # seconds; servers hang up on the silent, and asking costs less than a failed attempt
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
+_QUEUE_ID = re.compile(
+    # letters and digits both: neither a word nor someone's number
+    rb"\b(?:queued as |id=)(?P<id>(?=[A-Za-z0-9-]*[A-Za-z])(?=[A-Za-z0-9-]*[0-9])[A-Za-z0-9-]{4,64})(?![^\s;)])",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,9 @@ def _timed_out(error: BaseException) -> bool:
 
 
 def _reference(answer: bytes) -> str | None:
-    """What the server said on accepting, which names the mail in its own log."""
-    text = "".join(character for character in answer.decode("ascii", "replace") if character.isprintable())
-    return text[:200] or None
+    """The queue id by which the server's own log names the mail, if it says one.
+
+    Nothing else of what it says: that can be anything, the recipient's address too (R-SYS-3).
+    """
+    found = _QUEUE_ID.search(answer)
+    return found["id"].decode() if found else None

@@ -24,8 +24,7 @@ from services.notifications.settings import SenderSettings, read_password
 from shared.operations.logs import log
 
 _LONGEST_ANSWER = 65_536
-_TRY_LATER = frozenset({408, 429})
-_ANSWERED_FOR_ANOTHER = 504  # a gateway that got no answer itself: what it passed on may have been taken
+_TRY_LATER = frozenset({408, 429, 503})
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,12 @@ def _judge(answer: requests.Response) -> Outcome:
     status = answer.status_code
     if 200 <= status < 300:
         return _judge_body(answer.raw.read(_LONGEST_ANSWER, decode_content=True) or b"")
-    if status == _ANSWERED_FOR_ANOTHER:
-        return Unknown("sms_http_504")
-    if status in _TRY_LATER or status >= 500:
+    if status in _TRY_LATER:
         pause = _asked_pause(answer.headers.get("Retry-After", ""))
         return NotAccepted(f"sms_http_{status}", provider_down=True, pause=pause)
+    if status >= 500:
+        # It broke on the way, or a gateway got no answer it understood: what was passed on may have been taken.
+        return Unknown(f"sms_http_{status}")
     return NotAccepted(f"sms_http_{status}", permanent=True)
 
 
