@@ -65,12 +65,12 @@ def servers(progress: Callable[[str], None], request: pytest.FixtureRequest) -> 
     try:
         stack = Stack(folder, passing=True, say=progress)
     except Problem as problem:
-        pytest.exit(f"the tests' servers can't be started: {problem}", returncode=3)
+        pytest.fail(f"the tests' servers can't be started: {problem}", pytrace=False)
     try:
         try:
             stack.start_servers()
         except Problem as problem:
-            pytest.exit(f"the tests' servers did not start: {problem}", returncode=3)
+            pytest.fail(f"the tests' servers did not start: {problem}", pytrace=False)
         yield stack
     finally:
         _keep_logs(folder, data_folder() / "test-logs")
@@ -89,7 +89,7 @@ def running_system(servers: Stack, progress: Callable[[str], None]) -> Iterator[
     try:
         servers.start_system()
     except Problem as problem:
-        pytest.exit(f"the system did not start: {problem}", returncode=3)
+        pytest.fail(f"the system did not start: {problem}", pytrace=False)
     with System(servers) as system:
         system.prepare()
         yield system
