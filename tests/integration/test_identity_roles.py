@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from services.identity import revocations, roles
@@ -63,6 +64,17 @@ def test_r_id_6_the_first_regional_administrator_is_made_once(one: Identity) -> 
     one.rows("DELETE FROM regional_admins")
     with pytest.raises(Conflict):
         first(one, people[0])
+
+
+def test_r_id_10_what_was_given_and_taken_is_only_added_to(one: Identity) -> None:
+    """R-ID-6, R-ID-10: the database itself refuses to change or remove who gave and took what."""
+    clinic, admin = one.clinic_with_admin()
+    one.give(admin, clinic, new_person(), HANDLER)
+    before = one.rows("SELECT * FROM role_history ORDER BY seq")
+    for statement in ("UPDATE role_history SET by = 'x'", "DELETE FROM role_history", "TRUNCATE role_history"):
+        with pytest.raises(psycopg.errors.RaiseException):
+            one.rows(statement)
+    assert one.rows("SELECT * FROM role_history ORDER BY seq") == before
 
 
 def test_r_id_8_someone_new_is_added_in_the_same_step(one: Identity) -> None:

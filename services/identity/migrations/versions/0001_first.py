@@ -22,6 +22,7 @@ def downgrade() -> None:
     """Takes all of it away."""
     for table in reversed(TABLES.split("CREATE TABLE ")[1:]):
         op.drop_table(table.split()[0])
+    op.execute("DROP FUNCTION refuse_change()")
     kernel_tables.drop(op)
 
 
@@ -109,6 +110,11 @@ CREATE INDEX role_history_clinic ON role_history (clinic, seq);
 CREATE INDEX role_history_person ON role_history (person, seq);
 COMMENT ON TABLE role_history IS
     'Every role that was given or taken, by whom. Nothing here is ever changed or removed.';
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION '% is only ever added to', TG_TABLE_NAME; END
+$$;
+CREATE TRIGGER only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON role_history
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 CREATE TABLE rights_clock (
     id smallint PRIMARY KEY CONSTRAINT rights_clock_one_row CHECK (id = 1),
