@@ -2,7 +2,7 @@
 
 All requests are made before any transaction. Keys are kept for an hour and fetched again when a token names one that is
 not among them, so that a provider can change keys at any time; but not more often than every ten seconds, so that
-forged tokens don't make us flood it.
+forged tokens don't make us flood it. While it can't be reached, they are used for a day.
 """
 
 from __future__ import annotations
@@ -42,12 +42,26 @@ class Provider:
     jwks_uri: str
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What an issuer told, and when (monotonic seconds)."""
+
+    provider: Provider
+    keys: Mapping[str, jwt.PyJWK]
+    at: float
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.at
+
+
 @dataclass
-class _Known:
-    provider: Provider | None = None
-    keys: dict[str, jwt.PyJWK] = field(default_factory=dict)
-    fetched: float = float("-inf")
+class _Issuer:
+    """`tried`: when the latest attempt to ask ended; `attempts`: how many have. `lock` is held by the one who asks."""
+
+    told: _Told | None = None
     tried: float = float("-inf")
+    attempts: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -59,13 +73,11 @@ class IdentityProviders:
         self._http.trust_env = False
         self._http.verify = ca_file or True
         self._timeout = timeout_seconds
-        self._issuers: dict[str, _Known] = {}
+        self._issuers: dict[str, _Issuer] = {}
 
     def provider(self, issuer: str) -> Provider:
         """Where the issuer takes requests. Raises `Unavailable` while it can't be asked and was not before."""
-        provider = self._fresh(issuer).provider
-        assert provider is not None
-        return provider
+        return self._told(issuer).provider
 
     def verify(
         self, id_token: str, *, issuer: str, client_id: str, nonce: str, acr: frozenset[str], now: datetime
@@ -108,37 +120,55 @@ class IdentityProviders:
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or not isinstance(kid, str):
             raise refused("id_token_algorithm")
-        known = self._fresh(issuer)
-        if kid not in known.keys:
-            known = self._fresh(issuer, again=True)
-        key = known.keys.get(kid)
+        told = self._told(issuer)
+        if kid not in told.keys:
+            told = self._told(issuer, again=True)
+        key = told.keys.get(kid)
         if key is None:
             raise refused("id_token_key_unknown")
         if key.algorithm_name != algorithm:
             raise refused("id_token_algorithm")
         return key
 
-    def _fresh(self, issuer: str, again: bool = False) -> _Known:
-        known = self._issuers.setdefault(issuer, _Known())
-        with known.lock:
-            age = time.monotonic() - known.fetched
-            since_try = time.monotonic() - known.tried
-            if age < _KEEP_SECONDS and not (again and since_try >= _BETWEEN_REFRESHES_SECONDS):
-                return known
+    def _told(self, issuer: str, again: bool = False) -> _Told:
+        """What the issuer told, at most a day ago; `again`: it may have more to tell than what is known.
+
+        One asks at a time. Who can do with what is known does not wait for that, and who can't waits for one attempt,
+        however many there are: a provider that hangs holds up no more than it must. Raises `Unavailable`.
+        """
+        known = self._issuers.setdefault(issuer, _Issuer())
+        attempts, told = known.attempts, known.told
+        usable = told is not None and told.age < _KEEP_WHEN_UNREACHABLE_SECONDS
+        if told is not None and usable:
+            due = again or told.age >= _KEEP_SECONDS
+            if not due or time.monotonic() - known.tried < _BETWEEN_REFRESHES_SECONDS:
+                return told
+        if not known.lock.acquire(blocking=again or not usable):
+            assert told is not None
+            return told
+        try:
+            if known.attempts == attempts:
+                self._ask(issuer, known)
+        finally:
+            known.lock.release()
+        told = known.told
+        if told is None or told.age >= _KEEP_WHEN_UNREACHABLE_SECONDS:
+            raise Unavailable(
+                "Inloggningstjänsten svarar inte just nu. Försök igen om en stund.",
+                reason="identity_provider_unreachable",
+            )
+        return told
+
+    def _ask(self, issuer: str, known: _Issuer) -> None:
+        """Asks the issuer; if that fails, what was known stays."""
+        try:
+            provider = _read_provider(self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration"), issuer)
+            known.told = _Told(provider, _read_keys(self._get(provider.jwks_uri)), time.monotonic())
+        except (requests.RequestException, ValueError) as error:
+            log.warning("identity_provider_unreachable", error_type=type(error).__name__)
+        finally:
             known.tried = time.monotonic()
-            try:
-                provider = _read_provider(self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration"), issuer)
-                keys = _read_keys(self._get(provider.jwks_uri))
-            except (requests.RequestException, ValueError) as error:
-                log.warning("identity_provider_unreachable", error_type=type(error).__name__)
-                if age < _KEEP_WHEN_UNREACHABLE_SECONDS:
-                    return known
-                raise Unavailable(
-                    "Inloggningstjänsten svarar inte just nu. Försök igen om en stund.",
-                    reason="identity_provider_unreachable",
-                ) from None
-            known.provider, known.keys, known.fetched = provider, keys, time.monotonic()
-            return known
+            known.attempts += 1
 
     def _get(self, url: str) -> dict[str, Any]:
         with self._http.get(url, timeout=self._timeout, allow_redirects=False, stream=True) as answer:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -155,6 +159,90 @@ def test_keys_are_kept_while_the_provider_is_away(
     assert verify(providers, provider, provider.token())
     with pytest.raises(Unavailable):
         verify(IdentityProviders(), provider, provider.token())
+
+
+@pytest.fixture
+def hanging() -> Iterator[TestProvider]:
+    """One that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as listening:
+        yield TestProvider(f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+
+def seconds_of(ask: Callable[[], Any], how_many: int = 6) -> list[tuple[float, str]]:
+    """How long each of so many at once waits, and what it gets, the fastest first."""
+    outcomes: list[tuple[float, str]] = []
+
+    def one() -> None:
+        began = time.monotonic()
+        try:
+            outcome = type(ask()).__name__
+        except (Unavailable, NotAuthenticated) as refused:
+            outcome = str(refused.reason)
+        outcomes.append((time.monotonic() - began, outcome))
+
+    threads = [threading.Thread(target=one) for _ in range(how_many)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(outcomes)
+
+
+def known_before(provider: TestProvider, monkeypatch: pytest.MonkeyPatch, age: float) -> IdentityProviders:
+    """Providers who read the issuer's document and keys so many seconds ago; since then it hangs."""
+    providers = IdentityProviders(timeout_seconds=1)
+    monkeypatch.setattr(
+        providers, "_get", lambda url: json.loads(provider.answer(url.removeprefix(provider.issuer))[1])
+    )
+    monkeypatch.setattr(openid, "time", SimpleNamespace(monotonic=lambda: time.monotonic() - age))
+    providers.provider(provider.issuer)
+    monkeypatch.undo()
+    return providers
+
+
+def test_r_id_1_logins_do_not_queue_behind_a_provider_that_hangs(
+    hanging: TestProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-ID-1, R-ID-3: keys that are over an hour old are used; one login asks for new ones, and the next ten seconds
+    none."""
+    providers = known_before(hanging, monkeypatch, age=3700)
+    waits = seconds_of(lambda: verify(providers, hanging, hanging.token()))
+    assert {outcome for _, outcome in waits} == {"dict"}
+    assert [wait < 0.7 for wait, _ in waits] == [True] * 5 + [False]
+    assert waits[-1][0] < 1.7
+    assert all(wait < 0.7 for wait, _ in seconds_of(lambda: providers.provider(hanging.issuer)))
+
+
+def test_r_id_1_who_needs_what_is_not_known_waits_for_one_attempt(
+    hanging: TestProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-ID-1: nothing known, or nothing new enough, or a key that is not: all wait for the same answer."""
+    nothing_known = IdentityProviders(timeout_seconds=1)
+    too_old = known_before(hanging, monkeypatch, age=25 * 3600)
+    for providers in (nothing_known, too_old):
+        waits = seconds_of(lambda asked=providers: asked.provider(hanging.issuer))  # type: ignore[misc]
+        assert {outcome for _, outcome in waits} == {"identity_provider_unreachable"}
+        assert waits[-1][0] < 1.7
+    recent = known_before(hanging, monkeypatch, age=60)
+    waits = seconds_of(lambda: verify(recent, hanging, hanging.token(key=OTHER_RSA_KEY, kid="next")))
+    assert {outcome for _, outcome in waits} == {"id_token_key_unknown"}
+    assert waits[-1][0] < 1.7
+
+
+def test_r_id_1_everyone_with_a_new_key_gets_in_while_one_asks_for_it(
+    providers: IdentityProviders, provider: TestProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-ID-1"""
+    monkeypatch.setattr(openid, "_BETWEEN_REFRESHES_SECONDS", 0.3)
+    verify(providers, provider, provider.token())
+    provider.keys.append(public_jwk(OTHER_RSA_KEY, "next"))
+    at_once = provider.answer
+    provider.answer = lambda path: (time.sleep(0.2), at_once(path))[1]
+    time.sleep(0.4)
+    asked = len(provider.asked)
+    token = provider.token(key=OTHER_RSA_KEY, kid="next")
+    assert {outcome for _, outcome in seconds_of(lambda: verify(providers, provider, token))} == {"dict"}
+    assert len(provider.asked) == asked + 2
 
 
 @pytest.mark.parametrize(
