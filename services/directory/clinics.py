@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Row, Select, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
@@ -185,6 +186,10 @@ def _literally(word: str) -> str:
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
+_PLACE: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[str, str])
+"""Sort name and HSA-id, of which a cursor is made."""
+
+
 def _cursor(row: Row[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps([row.sort_name, row.hsa_id]).encode()).decode()
 
@@ -193,8 +198,8 @@ def _behind(query: Select[Any], cursor: str | None) -> Select[Any]:
     if cursor is None:
         return query
     try:
-        name, hsa_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if not (isinstance(name, str) and isinstance(hsa_id, str)):
+        name, hsa_id = _PLACE.validate_json(base64.urlsafe_b64decode(cursor.encode()), strict=True)
+        if "\0" in name + hsa_id:
             raise ValueError
     except ValueError:
         raise Invalid(fields=[("after", "är ingen giltig fortsättning")]) from None

@@ -59,8 +59,10 @@ def read_terms(tx: Transaction, request: identity.ReadTerms, shelf: TermsShelf) 
     in_force = shelf.in_force(kind)
     version = request.version or in_force
     text = shelf.text(kind, version)
+    if text is None:  # before the database is asked, which does not take every text
+        raise NotFound("Villkoren finns inte.")
     accepted = accepted_at(tx, kind, tx.caller.subject, version)
-    if text is None or (accepted is None and version != in_force):
+    if accepted is None and version != in_force:
         raise NotFound("Villkoren finns inte.")
     return identity.Terms(version=version, text=text, accepted_at=accepted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from uuid import uuid4
 
 import pytest
@@ -220,7 +221,18 @@ def test_pages_go_through_everything_once(directory):
     assert len(set(seen)) == 10
 
 
-@pytest.mark.parametrize("after", ["x", "e30=", "WzEsMl0=", "å"])
-def test_a_cursor_that_is_none(directory, after):
+def cursor(text):
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("x", "e30=", "WzEsMl0=", "å"),
+        *map(cursor, ("5", "null", '["a\\u0000", "b"]', '["a", "b\\u0000"]', '["a", "\\ud800"]', '{"a": 1, "b": 2}')),
+        *map(cursor, ('["a", "b", "c"]', "[" * 700, '["a"')),
+    ],
+)
+def test_a_cursor_that_is_none_r_dir_11(directory, after):
     with pytest.raises(Invalid):
         search(directory, "", after=after)

@@ -175,7 +175,7 @@ def test_r_id_2_r_id_3_terms_are_accepted_once_and_can_be_read_again(one: Identi
 
 
 def test_r_id_2_a_new_version_asks_again_and_the_old_one_can_still_be_read(one: Identity, tmp_path: Path) -> None:
-    """R-ID-2"""
+    """R-ID-2: and what is no version is not there, whatever it holds."""
     for kind in ("staff", "resident"):
         (tmp_path / kind).mkdir()
         for version in ("1", "2", "10"):
@@ -190,7 +190,7 @@ def test_r_id_2_a_new_version_asks_again_and_the_old_one_can_still_be_read(one: 
 
     assert (read().version, read().accepted_at) == ("10", None)
     assert read("2").text == "Villkor 2"
-    for version in ("1", "3", "../1"):
+    for version in ("1", "3", "../1", "\x00", "²"):
         with pytest.raises(NotFound):
             read(version)
 
