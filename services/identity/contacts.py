@@ -12,6 +12,7 @@ from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Row, select
 from sqlalchemy.dialects.postgresql import insert
 
+from services.identity import roles
 from services.identity.tables import contacts as table
 from services.identity.tables import residents
 from shared.contracts import directory, identity
@@ -83,6 +84,7 @@ def _of_residents(tx: Transaction, asked: Sequence[UUID]) -> list[identity.Resid
 
 def _of_staff(tx: Transaction, staff: Sequence[directory.StaffFacts]) -> list[identity.StaffContact]:
     rows = _rows(tx, "staff", [one.person for one in staff])
+    held = roles.held_by(tx, [one.person for one in staff])
     found = []
     for one in staff:
         set_by = rows.get(one.person)
@@ -94,6 +96,7 @@ def _of_staff(tx: Transaction, staff: Sequence[directory.StaffFacts]) -> list[id
                 mobile=one.mobile if there else None,
                 notify_by=list(set_by.notify_by) if set_by else [],
                 tell_me_about=list(set_by.tell_me_about) if set_by else [],
+                roles=held.get(one.person, []),
             )
         )
     return found
@@ -126,7 +129,9 @@ def _for_resident(request: identity.SetContact) -> dict[str, str]:
     addresses, faults = {}, []
     if request.email is not None:
         try:
-            addresses["email"] = validate_email(request.email.strip(), check_deliverability=False).normalized
+            # Mail servers that take other letters before the @ are few, so notifications write to none.
+            found = validate_email(request.email.strip(), check_deliverability=False, allow_smtputf8=False)
+            addresses["email"] = found.normalized
         except EmailNotValidError:
             faults.append(("email", "är ingen e-postadress"))
     if request.mobile is not None:

@@ -135,11 +135,6 @@ def has_died(person: RegisteredPerson) -> bool:
     return rules.register_code(person.code) is rules.RegisterCode.INACTIVATES
 
 
-def account_inactive() -> Forbidden:
-    """The answer to a login with an inactive account; never why it is inactive."""
-    return Forbidden("Kontot är inte längre aktivt.", reason="account_inactive")
-
-
 def complete_for_staff(
     tx: Transaction, request: identity.CompleteLogin, person: HsaId, desk: sessions.TokenDesk
 ) -> identity.SessionOpened:

@@ -49,7 +49,8 @@ class RegisteredPerson:
     surname: str
     protected: bool
     code: str | None
-    """The deregistration code; a death that is told in another way counts as AV."""
+    """The deregistration code, empty where a deregistration is told without one, None where none is told; a death that
+    is told in another way counts as AV."""
     place: Place | None
 
 
@@ -164,7 +165,7 @@ class PopulationRegister:
             given_name=given,
             surname=surname,
             protected=protected,
-            code="AV" if died else _text(record, "deregistration/p:deregistrationReasonCode"),
+            code="AV" if died else _deregistration(record),
             place=None if protected else _place(record),
         )
 
@@ -196,6 +197,13 @@ def _flag(element: etree._Element, name: str, *, needed: bool = False) -> bool:
     if text not in (None, "true", "false", "1", "0"):
         raise ValueError("neither true nor false")
     return text in ("true", "1")
+
+
+def _deregistration(record: etree._Element) -> str | None:
+    found = record.find(f"{{{_PERSON}}}deregistration")
+    if found is None or len(found) == 0:
+        return None
+    return _text(found, "deregistrationReasonCode") or ""
 
 
 def _name(record: etree._Element, part: str) -> str:

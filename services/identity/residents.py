@@ -73,16 +73,23 @@ class Particulars:
 def take_in(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     """Makes the account at the first login, else brings it up to date; answers the resident id.
 
-    Raises `Forbidden` with reason `login_locked` if the resident has locked their login (R-ID-4).
+    Raises `Forbidden` with reason `login_locked` if the resident has locked their login (R-ID-4), `account_inactive` if
+    the account is inactive and stays so (R-ID-17).
     """
     row = _find_for_change(tx, key.hash(person.number))
     if row is None:
         return _create(tx, person, key)
     if row.locked_at is not None:
         raise Forbidden("Din inloggning är låst.", reason="login_locked")
-    _bring_up_to_date(tx, row, person)
+    if not _bring_up_to_date(tx, row, person):
+        raise account_inactive()
     resident: UUID = row.resident
     return resident
+
+
+def account_inactive() -> Forbidden:
+    """The answer to a login with an inactive account; never why it is inactive."""
+    return Forbidden("Kontot är inte längre aktivt.", reason="account_inactive")
 
 
 def learn_of_death(tx: Transaction, _request: object, person: RegisteredPerson, key: NumberKey) -> None:
@@ -161,11 +168,11 @@ def _create(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     return resident
 
 
-def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) -> None:
-    meaning = rules.register_code(person.code)
-    if meaning is rules.RegisterCode.UNKNOWN:
+def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) -> bool:
+    """Keeps what the register said, and tells others of a changed status. Answers whether the account is active."""
+    if rules.register_code(person.code) is rules.RegisterCode.UNKNOWN:
         log.warning("unknown_deregistration_code", code=(person.code or "")[:8])
-    active = meaning is not rules.RegisterCode.INACTIVATES
+    active = rules.active_after(person.code, row.active)
     version = row.version + (1 if active != row.active else 0)
     tx.execute(
         update(residents)
@@ -179,13 +186,14 @@ def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) 
         )
     )
     if active == row.active:
-        return
+        return active
     if not active:
         sessions.end_all(tx, str(row.resident), "account_inactive")
     status = identity.ResidentStatusChanged(
         resident=row.resident, active=active, locked=row.locked_at is not None, version=version
     )
     tx.publish(identity.RESIDENT_STATUS_CHANGED, status, aggregate=row.resident)
+    return active
 
 
 def _card(tx: Transaction, row: Row[Any]) -> identity.ResidentCard:

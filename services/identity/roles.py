@@ -53,6 +53,17 @@ def require_may_give(caller: Caller, clinic: HsaId, role: Role) -> None:
         raise Forbidden("Du får inte ge den behörigheten på mottagningen.", reason="may_not_give_role")
 
 
+def require_may_take(caller: Caller, clinic: HsaId, role: Role) -> None:
+    """Raises `Forbidden` unless the caller may take this role there (R-ID-6)."""
+    if not rules.may_take(_held_by(caller, clinic), role):
+        raise Forbidden("Du får inte ta bort den behörigheten på mottagningen.", reason="may_not_take_role")
+
+
+def may_still_take(tx: Transaction, request: identity.TakeRole) -> bool:
+    """Whether the caller may take this role there at this moment (R-ID-6)."""
+    return rules.may_take(_held_by(_caller_now(tx), request.clinic), request.role)
+
+
 def require_administers(caller: Caller, clinic: HsaId) -> None:
     """Raises `Forbidden` unless the caller gives some right there."""
     if not rules.administers(_held_by(caller, clinic)):
@@ -109,8 +120,7 @@ def take(tx: Transaction, request: identity.TakeRole, person: HsaId) -> identity
     """
     revocations.wait_for_turn(tx)
     caller = _caller_now(tx)
-    if not rules.may_take(_held_by(caller, request.clinic), request.role):
-        raise Forbidden("Du får inte ta bort den behörigheten på mottagningen.", reason="may_not_take_role")
+    require_may_take(caller, request.clinic, request.role)
     held = _roles_at(tx, request.clinic, person)
     if request.role in held:
         _refuse_last_administrator(tx, request, caller)
@@ -119,6 +129,19 @@ def take(tx: Transaction, request: identity.TakeRole, person: HsaId) -> identity
         _note(tx, request.clinic, person, request.role, "taken")
         revocations.tell(tx, person)
     return identity.RoleTaken(person=person, roles=[one for one in held if one != request.role])
+
+
+def held_by(tx: Transaction, people: Sequence[HsaId]) -> dict[HsaId, list[identity.HeldRole]]:
+    """All that these people hold, at any clinic; who holds nothing is left out."""
+    rows = tx.execute(
+        select(roles.c.person, roles.c.clinic, roles.c.role)
+        .where(roles.c.person.in_(people))
+        .order_by(roles.c.person, roles.c.clinic, roles.c.role)
+    )
+    held: dict[HsaId, list[identity.HeldRole]] = {}
+    for row in rows:
+        held.setdefault(row.person, []).append(identity.HeldRole(clinic=row.clinic, role=Role(row.role)))
+    return held
 
 
 def people_at(tx: Transaction, request: identity.ListRights) -> dict[HsaId, list[Role]]:

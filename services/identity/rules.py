@@ -127,3 +127,11 @@ def register_code(code: str | None) -> RegisterCode:
     if code is None or code in _CHANGES_NOTHING:
         return RegisterCode.NOTHING
     return RegisterCode.INACTIVATES if code == "AV" else RegisterCode.UNKNOWN
+
+
+def active_after(code: str | None, active: bool) -> bool:
+    """Whether an account that was `active` or not is so once the register has told this code (R-ID-17, R-ID-18).
+
+    Only a death makes it inactive, and only someone who is not deregistered at all makes it active again.
+    """
+    return code is None or (active and register_code(code) is not RegisterCode.INACTIVATES)

@@ -54,7 +54,7 @@ class IdentityService:
         if logins.has_died(registered):
             # In a transaction of its own: what was learnt stays, although the login is refused (R-ID-17).
             call.read(residents.learn_of_death, registered, desk.number_key)
-            raise logins.account_inactive()
+            raise residents.account_inactive()
         return call.write(logins.complete_for_resident, registered, desk.number_key, desk.tokens)
 
     # --- sessions and terms -------------------------------------------------------------------------------------
@@ -99,9 +99,16 @@ class IdentityService:
 
     @rpc(identity.TAKE_ROLE)
     def take_role(self, call: OngoingCall[identity.TakeRole, identity.RoleTaken]) -> identity.RoleTaken:
-        taken = call.write(roles.take, roles.hsa_id_of(call.request.person))
+        person = roles.hsa_id_of(call.request.person)
+        if person != call.caller.subject:
+            # Also when the request comes again. Who took their own right needs none to be told that it was taken.
+            roles.require_may_take(call.caller, call.request.clinic, call.request.role)
+        taken = call.write(roles.take, person)
         # Only now: the right is gone at once, whether or not the others answer (R-ID-10).
-        return taken.model_copy(update={"overlapping_addresses": self._overlapping(call, taken.person)})
+        overlapping = self._overlapping(call, taken.person)
+        if not call.read(roles.may_still_take):
+            return taken
+        return taken.model_copy(update={"overlapping_addresses": overlapping})
 
     def _overlapping(self, call: OngoingCall[identity.TakeRole, identity.RoleTaken], person: str) -> list[str] | None:
         """Which of the clinic's notification addresses equal the person's own; None: nobody could tell."""

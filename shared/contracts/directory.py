@@ -208,7 +208,7 @@ class Staff(Reply):
     staff: list[StaffFacts]
 
 
-GET_STAFF = directory.call("get_staff", GetStaff, Staff, who=("service",))
+GET_STAFF = directory.call("get_staff", GetStaff, Staff, who=("service:cases", "service:identity"))
 
 
 class FindStaff(Query):

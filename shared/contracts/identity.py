@@ -195,6 +195,12 @@ GIVE_ROLE = identity.call("give_role", GiveRole, RoleGiven, who=("staff",))
 TAKE_ROLE = identity.call("take_role", TakeRole, RoleTaken, who=("staff",))
 LIST_RIGHTS = identity.call("list_rights", ListRights, ClinicRights, who=("staff",))
 
+
+class HeldRole(Reply):
+    clinic: HsaId
+    role: Role
+
+
 # --- contact data ---------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +238,8 @@ class StaffContact(Reply):
     mobile: str | None = None
     notify_by: list[Channel] = []
     tell_me_about: list[Occasion] = []
+    roles: list[HeldRole] = []
+    """All that the person holds now, at any clinic: personal notifications stop when the right is gone (R-NOT-5)."""
 
 
 class ContactsFound(Reply):
@@ -278,15 +286,10 @@ class ResidentFound(Reply):
     resident: UUID | None = None
 
 
-RESIDENT_CARDS = identity.call("resident_cards", ResidentCards, CardsFound, who=("service",))
-FIND_RESIDENT = identity.call("find_resident", FindResident, ResidentFound, who=("service",))
+RESIDENT_CARDS = identity.call("resident_cards", ResidentCards, CardsFound, who=("service:cases",))
+FIND_RESIDENT = identity.call("find_resident", FindResident, ResidentFound, who=("service:cases",))
 
 # --- rights, for the copies that other services keep ----------------------------------------------------------------
-
-
-class HeldRole(Reply):
-    clinic: HsaId
-    role: Role
 
 
 class CurrentRights(Query):

@@ -11,6 +11,7 @@ import requests
 from deploy.local.people import cast
 from shared.contracts import cases, directory, identity
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
+from shared.security.tokens import Signer
 
 SOON = 30.0
 
@@ -42,6 +43,10 @@ def put_unit(system, clinic, **attributes):
     requests.post(f"{control}/feeds/units", json=record, timeout=10).raise_for_status()
 
 
+def as_service(system, name):
+    return Signer.from_file(system.stack.keys.signing_key(name), f"service:{name}").own_token()
+
+
 def log_in(system, person):
     """A login asks HSA directly, through identity."""
     return system.login_staff(person)
@@ -61,7 +66,8 @@ def test_every_call_says_who_may_make_it_r_sys_1(system):
         (directory.GET_STAFF, directory.GetStaff(people=[cast.HANDLER])),
         (directory.FIND_STAFF, directory.FindStaff(person=cast.HANDLER)),
     ):
-        for token in (resident, staff, system.operator_token):
+        others = [as_service(system, name) for name in ("attachments", "notifications")]
+        for token in (resident, staff, system.operator_token, *others):
             with pytest.raises(Forbidden):
                 system.call(call, request, token)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -340,6 +341,60 @@ def test_r_id_10_taking_a_right_does_not_wait_for_notifications(system: Any) -> 
     assert (taken.roles, taken.overlapping_addresses) == ([], None)
 
 
+def clinic_with_second_administrator(system: Any, address: str) -> Any:
+    """A clinic with one more administrator, a handler, and this address among its own."""
+    clinic = system.clinic()
+    give(system, clinic, cast.SECOND_RECEIVER, Role.LOCAL_ADMIN, cast.LOCAL_ADMIN)
+    give(system, clinic, cast.HANDLER, Role.CASE_HANDLER, cast.LOCAL_ADMIN)
+    settings = notifications.SetClinicSettings(request_id=uuid4(), clinic=clinic.hsa_id, new_case_addresses=[address])
+    system.call(notifications.SET_CLINIC_SETTINGS, settings, system.staff_token(cast.LOCAL_ADMIN))
+    return clinic
+
+
+def test_r_id_10_repeating_a_request_tells_nothing_to_who_has_lost_the_right(system: Any) -> None:
+    """R-ID-10, R-CASE-17: the right of now decides, not that of the first time."""
+    mail = cast.mail_of(cast.HANDLER)
+    clinic = clinic_with_second_administrator(system, mail)
+    token = system.staff_token(cast.SECOND_RECEIVER)
+    request = identity.TakeRole(request_id=uuid4(), clinic=clinic.hsa_id, person=cast.HANDLER, role=Role.CASE_HANDLER)
+    first = system.call(identity.TAKE_ROLE, request, token)
+    assert [address.lower() for address in first.overlapping_addresses or []] == [mail.lower()]
+    assert system.call(identity.TAKE_ROLE, request, token) == first
+    take(system, clinic, cast.SECOND_RECEIVER, Role.LOCAL_ADMIN, cast.LOCAL_ADMIN)
+    assert isinstance(refusal(lambda: system.call(identity.TAKE_ROLE, request, token)), Forbidden)
+
+
+def test_r_id_10_who_takes_their_own_right_is_told_no_more_of_the_clinic(system: Any) -> None:
+    """R-ID-10, R-CASE-17: but that it was taken, also when the request comes again."""
+    clinic = clinic_with_second_administrator(system, cast.mail_of(cast.SECOND_RECEIVER))
+    token = system.staff_token(cast.SECOND_RECEIVER)
+    own, role = cast.SECOND_RECEIVER, Role.LOCAL_ADMIN
+    request = identity.TakeRole(request_id=uuid4(), clinic=clinic.hsa_id, person=own, role=role)
+    for _ in range(2):
+        taken = system.call(identity.TAKE_ROLE, request, token)
+        assert role not in taken.roles
+        assert taken.overlapping_addresses is None
+
+
+def test_r_id_10_who_loses_the_right_while_others_are_asked_is_not_told(system: Any) -> None:
+    """R-ID-10: the answer that leaves goes by the right of that moment."""
+    clinic = clinic_with_second_administrator(system, cast.mail_of(cast.HANDLER))
+    token = system.staff_token(cast.SECOND_RECEIVER)
+    request = identity.TakeRole(request_id=uuid4(), clinic=clinic.hsa_id, person=cast.HANDLER, role=Role.CASE_HANDLER)
+    answers: list[identity.RoleTaken] = []
+    system.process("directory").pause()
+    asking = threading.Thread(target=lambda: answers.append(system.call(identity.TAKE_ROLE, request, token)))
+    asking.start()
+    until = time.monotonic() + 5.0
+    while system.rows("identity", "SELECT 1 FROM roles WHERE clinic = %s AND role = 'case_handler'", clinic.hsa_id):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    system.rows("identity", "DELETE FROM roles WHERE clinic = %s AND person = %s", clinic.hsa_id, cast.SECOND_RECEIVER)
+    system.process("directory").resume()
+    asking.join()
+    assert [(answer.roles, answer.overlapping_addresses) for answer in answers] == [([], None)]
+
+
 def test_r_id_9_the_list_of_rights_says_who_is_missing(system: Any) -> None:
     """R-ID-9: and shows the protected mark for staff too (R-ID-14)."""
     clinic = system.clinic()
@@ -362,7 +417,7 @@ def test_r_id_9_the_list_of_rights_says_who_is_missing(system: Any) -> None:
 
 
 def test_only_services_see_cards_and_contacts(system: Any) -> None:
-    """R-SYS-1"""
+    """R-SYS-1, R-ID-24: and of those only the ones that need to."""
     question = identity.FindResident(identity_number=cast.RESIDENT)
     contacts = identity.Contacts(staff=[cast.HANDLER])
     for token, error in (
@@ -376,6 +431,11 @@ def test_only_services_see_cards_and_contacts(system: Any) -> None:
             system.call(identity.CONTACTS, contacts, token)
     with pytest.raises(Forbidden):
         system.call(identity.CONTACTS, contacts, as_service(system, "cases"))
+    for other in ("attachments", "notifications", "directory"):
+        with pytest.raises(Forbidden):
+            system.call(identity.FIND_RESIDENT, question, as_service(system, other))
+        with pytest.raises(Forbidden):
+            system.call(identity.RESIDENT_CARDS, identity.ResidentCards(residents=[]), as_service(system, other))
 
 
 def test_r_not_9_contact_data_as_it_is_now(system: Any) -> None:

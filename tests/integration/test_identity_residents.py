@@ -14,6 +14,7 @@ from services.identity import contacts, logins, residents, sessions
 from services.identity.openid import Provider
 from services.identity.population_register import RegisteredPerson
 from shared.contracts import directory, identity
+from shared.contracts.base import Role
 from shared.messaging.errors import Forbidden, Invalid, NotAuthenticated, Refused
 from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
@@ -123,7 +124,7 @@ def test_r_id_17_death_makes_the_account_inactive_and_ends_its_sessions(one: Ide
     with pytest.raises(NotAuthenticated):
         one.renew(opened.renewal_token)
     assert any(body["subject"] == str(resident) and body["ended_sessions"] for body in one.told("rights_changed"))
-    assert logins.account_inactive().reason == "account_inactive"
+    assert residents.account_inactive().reason == "account_inactive"
 
 
 def test_r_id_17_a_death_of_someone_without_account_changes_nothing(one: Identity) -> None:
@@ -140,6 +141,22 @@ def test_r_id_18_other_codes_change_nothing(one: Identity, code: str) -> None:
     resident = take_in(one, registered(number))
     assert take_in(one, registered(number, code=code)) == resident
     assert card(one, resident).active
+
+
+@pytest.mark.parametrize("code", ["UV", "GN", "ZZ", ""])
+def test_r_id_18_other_codes_make_no_inactive_account_active(one: Identity, code: str) -> None:
+    """R-ID-17, R-ID-18: it stays inactive and its login refused, until the register has the person again."""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    one.run(lambda tx: residents.learn_of_death(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    with pytest.raises(Forbidden) as caught:
+        take_in(one, registered(number, code=code))
+    assert caught.value.reason == "account_inactive"
+    assert not card(one, resident).active
+    take_in(one, registered(number))
+    assert card(one, resident).active
+    told = [body for body in one.told("resident_status_changed") if body["resident"] == str(resident)]
+    assert [(body["active"], body["version"]) for body in told] == [(False, 2), (True, 3)]
 
 
 def test_r_id_4_who_has_locked_the_login_is_refused(one: Identity) -> None:
@@ -267,6 +284,8 @@ def test_r_not_3_residents_choose_how_they_are_told(one: Identity) -> None:
     [
         ({"notify_by": ["sms"]}, "notify_by"),
         ({"email": "nobody", "notify_by": ["email"]}, "email"),
+        # R-NOT-3: one that notifications could never write to.
+        ({"email": "åsa@exempel.se", "notify_by": ["email"]}, "email"),
         ({"mobile": "08-123 45 67", "notify_by": ["sms"]}, "mobile"),
         ({"mobile": "112"}, "mobile"),
         ({"tell_me_about": ["new_case"]}, "tell_me_about"),
@@ -293,6 +312,29 @@ def test_r_not_9_staff_are_told_at_the_addresses_of_hsa(one: Identity) -> None:
     assert (found[gone].email, found[gone].notify_by) == (None, [])
     with pytest.raises(Invalid):
         settle(one, Caller("staff", person), email="eva@home.example", notify_by=["email"])
+
+
+def test_r_not_5_contacts_of_staff_tell_what_rights_they_have_now(one: Identity) -> None:
+    """R-NOT-5: all that each of them holds, at every clinic, when they are asked for."""
+    clinic, admin = one.clinic_with_admin()
+    other, other_admin = one.clinic_with_admin()
+    person, nobody = new_person(), new_person()
+    one.give(admin, clinic, person, Role.CASE_HANDLER)
+    one.give(other_admin, other, person, Role.CASE_RECEIVER)
+    facts = [directory.StaffFacts(person=each, status="fine") for each in (person, nobody, admin.subject)]
+    request = identity.Contacts(staff=[each.person for each in facts])
+
+    def held() -> dict[str, set[tuple[str, Role]]]:
+        found = one.run(lambda tx: contacts.contacts(tx, request, facts)).staff
+        return {each.person: {(role.clinic, role.role) for role in each.roles} for each in found}
+
+    assert held() == {
+        person: {(clinic, Role.CASE_HANDLER), (other, Role.CASE_RECEIVER)},
+        nobody: set(),
+        admin.subject: {(clinic, Role.LOCAL_ADMIN)},
+    }
+    one.take(admin, clinic, person, Role.CASE_HANDLER)
+    assert held()[person] == {(other, Role.CASE_RECEIVER)}
 
 
 def test_sessions_of_residents_are_their_own(one: Identity) -> None:

@@ -113,6 +113,8 @@ def test_r_id_14_nothing_of_the_place_of_a_protected_person(
     [
         ("<deregistration><deregistrationReasonCode>AV</deregistrationReasonCode></deregistration>", "AV"),
         ("<deregistration><deregistrationReasonCode>UV</deregistrationReasonCode></deregistration>", "UV"),
+        ("<deregistration><deregistrationDate><value>2020</value></deregistrationDate></deregistration>", ""),
+        ("<deregistration/>", None),
         (
             "<coOrdinationNumberData><deceasedDate><format>YYYY</format><value>2020</value></deceasedDate>"
             "</coOrdinationNumberData>",
@@ -122,9 +124,9 @@ def test_r_id_14_nothing_of_the_place_of_a_protected_person(
     ],
 )
 def test_r_id_17_every_way_of_telling_a_death(
-    look_up: Callable[..., RegisteredPerson | None], more: str, code: str
+    look_up: Callable[..., RegisteredPerson | None], more: str, code: str | None
 ) -> None:
-    """R-ID-17, R-ID-18"""
+    """R-ID-17, R-ID-18: a deregistration that does not say why is one all the same."""
     person = look_up(answer(more=more))
     assert person is not None
     assert person.code == code

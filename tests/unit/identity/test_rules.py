@@ -101,6 +101,23 @@ def test_r_id_17_r_id_18_what_register_codes_do(code: str | None, meaning: str) 
 
 
 @pytest.mark.parametrize(
+    ("code", "before", "after"),
+    [
+        (None, True, True),
+        (None, False, True),
+        ("AV", True, False),
+        ("AV", False, False),
+        *((code, before, before) for code in ("UV", "GN", "ZZ", "") for before in (True, False)),
+    ],
+)
+def test_r_id_17_r_id_18_only_a_death_or_no_deregistration_changes_an_account(
+    code: str | None, before: bool, after: bool
+) -> None:
+    """R-ID-17, R-ID-18"""
+    assert rules.active_after(code, before) is after
+
+
+@pytest.mark.parametrize(
     ("chosen", "own", "wished", "used"),
     [
         ({"A"}, {"A"}, None, "A"),
