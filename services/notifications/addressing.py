@@ -15,9 +15,8 @@ from services.notifications.clinic_settings import open_address
 from services.notifications.delivering import Claimed
 from services.notifications.tables import clinic_addresses, clinic_names, deliveries
 from shared.contracts import directory, identity
-from shared.contracts.base import HsaId, Role
+from shared.contracts.base import HsaId
 from shared.contracts.notifications import Channel, DeliveryState, RecipientKind
-from shared.database.kernel_tables import rights_subjects
 from shared.database.transaction import Transaction
 from shared.security.rights import rights_from
 from shared.security.sealing import SealBroken
@@ -43,7 +42,11 @@ def choices_from(found: identity.ContactsFound) -> dict[str, rules.Choice]:
         )
     for person in found.staff:
         choices[person.person] = rules.Choice(
-            True, frozenset(person.notify_by), frozenset(person.tell_me_about), _addresses(person.email, person.mobile)
+            True,
+            frozenset(person.notify_by),
+            frozenset(person.tell_me_about),
+            _addresses(person.email, person.mobile),
+            rights_from([held.model_dump() for held in person.roles], False).roles,
         )
     return choices
 
@@ -55,15 +58,14 @@ def address(
 
     A person who wants both SMS and mail gets a second delivery here, claimed by the same sender.
     """
-    claimed = list(claimed)
-    roles = _roles(tx, {one.recipient for one in claimed if one.recipient_kind is RecipientKind.STAFF})
     ready: list[Addressed] = []
     for one in claimed:
         if one.recipient_kind is RecipientKind.CLINIC:
             ready += _to_clinic(tx, one)
         else:
-            held = roles.get(one.recipient, {}).get(one.clinic, frozenset())
-            ready += _to_person(tx, one, rules.choose(one.kind, choices.get(one.recipient), held), lease)
+            choice = choices.get(one.recipient)
+            held = choice.roles.get(one.clinic, frozenset()) if choice else frozenset()
+            ready += _to_person(tx, one, rules.choose(one.kind, choice, held), lease)
     return ready
 
 
@@ -154,15 +156,6 @@ def _addresses(email: str | None, mobile: str | None) -> dict[Channel, str]:
         except addresses.NotAnAddress:
             continue
     return found
-
-
-def _roles(tx: Transaction, people: set[str]) -> dict[str, Mapping[HsaId, frozenset[Role]]]:
-    if not people:
-        return {}
-    rows = tx.execute(
-        select(rights_subjects.c.subject, rights_subjects.c.roles).where(rights_subjects.c.subject.in_(sorted(people)))
-    ).all()
-    return {row.subject: rights_from(row.roles or [], False).roles for row in rows}
 
 
 # --- the clinic's name ----------------------------------------------------------------------------------------------

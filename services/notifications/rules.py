@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Literal
 
 from shared.contracts import cases
-from shared.contracts.base import Event, Role
+from shared.contracts.base import Event, HsaId, Role
 from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState
 
 # --- from event to recipients ---------------------------------------------------------------------------------------
@@ -93,6 +93,8 @@ class Choice:
     notify_by: frozenset[str]
     tell_me_about: frozenset[str]
     addresses: dict[Channel, str]
+    roles: Mapping[HsaId, frozenset[Role]] = field(default_factory=dict)
+    """By clinic, what they hold there now (staff only)."""
 
 
 @dataclass(frozen=True)

@@ -125,12 +125,14 @@ class World:
 
     def give(self, person: str, *roles: Role) -> None:
         """These are the person's roles at the clinic from now on."""
+        held = [identity.HeldRole(clinic=self.clinic, role=role) for role in roles]
+        self.staff[person] = self.staff[person].model_copy(update={"roles": held})
         self._numbers += 1
         change = identity.RightsChanged(
             number=self._numbers,
             subject=person,
             version=self._numbers,
-            roles=[{"clinic": self.clinic, "role": role} for role in roles],  # type: ignore[list-item]
+            roles=held,
         )
         with self.database.transaction() as tx:
             rights.apply(tx.connection, change)

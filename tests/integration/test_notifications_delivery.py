@@ -11,7 +11,7 @@ import pytest
 
 from services.notifications import clinic_settings, listing, queueing, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
-from shared.contracts import cases
+from shared.contracts import cases, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import (
     DeliveryState,
@@ -204,6 +204,20 @@ def test_a_right_that_is_gone_ends_personal_notifications_but_not_the_clinics(wo
         ("staff", "withdrawn", "right_gone"),
         ("staff", "withdrawn", "right_gone"),
     ]
+
+
+def test_whether_the_right_is_gone_is_what_identity_says_now(world: World) -> None:
+    """R-NOT-5, R-ID-10: this service's copy of the rights may be late, in both directions."""
+    gone, fresh, elsewhere = (world.person(Role.CASE_HANDLER) for _ in range(3))
+    handler = identity.HeldRole(clinic=world.clinic, role=Role.CASE_HANDLER)
+    other_clinic = identity.HeldRole(clinic="SE2321000131-E000000000099", role=Role.CASE_HANDLER)
+    world.give(fresh)
+    for person, roles in ((gone, []), (fresh, [handler]), (elsewhere, [other_clinic])):
+        world.staff[person] = world.staff[person].model_copy(update={"roles": roles})
+        world.hear(cases.MESSAGE_SENT, world.message(uuid4(), "resident", person))
+    world.send()
+    assert world.email.addresses == [str(world.staff[fresh].email)]
+    assert sorted(reason or state for _, state, reason in world.states()) == ["right_gone", "right_gone", "sent"]
 
 
 def test_a_changed_choice_counts_also_for_what_waits(world: World) -> None:
