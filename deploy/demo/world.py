@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-import jwt
 import requests
 
 from deploy.demo.outside import CONTROL, HOST, PORTS
@@ -62,8 +62,7 @@ class DeployedWorld:
     ) -> Any:
         """Makes a call by the tool of whoever the token speaks for. Raises `Refused` and its kinds."""
         if user is None:
-            kind = jwt.decode(token, options={"verify_signature": False})["kind"] if token else "resident"
-            user = _USERS[kind]
+            user = _USERS[_kind(token)]
         return self._clients[user].ask(call, request, token=token, timeout=timeout)
 
     @property
@@ -114,6 +113,15 @@ class DeployedWorld:
         new.write_text(json.dumps({"offset_seconds": round(offset.total_seconds(), 3)}))
         new.replace(CLOCK)
         time.sleep(_CLOCK_SEEN_SECONDS)
+
+
+def _kind(token: str | None) -> str:
+    """Whom the token says that it speaks for; it may be forged, which the service is to find out."""
+    try:
+        claims = json.loads(base64.urlsafe_b64decode((token or "").split(".")[1] + "=="))
+        return str(claims["kind"])
+    except (ValueError, IndexError, KeyError):
+        return "resident"
 
 
 def control(name: str) -> str:

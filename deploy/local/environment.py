@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "requirements-dev.txt"
+LARGE_AND_HARDLY_USED = r"/(phonenumbers|mypy|mypyc|pip|pygments|holidays|hypothesis|rich|setuptools|testing|tests?)/"
 HELP = Path(__file__).with_name("help.txt")
 
 
@@ -109,8 +110,9 @@ def _make(say: system_packages.Say) -> None:
         raise Problem(
             f"pip could not install the requirements (network, proxy, full disk?); the end of what it says:\n{told}"
         )
-    # pip would compile with one processor
-    subprocess.run([str(PYTHON), "-m", "compileall", "-q", "-j", "0", str(VENV / "lib")], capture_output=True)
+    # pip would compile everything, with one processor: what is large and hardly used is compiled when it is used
+    compile_most = ["compileall", "-q", "-j", "0", "-x", LARGE_AND_HARDLY_USED, str(VENV / "lib")]
+    subprocess.run([str(PYTHON), "-m", *compile_most], capture_output=True)
     say("the Python environment is ready")
 
 
