@@ -22,12 +22,12 @@ from shared.contracts.identity import (
     ResidentCards,
     RightsNow,
 )
-from shared.messaging.errors import Conflict, Refused, Unavailable
+from shared.messaging.errors import Conflict, LimitExceeded, Refused, Unavailable
 from shared.messaging.server import OngoingCall
 
 Asking = OngoingCall[Any, Any]
 
-FOR_GOOD = frozenset({"case_changed", "case_closed"})
+FOR_GOOD = frozenset({"case_changed", "case_closed", "case_full"})
 """Reasons of refusal that no repetition of the request can ever get past."""
 
 
@@ -59,7 +59,7 @@ def write_prepared(
     prepared = prepare()
     try:
         return call.write(work, prepared)
-    except Conflict as refusal:
+    except (Conflict, LimitExceeded) as refusal:
         # The message will never be: its files can be used again at once. For other reasons a repetition of the request
         # may be on its way to success with this claim, so those are left to the attachments service to find.
         if refusal.reason in FOR_GOOD and prepared.files and prepared.message is not None:

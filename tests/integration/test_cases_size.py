@@ -86,3 +86,17 @@ def test_r_att_7_no_file_is_claimed_for_a_message_that_the_case_has_no_room_for(
     filled(lambda: world.write(case, text=LONGEST))
     refused("case_full", LimitExceeded, world.write, case, text=LONGEST, attachments=[world.file(world.resident)])
     assert world.neighbours.claims == {}
+
+
+def test_r_att_7_files_are_free_again_when_the_room_was_lost_to_another_message(world: World) -> None:
+    """R-ATT-7: the case became full after the files were bound; it never gets room again."""
+    from sqlalchemy import text
+
+    def others_fill_it() -> None:
+        with world.database.transaction() as tx:
+            tx.execute(text("UPDATE cases SET reply_bytes = 4000000 WHERE id = :case"), {"case": case})
+
+    case = world.waiting_case()
+    world.neighbours.before["claim"] = others_fill_it
+    refused("case_full", LimitExceeded, world.write, case, attachments=[world.file(world.resident)])
+    assert world.neighbours.claims == {}
