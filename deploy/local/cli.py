@@ -9,7 +9,7 @@ from typing import Any
 import click
 import requests
 
-from deploy.local import cli_calls, cli_checks, cli_dead_letters, cli_stack
+from deploy.local import cli_calls, cli_checks, cli_dead_letters, cli_deployment, cli_stack
 from deploy.local.environment import HELP
 from deploy.local.problems import Problem
 
@@ -43,8 +43,9 @@ def dev(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (*cli_stack.COMMANDS, *cli_calls.COMMANDS, *cli_checks.COMMANDS, *cli_dead_letters.COMMANDS):
-    dev.add_command(_command)
+for _commands in (cli_stack, cli_calls, cli_checks, cli_dead_letters, cli_deployment):
+    for _command in _commands.COMMANDS:
+        dev.add_command(_command)
 
 
 if __name__ == "__main__":

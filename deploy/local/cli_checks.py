@@ -15,7 +15,7 @@ import click
 from deploy.local.folder import CHECKOUT
 from deploy.local.problems import Problem
 
-KINDS = ("unit", "integration", "contract", "end_to_end", "faults")
+KINDS = ("unit", "integration", "contract", "end_to_end", "faults", "deployment")
 LOCKED = ("requirements", "requirements-dev")
 
 
@@ -44,8 +44,8 @@ def _module(name: str, *arguments: str) -> list[str]:
 @click.argument("what", required=False)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def test(what: str | None, options: tuple[str, ...]) -> None:
-    """Runs the tests: all but the long ones, or WHAT: unit, integration, contract, end_to_end, faults, soak (the long
-    ones), or a path. OPTIONS go to pytest: ./dev test integration -x -k resend
+    """Runs the tests: all but the long ones, or WHAT: unit, integration, contract, end_to_end, faults, deployment (on
+    docker compose), soak (the long ones), or a path. OPTIONS go to pytest: ./dev test integration -x -k resend
     """
     chosen: list[str] = []
     if what == "soak":
@@ -105,9 +105,11 @@ def bench(what: str | None, options: tuple[str, ...]) -> None:
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--feed", type=click.Path(exists=True, dir_okay=False), help="Take clinics from it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; progress on standard error.")
-def demo(options: tuple[str, ...], feed: str | None, as_json: bool) -> None:
+@click.option("--target", type=click.Choice(["local", "compose"]), default="local", help="Where it runs.")
+@click.option("--scale", multiple=True, help="SERVICE=N, with --target compose.")
+def demo(options: tuple[str, ...], feed: str | None, as_json: bool, target: str, scale: tuple[str, ...]) -> None:
     """Sets up all it needs, starts the stack, and runs the main story through all services, telling it as it goes."""
-    command = _module("deploy.local.demo")
+    command = _module("deploy.local.demo", "--target", target, *(f"--scale={one}" for one in scale))
     command += ["--feed", str(Path(feed).resolve())] if feed else []
     command += ["--json"] if as_json else []
     sys.exit(_run([*command, *options]))

@@ -1,0 +1,57 @@
+"""The deployment, really run: where no container engine answers, every run of the tests says that this was not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.deployment import Deployment
+from deploy.local.servers import containers
+
+TOLD = "THE DEPLOYMENT WAS NOT RUN: no container engine with docker compose answers here"
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """For secrets and backups; away afterwards. Below /tmp, where the engine may look too."""
+    made = Path(tempfile.mkdtemp(prefix="vardarende-deployment-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> None:
+    """Skips, loudly, where there is none."""
+    if shutil.which("docker") is None or not containers.engine_answers():
+        warnings.warn(TOLD, stacklevel=1)
+        pytest.skip(TOLD)
+
+
+@pytest.fixture(scope="session")
+def deployment(engine: None, folder: Path) -> Iterator[Deployment]:
+    """The whole of docker-compose.yml with counterparts, with three of cases; removed with its data afterwards."""
+    os.environ["AMQPS_LISTEN"] = f"127.0.0.1:{free_port()}"
+    os.environ["S3_LISTEN"] = f"127.0.0.1:{free_port()}"
+    os.environ["BACKUPS"] = str(folder / "backups")
+    (folder / "backups").mkdir()
+    made = Deployment(folder / "secrets", "vardarende-test")
+    made.make_secrets()
+    try:
+        made.up(["cases=3"])
+        yield made
+    finally:
+        made.down(volumes=True)
