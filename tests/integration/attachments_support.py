@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import requests
 
+from deploy.local import keys
 from deploy.local.servers.seaweedfs import ACCESS_KEY
 from deploy.local.stack import Stack
 from services.attachments import binding, cleaning, linking, uploading
@@ -42,14 +43,13 @@ class World:
 
     def __init__(self, url: str, store: SimpleNamespace, folder: Path, **settings: Any) -> None:
         folder.mkdir(exist_ok=True)
-        some_file = folder / "unused"
-        some_file.touch()
+        made = keys.make(folder / "keys", ("attachments",))
         usual: dict[str, Any] = {
             "amqp_url": "amqp://unused",
             "database_url": url,
-            "signing_key_file": some_file,
-            "trusted_keys_file": some_file,
-            "data_keys_file": some_file,
+            "signing_key_file": made.signing_key("attachments"),
+            "trusted_keys_file": made.trusted,
+            "data_keys_file": made.data_keys("attachments"),
             "s3_endpoint": store.endpoint,
             # another name of the same place, as inside and outside differ in a deployment
             "s3_public_endpoint": store.endpoint.replace("127.0.0.1", "localhost"),
