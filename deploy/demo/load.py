@@ -30,8 +30,12 @@ def _token(world: DeployedWorld) -> str:
     return str(world.call(identity.ACCEPT_TERMS, accept, session.access_token).access_token)
 
 
+_one_line = threading.Lock()
+
+
 def _tell(**line: object) -> None:
-    print(json.dumps(line), flush=True)
+    with _one_line:
+        print(json.dumps(line), flush=True)
 
 
 def main() -> int:

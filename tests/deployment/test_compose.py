@@ -13,6 +13,7 @@ import pytest
 
 from deploy.local.deployment import Deployment
 from deploy.local.folder import CHECKOUT
+from tests.deployment.conftest import free_port
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
@@ -32,10 +33,19 @@ def inspected(container):
     return told
 
 
-def psql(deployment, database, statement, project=None):
-    target = project or deployment
+@pytest.fixture
+def elsewhere(deployment, monkeypatch):
+    """An empty deployment with the same secrets, of which a test starts what it needs."""
+    monkeypatch.setenv("AMQPS_LISTEN", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("S3_LISTEN", f"127.0.0.1:{free_port()}")
+    made = Deployment(deployment.folder, "vardarende-restored")
+    yield made
+    made.down(volumes=True)
+
+
+def psql(deployment, database, statement):
     command = ("exec", "-T", "--user", "postgres", "postgres", "psql", "-XAtq", "-d", database, "-c", statement)
-    return target.compose(*command)[1].strip()
+    return deployment.compose(*command)[1].strip()
 
 
 class Load:
@@ -226,12 +236,11 @@ def test_a_job_runs_once_though_there_are_three(deployment):
         return sum(float(told.stdout) for told in asked)
 
     before = done()
-    assert before >= 1
     time.sleep(62)
     assert 1 <= done() - before <= 2
 
 
-def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_elsewhere(deployment, folder):
+def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_elsewhere(deployment, elsewhere, folder):
     load = Load(deployment, 30)
     time.sleep(3)
     began = time.time()
@@ -241,21 +250,17 @@ def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_else
     [backup] = sorted((folder / "backups").glob("databases-*.tar.gz"))
     before = [one["case"] for one in written if one["at"] < began]
     assert before and len(before) < len(written)
-    elsewhere = Deployment(deployment.folder, "vardarende-restored")
-    try:
-        elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name)
-        elsewhere.compose("up", "--detach", "--wait", "--no-deps", "postgres")
-        elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "roles")
-        ids = ",".join(f"'{case}'" for case in before)
-        there = psql(elsewhere, "cases", f"SELECT count(*) FROM cases WHERE id::text IN ({ids})")
-        assert int(there) == len(before)
-        status, told = elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name, check=False)
-        assert status != 0 and "restore into an empty volume" in told
-    finally:
-        elsewhere.down(volumes=True)
+    elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name)
+    elsewhere.compose("up", "--detach", "--wait", "--no-deps", "postgres")
+    elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "roles")
+    ids = ",".join(f"'{case}'" for case in before)
+    there = psql(elsewhere, "cases", f"SELECT count(*) FROM cases WHERE id::text IN ({ids})")
+    assert int(there) == len(before)
+    status, told = elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name, check=False)
+    assert status != 0 and "restore into an empty volume" in told
 
 
-def test_the_store_is_saved_and_loaded_elsewhere(deployment, folder):
+def test_the_store_is_saved_and_loaded_elsewhere(deployment, elsewhere, folder):
     deployment.compose("stop", "store")
     deployment.compose("run", "--rm", "--no-TTY", "--no-deps", "backup_store")
     deployment.compose("up", "--detach", "--wait", "--no-deps", "store")
@@ -281,13 +286,9 @@ def test_the_store_is_saved_and_loaded_elsewhere(deployment, folder):
     while not kept and time.monotonic() < ends:
         kept = files(deployment)
     assert kept
-    elsewhere = Deployment(deployment.folder, "vardarende-restored")
-    try:
-        elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "backup_store", "load", backup.name)
-        elsewhere.compose("up", "--detach", "--wait", "--no-deps", "store")
-        found, ends = files(elsewhere), time.monotonic() + 60
-        while found != kept and time.monotonic() < ends:
-            found = files(elsewhere)
-        assert found == kept
-    finally:
-        elsewhere.down(volumes=True)
+    elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "backup_store", "load", backup.name)
+    elsewhere.compose("up", "--detach", "--wait", "--no-deps", "store")
+    found, ends = files(elsewhere), time.monotonic() + 60
+    while found != kept and time.monotonic() < ends:
+        found = files(elsewhere)
+    assert found == kept
