@@ -97,7 +97,7 @@ def main() -> None:
         with ThreadPoolExecutor(4) as pool:
             for line in sys.stdin:
                 pool.submit(tell, database, UUID(line.strip()))
-        os._exit(0)
+            os._exit(0)  # without waiting for what can't be done any more
     database = KernelDatabase(database_url).open(service="notifications")
     tries: dict[UUID, int] = {}
 
