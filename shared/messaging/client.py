@@ -96,7 +96,7 @@ class RpcClient:
     def _on_reply(self, message: amqp.Message) -> None:
         pending = self._pending.get(str(message.properties.get("correlation_id")))
         if pending is not None:
-            pending.body = bytes(message.body)
+            pending.body = bytes(message.body or b"")
             pending.answered.set()
 
     def _returned(self, correlation_id: str | None) -> None:

@@ -449,7 +449,7 @@ class Link:
         return Delivery(
             generation=self._generation,
             tag=message.delivery_tag,
-            body=bytes(message.body),
+            body=bytes(message.body or b""),  # without a body py-amqp has an empty text there
             routing_key=info["routing_key"],
             exchange=info["exchange"],
             redelivered=bool(info["redelivered"]),

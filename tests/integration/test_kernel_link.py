@@ -3,9 +3,11 @@
 import socket
 import threading
 import time
+from datetime import datetime
 
 import amqp
 import pytest
+from amqp import serialization
 
 from shared.messaging.link import Delivery, Link, LinkDown, OutgoingMessage
 
@@ -83,35 +85,25 @@ def wait_for(condition, seconds=10.0):
         time.sleep(0.02)
 
 
-def deep(levels):
-    table = {}
-    for _ in range(levels):
-        table = {"a": table}
-    return table
-
-
 def test_headers_that_can_not_be_read_harm_nobody(heard):
-    """A date in the year 55840, tables a thousand deep, a body in an encoding that it is not in."""
+    """A date in the year 55840, a body in an encoding that it is not in, and none at all."""
     link, got, channel = heard
-    import amqp.serialization as serialization
-
     year = serialization.calendar.timegm
     try:
         serialization.calendar.timegm = lambda _: 1_700_000_000_000
-        from datetime import datetime
-
         channel.basic_publish(amqp.Message("a", application_headers={"t": datetime(2026, 1, 1)}), "", QUEUE)
     finally:
         serialization.calendar.timegm = year
     channel.basic_publish(amqp.Message(b"\\ud800", content_encoding="unicode_escape"), "", QUEUE)
     channel.basic_publish(amqp.Message(b"\xff", content_encoding="utf-7"), "", QUEUE)
+    channel.basic_publish(amqp.Message(""), "", QUEUE)
     channel.basic_publish(amqp.Message("fine", message_id="last"), "", QUEUE)
-    wait_for(lambda: len(got) == 4)
+    wait_for(lambda: len(got) == 5)
     assert got[0].unreadable
     assert got[0].properties == {}
-    assert [one.body for one in got[1:]] == [b"\\ud800", b"\xff", b"fine"]
+    assert [one.body for one in got[1:]] == [b"\\ud800", b"\xff", b"", b"fine"]
     assert link.connected
-    assert not got[3].unreadable
+    assert not got[4].unreadable
 
 
 def test_an_error_of_any_kind_ends_the_connection_and_not_the_link(heard):

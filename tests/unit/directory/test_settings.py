@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
+from deploy.local import keys
 from services.directory.settings import DirectorySettings, DirectoryWorkerSettings
 from shared.operations.settings import SettingsError, read
 
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    for name in ("signing_key_file", "trusted_keys_file", "data_keys_file"):
-        (tmp_path / name).write_text(json.dumps({}))
-        monkeypatch.setenv(name.upper(), str(tmp_path / name))
+    made = keys.make(tmp_path / "keys", ("directory",))
+    monkeypatch.setenv("SIGNING_KEY_FILE", str(made.signing_key("directory")))
+    monkeypatch.setenv("TRUSTED_KEYS_FILE", str(made.trusted))
+    monkeypatch.setenv("DATA_KEYS_FILE", str(made.data_keys("directory")))
     monkeypatch.setenv("AMQP_URL", "amqp://broker")
     monkeypatch.setenv("DATABASE_URL", "postgresql://database/directory")
     monkeypatch.setenv("DEFAULT_CARE_PROVIDER", " se2321000131-e000000000001")

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from deploy.local import keys
 from services.identity.settings import IdentitySettings
 from shared.operations.settings import SettingsError, read
 
@@ -32,16 +33,15 @@ def make_certificate(folder: Path, name: str) -> tuple[str, str]:
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    for name in ("signing", "trusted", "ring"):
-        (tmp_path / name).write_text("looked at by others")
+    made = keys.make(tmp_path / "keys", ("identity",))
     (tmp_path / "numbers").write_text("ab" * 32 + "\n")
     certificate, key = make_certificate(tmp_path, "own")
     set_to = {
         "AMQP_URL": "amqp://u:p@127.0.0.1:1/v",
         "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d",
-        "SIGNING_KEY_FILE": str(tmp_path / "signing"),
-        "TRUSTED_KEYS_FILE": str(tmp_path / "trusted"),
-        "DATA_KEYS_FILE": str(tmp_path / "ring"),
+        "SIGNING_KEY_FILE": str(made.signing_key("identity")),
+        "TRUSTED_KEYS_FILE": str(made.trusted),
+        "DATA_KEYS_FILE": str(made.data_keys("identity")),
         "IDENTITY_NUMBER_KEY_FILE": str(tmp_path / "numbers"),
         "STAFF_OIDC_ISSUER": "https://idp.example",
         "STAFF_OIDC_CLIENT_ID": "staff",
