@@ -17,7 +17,6 @@ from shared.messaging.client import RpcClient
 from shared.messaging.errors import Forbidden, Refused
 from shared.messaging.link import _connection_arguments
 from shared.messaging.wire import RPC_EXCHANGE
-from shared.security.tokens import Signer
 
 CONTRACTS = topology.all_contracts()
 SERVICES = [contract.name for contract in CONTRACTS]
@@ -145,7 +144,7 @@ def test_the_tools_of_callers_make_only_their_calls(client_of):
 def test_a_refused_call_ends_at_once_and_the_others_of_the_process_go_on(system, client_of):
     """The broker ends the connection's channel for it: what else was under way is sent again, and answered."""
     client = client_of("cases")
-    token = Signer.from_file(system.stack.keys.signing_key("cases"), "service:cases").own_token()
+    token = system.service_token("cases")
     stop, answered, failed = threading.Event(), [], []
 
     def ask_on():

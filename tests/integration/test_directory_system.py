@@ -11,7 +11,6 @@ import requests
 from deploy.local.people import cast
 from shared.contracts import cases, directory, identity
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
-from shared.security.tokens import Signer
 
 SOON = 30.0
 
@@ -44,7 +43,7 @@ def put_unit(system, clinic, **attributes):
 
 
 def as_service(system, name):
-    return Signer.from_file(system.stack.keys.signing_key(name), f"service:{name}").own_token()
+    return system.service_token(name)
 
 
 def log_in(system, person):

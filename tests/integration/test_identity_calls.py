@@ -24,12 +24,11 @@ from shared.messaging.errors import (
     TermsNotAccepted,
     Unavailable,
 )
-from shared.security.tokens import Signer
 
 
 def as_service(system: Any, name: str) -> str:
     """The token of a service."""
-    return Signer.from_file(system.stack.keys.signing_key(name), f"service:{name}").own_token()
+    return str(system.service_token(name))
 
 
 def begin(system: Any, kind: identity.PersonKind) -> identity.LoginBegun:

@@ -15,6 +15,7 @@ from uuid import uuid4
 import psycopg
 import requests
 
+from deploy.local.keys import issuers
 from deploy.local.own_processes import OwnProcess
 from deploy.local.people import cast
 from deploy.local.servers import Server
@@ -22,6 +23,7 @@ from deploy.local.stack import VHOST, Stack
 from deploy.local.world import World
 from shared.contracts import directory, identity
 from shared.contracts.base import Role
+from shared.security.tokens import Claims, Signer
 
 UNITS = 400
 _SYNC_SECONDS = 60.0
@@ -130,6 +132,12 @@ class System(World):
             session = self.login_staff(who) if kind == "staff" else self.login_resident(who)
             known = self._tokens[kind, who] = self.accept_terms(session).access_token, self.now()
         return known[0]
+
+    def service_token(self, name: str) -> str:
+        """A fresh token of a service's, by the stack's clock, which other tests have moved."""
+        issuer, now = issuers([name])[name], self.now()
+        signer = Signer.from_file(self.stack.keys.signing_key(name), issuer)
+        return signer.mint(Claims(issuer, name, "service", now, now + timedelta(minutes=_TOKEN_MINUTES)))
 
     def forget_tokens(self) -> None:
         """New sessions from now on: for tests that end sessions."""
