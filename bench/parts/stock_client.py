@@ -33,7 +33,7 @@ class Caller:
     stock = RpcProxy("stock")
 
 
-class _Nothing(Entrypoint):
+class _Nothing(Entrypoint):  # type: ignore[misc]
     method_name = "nothing"
 
 

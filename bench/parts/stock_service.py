@@ -10,6 +10,6 @@ class StockService:
 
     name = "stock"
 
-    @rpc
+    @rpc  # type: ignore[untyped-decorator]
     def echo(self, text: str) -> dict[str, str]:
         return {"text": text}
