@@ -92,6 +92,9 @@ def bench(options: tuple[str, ...]) -> None:
     """Runs the benchmarks (all, or those named: rpc, tokens, outbox) on servers of their own. Fails where a bar does
     not hold; --publish shows the run in bench/results and README.md.
     """
+    for name in options:
+        if not name.startswith("-") and not (CHECKOUT / "bench" / f"{name}.py").exists():
+            raise Problem(f"there is no benchmark {name}")
     sys.exit(_run(_module("bench", *options)))
 
 
