@@ -232,7 +232,8 @@ class EventConsumer:
         try:
             [outcome] = self._link.publish_all([moved(delivery, self._service, queue, headers)], _CONFIRM_SECONDS)
         except LinkDown:
-            return False  # it comes again by the next connection
+            self._give_back(delivery)  # the connection may stand all the same, and only have been busy for too long
+            return False
         if outcome is Outcome.CONFIRMED:
             self._link.ack(delivery)
             return True
