@@ -83,6 +83,16 @@ def begin(tx: Transaction, one: Claimed, lease: timedelta) -> bool:
     return bool(begun.rowcount == 1)
 
 
+def take_back(tx: Transaction, one: Claimed) -> None:
+    """It was to begin, and its sender knows that it has not been sent: others may take it at once."""
+    known = (DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
+    tx.execute(
+        update(deliveries)
+        .where(_in_hands(one, *known))
+        .values(state=DeliveryState.WAITING, reason=None, ended_at=None, lease_until=None)
+    )
+
+
 def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | None:
     """Records how the attempt went; returns the state it has now, None if it was in other hands.
 

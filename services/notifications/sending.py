@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
@@ -28,6 +28,9 @@ CHOICES_ARE_FRESH_SECONDS = 10.0
 """How old an answer of identity's may be when something is sent by it (R-NOT-4)."""
 
 _NAMELESS = frozenset({DeliveryKind.INBOX})
+
+
+T = TypeVar("T")
 
 
 class Ask(Protocol):
@@ -57,12 +60,21 @@ class Sender:
         self._lease = lease
         self._stopping = stopping
         self._count = sent
+        self._unwritten: list[Callable[[Transaction], object]] = []
 
     def round(self) -> int:
-        """Returns how many deliveries were taken in hand; 0: time for a pause. What was not begun is given back."""
+        """Returns how many deliveries were taken in hand; 0: time for a pause. What was not begun is given back.
+
+        Raises `Unavailable` while the database is away. What was to be written then is written first when it is back:
+        nobody waits for the end of a lease because of that, and a send whose outcome is known is not uncertain.
+        """
+        self._catch_up()
         claim_id = uuid4()
-        with self._transaction() as tx:
-            claimed = delivering.claim(tx, claim_id, self._batch, self._lease)
+
+        def give_back(tx: Transaction) -> None:
+            delivering.give_back(tx, claim_id)
+
+        claimed = self._write(lambda tx: delivering.claim(tx, claim_id, self._batch, self._lease), otherwise=give_back)
         if not claimed:
             return 0
         try:
@@ -71,14 +83,34 @@ class Sender:
             # Another sender took the place of an address at the same moment. The next round sees that, after a pause.
             return 0
         finally:
-            with self._transaction() as tx:
-                delivering.give_back(tx, claim_id)
+            self._write(give_back)
         return len(claimed)
 
     def close(self) -> None:
         """Ends the conversations."""
         for channel in self._channels.values():
             channel.close()
+
+    # --- when the database is away ----------------------------------------------------------------------------------
+
+    def _write(self, work: Callable[[Transaction], T], otherwise: Callable[[Transaction], object] | None = None) -> T:
+        """Runs `work` in a transaction of its own.
+
+        If the database is away it may have been committed or not: before the next round `otherwise` is run, else `work`
+        once more.
+        """
+        try:
+            with self._transaction() as tx:
+                return work(tx)
+        except Unavailable:
+            self._unwritten.append(otherwise or work)
+            raise
+
+    def _catch_up(self) -> None:
+        while self._unwritten:
+            with self._transaction() as tx:
+                self._unwritten[0](tx)
+            del self._unwritten[0]
 
     # --- where it goes ----------------------------------------------------------------------------------------------
 
@@ -185,8 +217,14 @@ class Sender:
         if refused is not None:
             self._record(one, refused)
             return refused
-        with self._transaction() as tx:
-            begun = delivering.begin(tx, one.claimed, self._lease)
+        try:
+            begun = self._write(
+                lambda tx: delivering.begin(tx, one.claimed, self._lease),
+                otherwise=lambda tx: delivering.take_back(tx, one.claimed),  # whatever is on record: it was not sent
+            )
+        except Unavailable:
+            channel.abandon()
+            raise
         if not begun:
             channel.abandon()
             return None
@@ -196,8 +234,7 @@ class Sender:
         return outcome
 
     def _record(self, one: Addressed, outcome: Outcome) -> None:
-        with self._transaction() as tx:
-            state = delivering.record(tx, one.claimed, outcome)
+        state = self._write(lambda tx: delivering.record(tx, one.claimed, outcome))
         self._count(one.channel, type(outcome).__name__)
         if state is None:
             return

@@ -4,8 +4,8 @@ memory, and channels that do as they are told."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from shared.contracts import cases, directory, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import Channel
 from shared.database.transaction import Database, Transaction
-from shared.messaging.errors import Refused
+from shared.messaging.errors import Refused, Unavailable
 from shared.security import rights
 from shared.security.caller import Caller, Rights
 from shared.security.sealing import Sealer
@@ -85,6 +85,37 @@ class DyingProcess:
         if self._dead:
             raise Killed
         return self._database.transaction()
+
+
+class FailingDatabase:
+    """Transactions of a process whose database goes away at the `at`-th and is back at the first after `back`.
+
+    `committed`: that transaction had its effect all the same, only its answer was lost.
+    """
+
+    def __init__(self, database: Database, at: int, *, committed: bool) -> None:
+        self._database = database
+        self._at = at
+        self._committed = committed
+        self._number = 0
+        self.back = False
+
+    @property
+    def went_away(self) -> bool:
+        """Whether the process came so far."""
+        return self._number >= self._at
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        self._number += 1
+        if self.back or self._number < self._at:
+            with self._database.transaction() as tx:
+                yield tx
+            return
+        if self._committed and self._number == self._at:
+            with self._database.transaction() as tx:
+                yield tx
+        raise Unavailable(reason="database_gone")
 
 
 class World:
@@ -188,7 +219,9 @@ class World:
             staff=[self.staff[one] for one in request.staff if one in self.staff],
         )
 
-    def sender(self, *, batch: int = 50, lease: timedelta = LEASE, process: DyingProcess | None = None) -> Sender:
+    def sender(
+        self, *, batch: int = 50, lease: timedelta = LEASE, process: DyingProcess | FailingDatabase | None = None
+    ) -> Sender:
         channels = {Channel.EMAIL: self.email, Channel.SMS: self.sms}
         return Sender((process or self.database).transaction, self.ask, channels, batch=batch, lease=lease)
 

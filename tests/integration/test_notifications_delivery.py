@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -25,7 +26,7 @@ from shared.contracts.notifications import (
 from shared.database import migrate
 from shared.messaging.errors import Conflict, Forbidden, Internal, Invalid, NotFound, Unavailable
 from shared.security.caller import Caller
-from tests.integration.notifications_support import DyingProcess, Killed, World
+from tests.integration.notifications_support import DyingProcess, FailingDatabase, Killed, World
 from tests.stack.rooms import Rooms
 
 RESIDENT_TEXT = "Du har ett meddelande i e-tjänsterna på 1177. Meddelandet finns i inkorgen när du loggat in på 1177."
@@ -305,6 +306,28 @@ def test_a_crash_while_sending_leaves_an_uncertain_delivery_that_is_found(world:
     world.send()
     assert len(world.email.sent) == 1
     assert sorted(world.states(), key=str) == [("resident", "sent", None), ("resident", "uncertain", "interrupted")]
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("at", range(1, 10))
+def test_while_the_database_is_away_nothing_is_lost_or_late(world: World, at: int, committed: bool) -> None:
+    """R-NOT-7: whichever write the outage hits, all is sent once as soon as it is over, and nothing is uncertain."""
+    set_addresses(world, "brevlada@vgregion.example")
+    world.hear(cases.CASE_STARTED, world.case_started())
+    tell_resident(world, "email", "sms")
+    database = FailingDatabase(world.database, at, committed=committed)
+    sender = world.sender(process=database)
+    with contextlib.suppress(Unavailable):
+        while sender.round():
+            pass
+    assert database.went_away
+    with contextlib.suppress(Unavailable):
+        sender.round()  # it is still away
+    database.back = True
+    while sender.round():
+        pass
+    assert (len(world.email.sent), len(world.sms.sent)) == (2, 1)
+    assert [state for _, state, _ in world.states()] == ["sent"] * 3
 
 
 def test_a_sender_that_was_thought_dead_tells_how_it_went_after_all(world: World) -> None:
