@@ -77,6 +77,7 @@ def _of_residents(tx: Transaction, asked: Sequence[UUID]) -> list[identity.Resid
                 email=addresses.get("email"),
                 mobile=addresses.get("mobile"),
                 notify_by=list(set_by.notify_by) if set_by else [],
+                version=set_by.version if set_by else 0,
             )
         )
     return found
@@ -97,6 +98,7 @@ def _of_staff(tx: Transaction, staff: Sequence[directory.StaffFacts]) -> list[id
                 notify_by=list(set_by.notify_by) if set_by else [],
                 tell_me_about=list(set_by.tell_me_about) if set_by else [],
                 roles=held.get(one.person, []),
+                version=set_by.version if set_by else 0,
             )
         )
     return found

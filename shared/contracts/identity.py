@@ -224,12 +224,30 @@ class Contacts(Query):
     staff: list[HsaId] = Field(default_factory=list, max_length=MANY)
 
 
+class GuardianContact(Reply):
+    """How a guardian who may act for the child now wants to be told of the child's inbox (R-NOT-8)."""
+
+    guardian: UUID
+    email: str | None = None
+    mobile: str | None = None
+    notify_by: list[Channel] = []
+    blocked_at: list[HsaId] = []
+    """Clinics that have blocked the guardian: nothing of theirs is told (R-ID-13)."""
+    version: int = 0
+    """Of what the guardian has set."""
+
+
 class ResidentContact(Reply):
     resident: UUID
     active: bool
     email: str | None = None
     mobile: str | None = None
     notify_by: list[Channel] = []
+    guardians: list[GuardianContact] | None = None
+    """None: the resident's own choices count. A list, for a child under 13: those of these guardians do, and no others.
+    Whoever may not act for the child now (13th birthday, protection) is not among them (R-NOT-8)."""
+    version: int = 0
+    """Of what the resident has set: tells a bounce of this address from one of an earlier address."""
 
 
 class StaffContact(Reply):
@@ -240,6 +258,8 @@ class StaffContact(Reply):
     tell_me_about: list[Occasion] = []
     roles: list[HeldRole] = []
     """All that the person holds now, at any clinic: personal notifications stop when the right is gone (R-NOT-5)."""
+    version: int = 0
+    """Of what the person has set."""
 
 
 class ContactsFound(Reply):
