@@ -8,7 +8,18 @@ from uuid import UUID
 
 from sqlalchemy import insert, select, update
 
-from services.cases.rules import Act, Facts, Outcome, Party, State, check_version, decide, month_after, parties
+from services.cases.rules import (
+    Act,
+    Facts,
+    Outcome,
+    Party,
+    State,
+    check_version,
+    decide,
+    month_after,
+    parties,
+    week_before,
+)
 from services.cases.tables import Row, activities, cases
 from services.cases.visibility import facts, viewer, visible
 from services.cases.weight import STEP
@@ -48,9 +59,10 @@ def change(tx: Transaction, case: Row, outcome: Outcome, *, grown: int = 0, **co
     if outcome.state is State.CLOSED:
         values |= {"closed_reason": outcome.reason, "closed_at": tx.now}
     if outcome.state is not State.AWAITING_RESIDENT:
-        values["answer_before"] = None
+        values |= {"answer_before": None, "remind_at": None}
     elif columns.get("counter_question_at") is not None:
         values["answer_before"] = month_after(columns["counter_question_at"])
+        values["remind_at"] = week_before(values["answer_before"])
     tx.execute(update(cases).where(cases.c.id == case["id"]).values(values))
     return int(values["version"])
 
@@ -65,7 +77,7 @@ def change_by_system(tx: Transaction, found: Sequence[Row], act: Act, kind: str)
             "reply_bytes": cases.c.reply_bytes + STEP,
         }
         if outcome.state is State.CLOSED:
-            values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "answer_before": None}
+            values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "answer_before": None, "remind_at": None}
         if act is Act.LOSE_HANDLER:
             values |= {"handler": None, "handler_rights_number": None}
         ids = [case for case, its in outcomes.items() if its == outcome]

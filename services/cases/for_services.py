@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from datetime import UTC, datetime
+
+from sqlalchemy import DateTime, Text, column, func, select, text, values
 
 from services.cases.rules import State
-from services.cases.tables import case_types, cases, messages
-from shared.contracts.cases import AskClinicActivity, ClinicActivity, MessagesExist, MessagesThatExist
+from services.cases.tables import WITH_CLINIC, case_types, cases, messages
+from shared.contracts.cases import (
+    AskClinicActivity,
+    AskUnhandledCases,
+    ClinicActivity,
+    MessagesExist,
+    MessagesThatExist,
+    UnhandledCases,
+    UnhandledOfClinic,
+)
 from shared.database.transaction import Transaction
 
+_EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _OPEN = [state.value for state in State if state is not State.CLOSED]
 
 
@@ -24,3 +35,30 @@ def clinic_activity(tx: Transaction, request: AskClinicActivity) -> ClinicActivi
     still_open = select(func.count()).where(cases.c.clinic == request.clinic, cases.c.state.in_(_OPEN))
     row = tx.execute(select(active.scalar_subquery().label("active"), still_open.scalar_subquery().label("open"))).one()
     return ClinicActivity(active_case_types=row.active, open_cases=row.open)
+
+
+def unhandled_cases(tx: Transaction, request: AskUnhandledCases) -> UnhandledCases:
+    """At each clinic the cases that stand with it, and in which nobody has written for so long (R-NOT-2).
+
+    A case that was answered in part counts again from that answer: the resident still waits for the rest.
+    """
+    if not request.clinics:
+        return UnhandledCases(clinics=[])
+    moment = DateTime(timezone=True)
+    asked = values(column("clinic", Text), column("since", moment), column("after", moment), name="asked").data(
+        [(one.clinic, one.silent_since, one.written_after or _EVER) for one in request.clinics]
+    )
+    rows = tx.execute(
+        select(cases.c.clinic, func.count().label("count"), func.min(cases.c.latest_message_at).label("oldest"))
+        .join(asked, cases.c.clinic == asked.c.clinic)
+        .where(
+            text(WITH_CLINIC),
+            cases.c.latest_message_at <= asked.c.since,
+            cases.c.latest_message_at > asked.c.after,
+        )
+        .group_by(cases.c.clinic)
+        .order_by(cases.c.clinic)
+    )
+    return UnhandledCases(
+        clinics=[UnhandledOfClinic(clinic=row.clinic, count=row.count, oldest=row.oldest) for row in rows]
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID
@@ -247,6 +247,11 @@ def month_after(moment: datetime) -> datetime:
     year, month = (local.year + 1, 1) if local.month == 12 else (local.year, local.month + 1)
     day = min(local.day, calendar.monthrange(year, month)[1])
     return utc(local.replace(year=year, month=month, day=day))
+
+
+def week_before(moment: datetime) -> datetime:
+    """The same Swedish clock time seven days earlier, when the resident is reminded (R-CASE-7). In UTC."""
+    return utc(moment.astimezone(SWEDEN) - timedelta(days=7))
 
 
 def years_before(moment: datetime, years: int) -> datetime:

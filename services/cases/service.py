@@ -15,6 +15,7 @@ from services.cases import (
     listing,
     neighbours,
     reading,
+    reminding,
     rights_lost,
     seals,
     starting,
@@ -130,6 +131,12 @@ class CasesService:
     ) -> contract.ClinicActivity:
         return call.read(for_services.clinic_activity)
 
+    @rpc(contract.UNHANDLED_CASES)
+    def unhandled_cases(
+        self, call: OngoingCall[contract.AskUnhandledCases, contract.UnhandledCases]
+    ) -> contract.UnhandledCases:
+        return call.read(for_services.unhandled_cases)
+
     # --- events and jobs
 
     @on(identity.RIGHTS_CHANGED)
@@ -139,6 +146,10 @@ class CasesService:
     @job("close_expired_counter_questions", every=timedelta(minutes=1))
     def close_expired_counter_questions(self, run: Any) -> None:
         expiry.close_expired(run)
+
+    @job("remind_of_counter_questions", every=timedelta(minutes=1))
+    def remind_of_counter_questions(self, run: Any) -> None:
+        reminding.remind_all(run)
 
     @job("seal_access_log", every=timedelta(seconds=30))
     def seal_access_log(self, run: Any) -> None:

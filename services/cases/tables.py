@@ -35,6 +35,9 @@ MOMENT = DateTime(timezone=True)
 UNOPENED = "opened_at IS NULL AND written_by IN ('staff', 'system')"
 """Messages to the resident that the resident has not opened; index and queries say it in the same words."""
 
+WITH_CLINIC = "state IN ('new', 'assigned')"
+"""Cases that stand with the clinic; index and queries say it in the same words."""
+
 case_types = Table(
     "case_types",
     metadata,
@@ -88,6 +91,8 @@ cases = Table(
     Column("resident_wrote_at", MOMENT),
     Column("counter_question_at", MOMENT),
     Column("answer_before", MOMENT),
+    # When the resident is to be reminded of the counter-question; empty once that is done, or needed no more.
+    Column("remind_at", MOMENT),
     Index("cases_of_clinic", "clinic", text("started_at DESC"), text("id DESC")),
     Index("cases_of_clinic_in_state", "clinic", "state", text("started_at DESC"), text("id DESC")),
     Index(
@@ -99,6 +104,8 @@ cases = Table(
     ),
     Index("cases_of_resident", "resident", text("latest_message_at DESC"), text("id DESC")),
     Index("cases_awaiting_resident", "answer_before", "id", postgresql_where=text("state = 'awaiting_resident'")),
+    Index("cases_to_remind_of", "remind_at", "id", postgresql_where=text("remind_at IS NOT NULL")),
+    Index("cases_with_clinic", "clinic", "latest_message_at", postgresql_where=text(WITH_CLINIC)),
 )
 
 messages = Table(

@@ -59,6 +59,7 @@ TABLE = (
     Notice(cases.CASE_ASSIGNED, Told.HANDLER, DeliveryKind.CASE_ASSIGNED, when=_by_someone_else),
     Notice(cases.MESSAGE_SENT, Told.HANDLER, DeliveryKind.RESIDENT_WROTE, when=_resident_wrote_to_handler),
     Notice(cases.MESSAGE_SENT, Told.RESIDENT, DeliveryKind.INBOX, when=_landed_in_inbox),
+    Notice(cases.ANSWER_REMINDER, Told.RESIDENT, DeliveryKind.INBOX),  # in the same words (R-NOT-3)
 )
 
 

@@ -76,6 +76,10 @@ class NotificationsService:
     def message_sent(self, tx: Transaction, event: cases.MessageSentEvent) -> None:
         queueing.queue(tx, cases.MESSAGE_SENT, event)
 
+    @on(cases.ANSWER_REMINDER)
+    def answer_reminder(self, tx: Transaction, event: cases.AnswerReminderEvent) -> None:
+        queueing.queue(tx, cases.ANSWER_REMINDER, event)
+
     @on(identity.RESIDENT_STATUS_CHANGED)
     def resident_status_changed(self, tx: Transaction, event: identity.ResidentStatusChanged) -> None:
         if not event.active:

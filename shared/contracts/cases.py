@@ -470,6 +470,37 @@ class ClinicActivity(Reply):
     open_cases: int
 
 
+class UnhandledAt(Part):
+    """A clinic, and the moments between which something was last written in the cases that are asked about."""
+
+    clinic: HsaId
+    silent_since: Instant = Field(description="nothing has been written in the case after this moment")
+    written_after: Instant | None = Field(
+        None, description="only cases that became silent after this one: those not asked about before"
+    )
+
+
+class AskUnhandledCases(Query):
+    """Which clinics have cases that stand with them and in which nothing has been written for so long (R-NOT-2).
+
+    Cases that wait for the resident are not among them. Clinics without such cases are left out of the answer.
+    """
+
+    clinics: Annotated[list[UnhandledAt], Field(max_length=500)]
+
+
+class UnhandledOfClinic(Reply):
+    clinic: str
+    count: int
+    oldest: Instant = Field(description="when something was last written in the one that has been silent for longest")
+
+
+class UnhandledCases(Reply):
+    clinics: list[UnhandledOfClinic]
+
+
+UNHANDLED_CASES = cases.call("unhandled_cases", AskUnhandledCases, UnhandledCases, who=("service:notifications",))
+
 CLINIC_ACTIVITY = cases.call("clinic_activity", AskClinicActivity, ClinicActivity, who=("service:directory",))
 
 
@@ -518,7 +549,21 @@ class CaseClosedEvent(EventBody):
     reason: ClosedReason
 
 
+class AnswerReminderEvent(EventBody):
+    """The resident is to be reminded: a week is left before this counter-question closes the case (R-CASE-7, R-NOT-3).
+
+    Told once for each counter-question, and not if the resident has written since.
+    """
+
+    case: UUID
+    message: UUID
+    clinic: HsaId
+    resident: UUID
+    answer_before: Instant
+
+
 CASE_STARTED = cases.event("case_started", CaseStartedEvent, heard_by=("notifications",))
 CASE_ASSIGNED = cases.event("case_assigned", CaseAssignedEvent, heard_by=("notifications",))
 MESSAGE_SENT = cases.event("message_sent", MessageSentEvent, heard_by=("attachments", "notifications"))
 CASE_CLOSED = cases.event("case_closed", CaseClosedEvent)
+ANSWER_REMINDER = cases.event("answer_reminder", AnswerReminderEvent, heard_by=("notifications",))

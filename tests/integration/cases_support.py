@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.cases import expiry, rights_lost, seals
+from services.cases import expiry, reminding, rights_lost, seals
 from services.cases.service import CasesService
 from shared.contracts import attachments, cases, directory, identity
 from shared.contracts.base import Role
@@ -214,6 +214,9 @@ class World:
 
     def expire(self) -> int:
         return expiry.close_expired(self.database)
+
+    def remind(self) -> int:
+        return reminding.remind_all(self.database)
 
     def seal(self) -> int:
         return seals.seal_all(self.database)

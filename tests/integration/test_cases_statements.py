@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from sqlalchemy import event, text
 
-from services.cases import expiry, rights_lost
+from services.cases import expiry, reminding, rights_lost
 from shared.contracts import cases
+from shared.operations import clock
 from tests.integration.cases_support import World, shared_database
 from tests.stack.rooms import Rooms
 
@@ -107,6 +108,8 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
             world, world.call, cases.MESSAGES_EXIST, cases.MessagesExist(messages=[uuid4()]), world.reviewer
         ),
     }
+    asked = cases.AskUnhandledCases(clinics=[cases.UnhandledAt(clinic=world.clinic, silent_since=clock.now())])
+    found["unhandled_cases"] = count(world, world.call, cases.UNHANDLED_CASES, asked, world.reviewer)
     found["open_attachment by staff"] = _open(world)
     assert {name: str(number) for name, number in found.items()} == told
 
@@ -216,8 +219,11 @@ def test_no_call_reads_a_large_table_through(world: World) -> None:
         world.call(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), world.resident)
         world.call(cases.CLINIC_ACTIVITY, cases.AskClinicActivity(clinic=clinic), world.reviewer)
         world.call(cases.MESSAGES_EXIST, cases.MessagesExist(messages=[uuid4(), UUID(int=1)]), world.reviewer)
+        asked = [cases.UnhandledAt(clinic=f"SE2321000131-EFILL{n}", silent_since=clock.now()) for n in range(1, 4)]
+        world.call(cases.UNHANDLED_CASES, cases.AskUnhandledCases(clinics=asked), world.reviewer)
         with world.database.transaction() as tx:
             expiry.close_some(tx)
+            reminding.remind_some(tx)
             rights_lost.take_cases_from(tx, handler, 1)
     url = world.database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     looked_at = 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cases.rules import Facts, State, counter_question_due, month_after
+from services.cases.rules import Facts, State, counter_question_due, month_after, week_before
 from shared.operations.clock import SWEDEN
 
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))
@@ -66,3 +66,10 @@ def test_r_case_7_only_a_case_that_waits_for_a_silent_resident_is_due(
     if due is not None:
         assert asked is not None
         assert due == month_after(asked)
+
+
+def test_r_case_7_the_reminder_comes_a_week_before_at_the_same_clock_time() -> None:
+    """R-CASE-7: also where summer time begins in between."""
+    due = datetime(2026, 3, 31, 14, 0, tzinfo=SWEDEN)
+    assert week_before(due) == datetime(2026, 3, 24, 14, 0, tzinfo=SWEDEN)
+    assert week_before(due).hour == 13, "in UTC, and winter time still"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -158,3 +158,11 @@ def test_jitter_only_lengthens_a_little_and_a_providers_wish_is_heeded_up_to_an_
     assert plain <= pause <= plain * (1 + rules.JITTER)
     wished = rules.next_pause(attempt, chance, timedelta(seconds=asked))
     assert wished == max(pause, min(timedelta(seconds=asked), timedelta(hours=1)))
+
+
+def test_the_reminder_of_a_counter_question_is_told_to_the_resident_as_any_message() -> None:
+    """R-NOT-3: the same kind, and so the same text."""
+    body = cases.AnswerReminderEvent(
+        case=uuid4(), message=uuid4(), clinic=CLINIC, resident=uuid4(), answer_before=datetime(2026, 3, 31, tzinfo=UTC)
+    )
+    assert told(cases.ANSWER_REMINDER, body) == [(Told.RESIDENT, DeliveryKind.INBOX)]
