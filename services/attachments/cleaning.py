@@ -22,7 +22,7 @@ from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict
 
 AT_ONCE = 500
-SWEEP_LEASE = timedelta(minutes=5)
+SWEEP_LEASE = timedelta(minutes=1)
 
 _GONE = {"state": REMOVED, "look_at": None, "lease": None}
 
@@ -80,7 +80,7 @@ class Sweep:
 
 
 def next_sweep(tx: Transaction) -> Sweep | None:
-    """The next file to tidy up after, taken for five minutes; None if there is none due."""
+    """The next file to tidy up after, taken for a minute; None if there is none due."""
     due = (
         select(attachments)
         .where(attachments.c.sweep_at <= tx.now)

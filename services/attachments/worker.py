@@ -8,19 +8,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from uuid import uuid4
 
 from prometheus_client import Counter, Histogram
 
 from services.attachments import checking, cleaning, rules, worklist
 from services.attachments.checking import CannotCheck
+from services.attachments.owing import Transactions, Writes
 from services.attachments.rules import Refusal
 from services.attachments.settings import CheckerSettings
 from services.attachments.store import Store, StoreDown, new_clean_key
 from services.attachments.worklist import Turn
 from shared.contracts.attachments import attachments
-from shared.database.transaction import Transaction
 from shared.messaging.errors import Refused
 from shared.operations import clock
 from shared.operations.logs import log
@@ -33,7 +34,6 @@ _PAUSE_AFTER_FAULT_SECONDS = 1.0
 _LOOK_AT_STORE_SECONDS = 2.0
 _SWEEP_PAUSE = timedelta(seconds=30)
 
-Transactions = Callable[[], AbstractContextManager[Transaction]]
 Told = Callable[[str, float], None]
 
 
@@ -42,15 +42,22 @@ class Checker:
 
     def __init__(self, transaction: Transactions, store: Store, settings: CheckerSettings, told: Told) -> None:
         self._transaction = transaction
+        self._writes = Writes(transaction)
         self._store = store
         self._settings = settings
         self._told = told
         self._lease = settings.lease_seconds
 
     def round(self) -> bool:
-        """Takes the next file that is due and does what is to be done. False if there was none."""
-        with self._transaction() as tx:
-            turn = worklist.take(tx, self._lease)
+        """Takes the next file that is due and does what is to be done. False if there was none.
+
+        Raises `Unavailable` while the database is away; what is owed by then is written first when it is back.
+        """
+        self.catch_up()
+        lease = uuid4()
+        turn = self._writes.write(
+            lambda tx: worklist.take(tx, lease, self._lease), otherwise=lambda tx: worklist.give_back(tx, lease)
+        )
         if turn is None:
             return False
         began = time.monotonic()
@@ -59,12 +66,15 @@ class Checker:
                 outcome = self._look(turn)
             except (StoreDown, CannotCheck) as error:
                 outcome = "put_off"
-                with self._transaction() as tx:
-                    worklist.put_off(tx, turn)
+                self._writes.write(lambda tx: worklist.put_off(tx, turn))
                 log.warning("check_put_off", attachment=str(turn.attachment), attempts=turn.looks + 1, exc_info=error)
         if outcome is not None:
             self._told(outcome, time.monotonic() - began)
         return True
+
+    def catch_up(self) -> None:
+        """Writes what it owes since the database was away. Raises `Unavailable` while it is."""
+        self._writes.catch_up()
 
     def _look(self, turn: Turn) -> str | None:
         """Answers what came of it, None if the bytes are not there yet."""
@@ -74,12 +84,12 @@ class Checker:
         if size is None:
             if clock.now() >= rules.upload_window_ends(turn.upload_expires_at):
                 return self._refuse(turn, Refusal.UPLOAD_EXPIRED)
-            with self._transaction() as tx:
-                worklist.not_there_yet(tx, turn)
+            self._writes.write(lambda tx: worklist.not_there_yet(tx, turn))
             return None
-        with self._transaction() as tx:
-            if not worklist.begin(tx, turn, self._lease):
-                return "lost"
+        if not self._writes.write(
+            lambda tx: worklist.begin(tx, turn, self._lease), otherwise=lambda tx: worklist.give_back(tx, turn.lease)
+        ):
+            return "lost"
         if size != turn.size:
             return self._refuse(turn, Refusal.WRONG_SIZE)
         return self._check(turn)
@@ -95,18 +105,15 @@ class Checker:
             key = new_clean_key(turn.attachment)
             file.seek(0)
             version = self._store.keep(key, file, turn.content_type, turn.sha256)
-        with self._transaction() as tx:
-            accepted = worklist.accept(tx, turn, key, version)
-        if not accepted:
+        if not self._writes.write(lambda tx: worklist.accept(tx, turn, key, version)):
             self._store.remove_version(key, version)
             return "lost"
         log.info("attachment_usable", attachment=str(turn.attachment), size=turn.size)
         return "usable"
 
     def _refuse(self, turn: Turn, refusal: str) -> str:
-        with self._transaction() as tx:
-            if not worklist.refuse(tx, turn, refusal):
-                return "lost"
+        if not self._writes.write(lambda tx: worklist.refuse(tx, turn, refusal)):
+            return "lost"
         log.info("attachment_refused", attachment=str(turn.attachment), reason=refusal)
         return refusal
 
@@ -134,25 +141,27 @@ class Sweeper:
     """Rids the store of what is no longer wanted."""
 
     def __init__(self, transaction: Transactions, store: Store) -> None:
-        self._transaction = transaction
+        self._writes = Writes(transaction)
         self._store = store
 
     def round(self) -> bool:
-        """Tidies up after one file. False if none is due."""
-        with self._transaction() as tx:
-            task = cleaning.next_sweep(tx)
+        """Tidies up after one file. False if none is due. Raises `Unavailable` while the database is away."""
+        self.catch_up()
+        task = self._writes.write(cleaning.next_sweep, otherwise=lambda _: None)
         if task is None:
             return False
         try:
             cleaning.sweep(self._store, task)
         except StoreDown as error:
-            with self._transaction() as tx:
-                cleaning.give_up_sweep(tx, task, _SWEEP_PAUSE)
+            self._writes.write(lambda tx: cleaning.give_up_sweep(tx, task, _SWEEP_PAUSE))
             log.warning("sweep_put_off", attachment=str(task.attachment), exc_info=error)
             return True
-        with self._transaction() as tx:
-            cleaning.swept(tx, task)
+        self._writes.write(lambda tx: cleaning.swept(tx, task))
         return True
+
+    def catch_up(self) -> None:
+        """Writes what it owes since the database was away. Raises `Unavailable` while it is."""
+        self._writes.catch_up()
 
 
 def main() -> None:
@@ -169,27 +178,29 @@ def check_all(process: Process) -> None:
     if settings.s3_create_buckets and not _prepared(process, store):
         return
     told = _counting(process)
-    rounds: list[tuple[str, Callable[[], bool], float]] = [
-        (f"checker {number}", Checker(process.transaction, store, settings, told).round, _IDLE_SECONDS)
+    workers: list[tuple[str, Checker | Sweeper, float]] = [
+        (f"checker {number}", Checker(process.transaction, store, settings, told), _IDLE_SECONDS)
         for number in range(settings.checks_at_once)
     ]
-    rounds.append(("sweeper", Sweeper(process.transaction, store).round, _SWEEP_IDLE_SECONDS))
-    threads = [threading.Thread(target=_turn, args=(process, *one), name=one[0]) for one in rounds]
+    workers.append(("sweeper", Sweeper(process.transaction, store), _SWEEP_IDLE_SECONDS))
+    threads = [threading.Thread(target=_turn, args=(process, *one), name=one[0]) for one in workers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _turn(process: Process, name: str, round_: Callable[[], bool], idle_seconds: float) -> None:
+def _turn(process: Process, name: str, worker: Checker | Sweeper, idle_seconds: float) -> None:
     while not process.stopping.is_set():
         try:
-            pause = 0.0 if round_() else idle_seconds
-        except Exception as error:  # the database away, most likely: what was taken comes back when its lease ends
+            pause = 0.0 if worker.round() else idle_seconds
+        except Exception as error:  # the database away, most likely
             log.warning("checker_disturbed", step=name, exc_info=error)
             pause = _PAUSE_AFTER_FAULT_SECONDS
         if pause:
             process.stopping.wait(pause)
+    with suppress(Refused):  # if the database is still away, another takes over when the lease ends
+        worker.catch_up()
 
 
 def _prepared(process: Process, store: Store) -> bool:

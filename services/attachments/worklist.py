@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import select, update
 
@@ -35,7 +35,7 @@ class Turn:
     upload_expires_at: datetime
 
 
-def take(tx: Transaction, lease_seconds: float) -> Turn | None:
+def take(tx: Transaction, lease: UUID, lease_seconds: float) -> Turn | None:
     """The file that has waited longest for a look, for so many seconds; None if there is none due."""
     due = (
         select(attachments)
@@ -47,7 +47,6 @@ def take(tx: Transaction, lease_seconds: float) -> Turn | None:
     row = tx.execute(due).first()
     if row is None:
         return None
-    lease = uuid4()
     # a lease that nobody gave back while the bytes were looked at: most likely its checker died of them
     died = row.lease is not None and row.state == State.CHECKING
     takeovers = row.takeovers + (1 if died else 0)
@@ -65,6 +64,12 @@ def take(tx: Transaction, lease_seconds: float) -> Turn | None:
         takeovers=takeovers,
         upload_expires_at=row.upload_expires_at,
     )
+
+
+def give_back(tx: Transaction, lease: UUID) -> None:
+    """Whatever this lease holds is due at once, as if it had not been taken; nothing if it holds nothing."""
+    held = attachments.c.lease == lease
+    tx.execute(update(attachments).where(held).values(look_at=tx.now, lease=None))
 
 
 def not_there_yet(tx: Transaction, turn: Turn) -> bool:
@@ -91,9 +96,13 @@ def put_off(tx: Transaction, turn: Turn) -> bool:
 
 
 def accept(tx: Transaction, turn: Turn, clean_key: str, clean_version: str) -> bool:
-    """Checked and kept: usable from now on. False if the turn is lost; then what was kept must go."""
+    """Checked and kept: usable from now on. False if the turn is lost; then the sweeper removes what was kept."""
     kept = {"state": State.USABLE, "clean_key": clean_key, "clean_version": clean_version}
-    return _finish(tx, turn, kept)
+    if _finish(tx, turn, kept):
+        return True
+    this = (attachments.c.attachment == turn.attachment) & attachments.c.clean_key.is_distinct_from(clean_key)
+    tx.execute(update(attachments).where(this).values(sweep_at=tx.now))
+    return False
 
 
 def refuse(tx: Transaction, turn: Turn, refusal: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import requests
 
 from services.attachments import rules, worklist
 from services.attachments.store import Store, StoreDown
+from services.attachments.worker import Checker
 from shared.contracts.attachments import State
-from shared.messaging.errors import Conflict
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Conflict, Unavailable
 from tests.integration.attachments_support import GIF, JPEG, PDF, PNG, World, send
 from tests.unit.attachments import crafted
 
@@ -237,6 +241,44 @@ def test_checkers_side_by_side_check_each_file_once_r_att_7(world: World) -> Non
         thread.join()
     assert world.outcomes == ["usable"] * 12
     assert {world.show(caller, one).state for one in files} == {State.USABLE}
+
+
+class _Unreliable:
+    """The database, which goes away at the named write: before it took effect or after."""
+
+    def __init__(self, world: World, *, at: int, committed: bool) -> None:
+        self._world, self._at, self._committed = world, at, committed
+        self._count = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[Transaction]:
+        self._count += 1
+        away = self._count == self._at
+        if away and not self._committed:
+            raise Unavailable
+        with self._world.database.transaction() as tx:
+            yield tx
+        if away:
+            raise Unavailable
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", [1, 2, 3], ids=["take", "begin", "accept"])
+def test_a_database_that_was_away_leaves_no_file_to_the_end_of_its_lease_r_att_7(
+    world: World, at: int, committed: bool
+) -> None:
+    caller = world.resident()
+    attachment = world.put(caller, crafted.png(), PNG)
+    world.make_due()
+    transaction = _Unreliable(world, at=at, committed=committed)
+    checker = Checker(transaction, world.store, world.settings, lambda *_: None)
+    with pytest.raises(Unavailable):
+        checker.round()
+    checker.round()
+    assert world.show(caller, attachment).state is State.USABLE
+    assert world.row(attachment, "takeovers") == (0,)
+    world.sweep()
+    assert world.objects(attachment) == [world.row(attachment, "clean_key, clean_version")]
 
 
 def test_no_room_on_the_disk_delays_the_check_r_att_7(world: World, tmp_path: Path) -> None:
