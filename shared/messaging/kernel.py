@@ -30,6 +30,7 @@ from shared.security import rights
 
 _EVENTS_AT_ONCE = 16
 _FOR_THREADS = 4
+_OPENING_SECONDS = 5.0
 
 
 class Kernel(DependencyProvider):  # type: ignore[misc]
@@ -48,6 +49,7 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
         self._rights_source = rights_source
         self._latest_number = latest_number
         self._draining = threading.Lock()
+        self._closing = threading.Event()
         self._drained = False
 
     def bind(self, container: Any, attr_name: str) -> Any:
@@ -149,12 +151,23 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
         self.core.start()
         if self._announcer is not None:
             self._announcer.start()
-        self.server.start()
         self.consumer.start()
         self.jobs.start()
+        threading.Thread(target=self._open, name="opening", daemon=True).start()
+
+    def _open(self) -> None:
+        """Takes calls only when they can be answered: until then another process does it, or they wait in the queue.
+
+        Not for ever: what needs no rights, or nothing that is missing, is answered all the same.
+        """
+        self.core.wait_able(_OPENING_SECONDS, self._closing)
+        with self._draining:
+            if not self._drained:
+                self.server.start()
 
     def drain(self) -> None:
         """Takes nothing more, finishes what was begun, gives back the rest. Asked for by each entrypoint; done once."""
+        self._closing.set()
         with self._draining:
             if not self._drained:
                 self._drained = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,7 @@ from shared.security.tokens import Signer, Verifier
 RightsSource = Callable[[Connection, Caller], Rights | None]
 _ASK_RIGHTS_SECONDS = 0.75  # an answer that took longer might be older than R-ID-10 allows
 _CHECK_AGAIN_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 
 Answer = TypeVar("Answer", bound=Any)
 
@@ -90,6 +92,14 @@ class Core:
         if self._rights_source is None:
             self._listener.start()
         log.info("process_started", port=self.health.port)
+
+    def wait_able(self, seconds: float, stopping: threading.Event) -> None:
+        """Returns when calls can be answered: database, broker and the rights are there; or when the time is over."""
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends and not stopping.wait(_LOOK_SECONDS):
+            heard = self._rights_source is not None or self._rights.freshness.heard
+            if heard and self.client.connected and self._database_there():
+                return
 
     def stop(self) -> None:
         """Stops what `start` began. Events not yet published stay in the outbox for another process."""

@@ -85,6 +85,11 @@ class Freshness:
             made = [one.sent + one.fastest for one in self._senders.values() if one.heard >= _HEARD_BEFORE_TRUST]
         return now - max(made) if made else float("inf")
 
+    @property
+    def heard(self) -> bool:
+        """Whether enough has been heard for a copy to answer."""
+        return self.age(time.monotonic()) <= TRUSTED_FOR_SECONDS
+
     def covers(self, applied: int, now: float) -> bool:
         """Whether a copy that has every change up to `applied` may answer."""
         return applied >= self.latest and self.age(now) <= TRUSTED_FOR_SECONDS

@@ -22,6 +22,8 @@ from shared.messaging.relay import _TURN
 from tests.stack.system import Clinic
 
 WRITERS = 4
+HELLO = [cases.Answer(component="t", values=["Hej"])]
+ONLY_CALLS = '"missing": ["calls"]'
 _GIVE_UP_SECONDS = 120.0
 
 
@@ -56,7 +58,7 @@ def start_until_answered(system, room, token):
         request_id=uuid4(),
         clinic=room.clinic,
         case_type=room.case_type,
-        answers=[cases.Answer(component="t", values=["Hej"])],
+        answers=HELLO,
     )
     gives_up = time.monotonic() + _GIVE_UP_SECONDS
     while True:
@@ -131,6 +133,46 @@ def test_a_service_stops_gracefully_and_loses_nothing_R_SYS_5(system, room):
             time.sleep(0.5)
             system.process("cases").restart()
     assert_all_there_once(system, room, acknowledged)
+
+
+@pytest.mark.parametrize("service", ["cases", "identity"])
+def test_a_rolling_restart_fails_no_call_R_SYS_5(system, room, service):
+    """Two processes of the service, one restarted after the other: no caller is told anything but an answer."""
+    clinic = Clinic(room.clinic, "")
+    system.give(clinic, cast.RECEIVER, Role.CASE_RECEIVER, by=cast.LOCAL_ADMIN)
+    receiver, resident = system.staff_token(cast.RECEIVER), system.resident_token(cast.RESIDENT)
+    read = cases.ListClinicCases(clinic=room.clinic)
+    wait_until(lambda: not refused(lambda: system.call(cases.LIST_CLINIC_CASES, read, receiver)), "let in", 5)
+    over, answered = threading.Event(), []
+
+    def call_on():
+        while not over.is_set():
+            start = cases.StartCase(request_id=uuid4(), clinic=room.clinic, case_type=room.case_type, answers=HELLO)
+            answered.append(system.call(cases.START_CASE, start, resident, timeout=4.0).case)
+            system.call(cases.LIST_CLINIC_CASES, read, receiver, timeout=4.0)
+
+    with system.replica(service) as replica, ThreadPoolExecutor(WRITERS) as pool:
+        callers = [pool.submit(call_on) for _ in range(WRITERS)]
+        try:
+            for one in (system.process(service), replica):
+                one.restart()
+        finally:
+            over.set()
+        for caller in callers:
+            caller.result()
+    assert_all_there_once(system, room, answered)
+
+
+def test_a_fresh_process_takes_no_calls_before_it_can_answer_them_R_ID_10(system, room):
+    """Its rights clock has not been heard yet: the others go on answering, or the calls wait."""
+    system.process("identity").pause()
+    with system.replica("cases", wait=False) as replica:
+        wait_until(lambda: ONLY_CALLS in replica.missing(), "it has all but the calls", 30)
+        looked = time.monotonic()
+        while time.monotonic() - looked < 2.0:
+            assert ONLY_CALLS in replica.missing()
+        system.process("identity").resume()
+        replica.wait()
 
 
 def test_connections_to_the_broker_are_cut_in_the_middle_of_calls_R_SYS_5(system, room):

@@ -27,6 +27,12 @@ effects = Table(
     Column("id", Uuid, primary_key=True),
     Column("times", Integer, nullable=False),
 )
+tries = Table(
+    "tries",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("times", Integer, nullable=False),
+)
 
 SEALER = Sealer("test", {"test": b"k" * 32})
 

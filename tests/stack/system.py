@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -62,8 +64,16 @@ class Controlled:
 
     def start(self) -> None:
         """Starts it and waits until it is ready."""
-        self._inner.start()
+        self.begin()
         self.wait()
+
+    def begin(self) -> None:
+        """Starts it."""
+        self._inner.start()
+
+    def missing(self) -> str:
+        """What it says is missing, if it is a process."""
+        return self._inner.readiness()[1] if isinstance(self._inner, OwnProcess) else ""
 
     def wait(self) -> None:
         """Returns when it is ready; raises `Problem` with the end of its log."""
@@ -207,6 +217,22 @@ class System(World):
     def process(self, name: str) -> Controlled:
         """A service, or a worker as `attachments_worker`."""
         return self._controlled.setdefault(name, Controlled(self.stack.processes[name]))
+
+    @contextmanager
+    def replica(self, name: str, *, wait: bool = True) -> Iterator[Controlled]:
+        """A second process of the service, ready unless told not to `wait`, for as long as the block runs."""
+        program = self.stack.processes[name].program
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        named = replace(program, name=f"{name}_replica", env={**program.env, "HEALTH_PORT": str(port)})
+        replica = Controlled(OwnProcess(named, self.stack.folder, port))
+        try:
+            replica.begin()
+            if wait:
+                replica.wait()
+            yield replica
+        finally:
+            replica.stop()
 
     def server(self, name: str) -> Controlled:
         """`postgres`, `rabbitmq` or `seaweedfs`."""
