@@ -11,13 +11,16 @@ from uuid import UUID, uuid4
 from services.cases.messages import Sender, message_id
 from services.cases.signature import name_and_signature
 from services.cases.tables import Row
+from shared.contracts import cases as contract
 from shared.contracts.attachments import CLAIM, RELEASE, Claim, ClaimedFile, OwnerKind, Release
 from shared.contracts.base import Answered, HsaId
 from shared.contracts.directory import GET_CLINICS, GET_STAFF, GetClinics, GetStaff, StaffFacts
 from shared.contracts.identity import (
     CURRENT_RIGHTS,
+    FIND_RESIDENT,
     RESIDENT_CARDS,
     CurrentRights,
+    FindResident,
     ResidentCard,
     ResidentCards,
     RightsNow,
@@ -119,6 +122,11 @@ def cards(call: Asking, residents: Collection[UUID]) -> dict[UUID, ResidentCard]
     return {card.resident: card for card in call.ask(RESIDENT_CARDS, ResidentCards(residents=sorted(residents))).cards}
 
 
+def resident_by_number(call: Asking, identity_number: str) -> UUID | None:
+    """Whose identity number this is; none: nobody's who has an account. The number is not kept here (R-ID-24)."""
+    return call.ask(FIND_RESIDENT, FindResident(identity_number=identity_number)).resident
+
+
 def resident_can_be_written_to(call: Asking, resident: UUID) -> bool:
     """Whether the account is active: an inactive one can be written to all the same (R-CASE-12).
 
@@ -157,3 +165,12 @@ def claim(
 def rights_of(call: Asking, person: HsaId) -> RightsNow:
     """What the person may do at this moment, for someone whose rights this service's copy may not have yet."""
     return call.ask(CURRENT_RIGHTS, CurrentRights(subject=person))
+
+
+def card_for_staff(card: ResidentCard | None) -> contract.ResidentCard | None:
+    """What staff see of a resident, and nothing else (R-ID-14)."""
+    if card is None:
+        return None
+    return contract.ResidentCard(
+        name=card.name, identity_number=card.identity_number, active=card.active, protected=card.protected
+    )

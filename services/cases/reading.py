@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from services.cases import access_log, messages
 from services.cases.changing import find
+from services.cases.neighbours import card_for_staff
 from services.cases.rules import resident_may_write
 from services.cases.tables import Row, activities, cases, message_files
 from services.cases.visibility import facts, viewer, visible
@@ -19,7 +20,6 @@ from shared.contracts.cases import (
     GetCase,
     MessageShown,
     OpenAttachment,
-    ResidentCard,
 )
 from shared.database.transaction import Transaction
 from shared.messaging.errors import NotFound
@@ -97,12 +97,7 @@ def with_cards(read: Read, cards: dict[UUID, identity.ResidentCard]) -> CaseShow
         card = cards.get(read.writers[message.message]) if message.message in read.writers else None
         return message.model_copy(update={"sender_name": card.name}) if card else message
 
-    card = cards.get(read.resident)
-    shown = (
-        ResidentCard(name=card.name, identity_number=card.identity_number, active=card.active, protected=card.protected)
-        if card
-        else None
-    )
+    shown = card_for_staff(cards.get(read.resident))
     return read.shown.model_copy(
         update={"resident": shown, "messages": [named(message) for message in read.shown.messages]}
     )

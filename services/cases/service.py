@@ -13,6 +13,7 @@ from services.cases import (
     expiry,
     for_services,
     listing,
+    log_review,
     neighbours,
     reading,
     reminding,
@@ -22,6 +23,7 @@ from services.cases import (
 )
 from services.cases.settings import CasesSettings
 from shared.contracts import attachments, identity
+from shared.contracts import case_records as records
 from shared.contracts import cases as contract
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
@@ -110,7 +112,13 @@ class CasesService:
 
     @rpc(contract.ACCESS_LOG)
     def access_log(self, call: OngoingCall[contract.ReadAccessLog, contract.AccessLog]) -> contract.AccessLog:
-        return call.read(access_log.of_clinic)
+        return log_review.search(call)
+
+    @rpc(records.SAMPLE_ACCESS_LOG)
+    def sample_access_log(
+        self, call: OngoingCall[records.SampleAccessLog, records.AccessLogSample]
+    ) -> records.AccessLogSample:
+        return log_review.sample(call)
 
     @rpc(contract.MY_ACCESS_LOG)
     def my_access_log(self, call: OngoingCall[contract.ReadMyAccessLog, contract.MyAccessLog]) -> contract.MyAccessLog:

@@ -175,6 +175,8 @@ access_log = Table(
     Column("what", Text, nullable=False),
     Column("attachment", Uuid),
     Index("access_log_of_clinic", "clinic", text("entry DESC")),
+    Index("access_log_of_person", "clinic", "person", text("entry DESC")),
+    Index("access_log_of_period", "clinic", "at"),
     Index("access_log_of_case", "case_id", text("entry DESC")),
     Index("access_log_of_resident", "resident", text("entry DESC")),
 )

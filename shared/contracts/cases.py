@@ -384,10 +384,18 @@ OPEN_ATTACHMENT = cases.call("open_attachment", OpenAttachment, AttachmentOpened
 
 
 class ReadAccessLog(Query):
-    """Who of the staff has read the clinic's cases, latest first, for its log reviewers (R-CASE-18)."""
+    """Who of the staff has read the clinic's cases, latest first, for its log reviewers (R-CASE-18).
+
+    What is given narrows the search: a case, a member of staff, a resident by identity number (an extract of who has
+    read about them), a period from `since` to just before `until`.
+    """
 
     clinic: HsaId
     case: UUID | None = None
+    person: HsaId | None = None
+    identity_number: Annotated[str, Field(max_length=40)] | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     after: Cursor | None = None
     limit: PageSize = 50
 
@@ -404,6 +412,11 @@ class AccessLogEntry(Reply):
     what: Literal["case", "attachment"]
     attachment: UUID | None
     sealed: bool = Field(description="whether the row is in the sealed chain yet")
+    as_document: bool = Field(False, description="the case was taken out as a document (R-CASE-16)")
+    staff_name: str | None = Field(None, description="as the directory has it now")
+    staff_title: str | None = None
+    staff_protected: bool = Field(False, description="the protected mark (R-ID-14)")
+    resident_card: ResidentCard | None = None
 
 
 class AccessLog(Reply):

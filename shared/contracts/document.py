@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from shared.contracts.base import Call, Contract, Event
 from shared.messaging.errors import BY_CODE
+from shared.messaging.topology import all_contracts
 
 SERVICES = ("identity", "directory", "cases", "attachments", "notifications")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,7 +27,8 @@ _AUDIENCES = {"anyone": "anyone, without a token", "service": "any service of ou
 
 def contracts() -> list[Contract]:
     """The contract of each service, in the order that a case meets them."""
-    return [getattr(import_module(f"shared.contracts.{name}"), name) for name in SERVICES]
+    found = {contract.name: contract for contract in all_contracts()}
+    return [found[name] for name in SERVICES]
 
 
 def type_name(annotation: Any) -> str:

@@ -88,6 +88,10 @@ class Neighbours:
         nothing = identity.RightsNow(number=0, roles=[], regional=False, session_live=True)
         return self.rights.get(request.subject, nothing)
 
+    def _find_resident(self, request: identity.FindResident) -> identity.ResidentFound:
+        found = [card.resident for card in self.cards.values() if card.identity_number == request.identity_number]
+        return identity.ResidentFound(resident=found[0] if found else None)
+
     def _claim(self, request: attachments.Claim) -> attachments.Claimed:
         for one in request.attachments:
             if one not in self.files or self.files[one][0] != request.owner:
@@ -193,10 +197,10 @@ class World:
         self.set_resident(resident, active=active, locked=locked, protected=protected)
         return Caller("resident", str(resident), session=uuid4())
 
-    def set_resident(self, resident: UUID, **state: bool) -> None:
+    def set_resident(self, resident: UUID, number: str = "191212121212", **state: bool) -> None:
         flags = {"active": True, "locked": False, "protected": False} | state
         self.neighbours.cards[resident] = identity.ResidentCard(
-            resident=resident, name="Tolvan Tolvansson", identity_number="191212121212", **flags
+            resident=resident, name="Tolvan Tolvansson", identity_number=number, **flags
         )
 
     def file(self, owner: Caller, name: str = "utslag.png") -> UUID:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,9 @@ import pytest
 from sqlalchemy import event, text
 
 from services.cases import expiry, reminding, rights_lost
+from shared.contracts import case_records as records
 from shared.contracts import cases
+from shared.contracts.base import Role
 from shared.operations import clock
 from tests.integration.cases_support import World, shared_database
 from tests.stack.rooms import Rooms
@@ -96,6 +99,13 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
         "access_log": count(
             world, world.call, cases.ACCESS_LOG, cases.ReadAccessLog(clinic=world.clinic), world.reviewer
         ),
+        "sample_access_log": count(
+            world,
+            world.call,
+            records.SAMPLE_ACCESS_LOG,
+            records.SampleAccessLog(clinic=world.clinic, since=clock.now() - timedelta(days=1), until=clock.now()),
+            world.reviewer,
+        ),
         "my_access_log": count(world, world.call, cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), world.resident),
         "list_case_types": count(
             world, world.call, cases.LIST_CASE_TYPES, cases.ListCaseTypes(clinic=world.clinic), world.resident
@@ -170,7 +180,7 @@ FILL_ACTIVITIES = """
 """
 FILL_LOG = """
     INSERT INTO access_log (at, person, clinic, care_provider, case_id, number, resident, what)
-    SELECT started_at, 'p', clinic, care_provider, id, number, resident, 'case' FROM cases, generate_series(1, 3)
+    SELECT started_at, 'SE2321000131-PFILL', clinic, care_provider, id, number, resident, 'case' FROM cases, generate_series(1, 3)
     WHERE clinic LIKE 'SE2321000131-EFILL%'
 """
 
@@ -216,6 +226,12 @@ def test_no_call_reads_a_large_table_through(world: World) -> None:
         world.write(case)
         world.call(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=world.clinic), world.reviewer)
         world.call(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=world.clinic, case=case), world.reviewer)
+        busy = world.give(world.reviewer.subject, Role.LOG_REVIEWER, clinic=clinic)
+        since = clock.now() - timedelta(days=3)
+        for asked in ({"person": handler}, {"since": since}, {"identity_number": "191212121212"}):
+            world.call(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=clinic, **asked), busy)
+        period = records.SampleAccessLog(clinic=clinic, since=since, until=clock.now())
+        world.call(records.SAMPLE_ACCESS_LOG, period, busy)
         world.call(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), world.resident)
         world.call(cases.CLINIC_ACTIVITY, cases.AskClinicActivity(clinic=clinic), world.reviewer)
         world.call(cases.MESSAGES_EXIST, cases.MessagesExist(messages=[uuid4(), UUID(int=1)]), world.reviewer)

@@ -1,0 +1,112 @@
+"""The access log as log reviewers see it: searched, and sampled at random (R-CASE-18)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select
+
+from services.cases import access_log as log
+from services.cases import neighbours
+from services.cases.tables import Row, access_log, access_log_unsealed
+from shared.contracts.base import HsaId, Instant, Role
+from shared.contracts.case_records import AccessLogSample, SampleAccessLog
+from shared.contracts.cases import AccessLog, AccessLogEntry, ReadAccessLog
+from shared.contracts.directory import StaffFacts
+from shared.contracts.identity import ResidentCard as Card
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Invalid
+from shared.messaging.server import OngoingCall
+
+
+def search(call: OngoingCall[ReadAccessLog, AccessLog]) -> AccessLog:
+    """The clinic's readings that fit what is asked, latest first; with the names of those who read and were read about.
+
+    Whoever has no account has not been read about: an empty list. Raises `Forbidden` for others than log reviewers.
+    """
+    call.caller.require(call.request.clinic, Role.LOG_REVIEWER)
+    resident = None
+    if call.request.identity_number is not None:
+        resident = neighbours.resident_by_number(call, call.request.identity_number)
+        if resident is None:
+            return AccessLog(entries=[], after=None)
+    rows, unsealed, after = call.read(_found, resident)
+    return AccessLog(entries=_shown(call, rows, unsealed), after=after)
+
+
+def sample(call: OngoingCall[SampleAccessLog, AccessLogSample]) -> AccessLogSample:
+    """Readings of a period, each as likely as any other. Raises `Forbidden` for others than log reviewers."""
+    call.caller.require(call.request.clinic, Role.LOG_REVIEWER)
+    rows, unsealed, population = call.read(_drawn)
+    return AccessLogSample(entries=_shown(call, rows, unsealed), population=population)
+
+
+def _found(tx: Transaction, asked: ReadAccessLog, resident: UUID | None) -> tuple[list[Row], set[int], str | None]:
+    conditions = _conditions(asked.clinic, asked.person, asked.since, asked.until)
+    if asked.case is not None:
+        conditions.append(access_log.c.case_id == asked.case)
+    if resident is not None:
+        conditions.append(access_log.c.resident == resident)
+    rows, after = log.rows_of(tx, conditions, asked.after, asked.limit)
+    return rows, _unsealed(tx, rows), after
+
+
+def _drawn(tx: Transaction, asked: SampleAccessLog) -> tuple[list[Row], set[int], int]:
+    conditions = _conditions(asked.clinic, asked.person, asked.since, asked.until)
+    population = tx.execute(select(func.count()).select_from(access_log).where(*conditions)).scalar_one()
+    drawn = select(access_log).where(*conditions).order_by(func.random()).limit(asked.size)
+    rows = sorted(tx.execute(drawn).mappings(), key=lambda row: row["entry"], reverse=True)
+    return list(rows), _unsealed(tx, rows), population
+
+
+def _conditions(
+    clinic: HsaId, person: HsaId | None, since: Instant | None, until: Instant | None
+) -> list[ColumnElement[bool]]:
+    if since is not None and until is not None and since >= until:
+        raise Invalid("Perioden slutar innan den börjar.", reason="period_empty", fields=[("until", "ska vara senare")])
+    conditions: list[ColumnElement[bool]] = [access_log.c.clinic == clinic]
+    if person is not None:
+        conditions.append(access_log.c.person == person)
+    if since is not None:
+        conditions.append(access_log.c.at >= since)
+    if until is not None:
+        conditions.append(access_log.c.at < until)
+    return conditions
+
+
+def _unsealed(tx: Transaction, rows: Collection[Row]) -> set[int]:
+    waiting = access_log_unsealed.c.entry
+    return set(tx.execute(select(waiting).where(waiting.in_([row["entry"] for row in rows]))).scalars())
+
+
+def _shown(call: OngoingCall[Any, Any], rows: Collection[Row], unsealed: set[int]) -> list[AccessLogEntry]:
+    """Names of all in one question each."""
+    staff = neighbours.staff(call, log.readers(rows))
+    cards = neighbours.cards(call, {row["resident"] for row in rows})
+    return [
+        _entry(row, staff.get(row["person"]), cards.get(row["resident"]), sealed=row["entry"] not in unsealed)
+        for row in rows
+    ]
+
+
+def _entry(row: Row, person: StaffFacts | None, card: Card | None, *, sealed: bool) -> AccessLogEntry:
+    return AccessLogEntry(
+        entry=row["entry"],
+        at=row["at"],
+        person=row["person"],
+        clinic=row["clinic"],
+        care_provider=row["care_provider"],
+        case=row["case_id"],
+        number=row["number"],
+        resident=row["resident"],
+        what=log.what_was_read(row),
+        attachment=row["attachment"],
+        sealed=sealed,
+        as_document=row["what"] == "document",
+        staff_name=log.name_of(person),
+        staff_title=person.title if person else None,
+        staff_protected=person is not None and person.protected,
+        resident_card=neighbours.card_for_staff(card),
+    )

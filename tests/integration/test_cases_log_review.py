@@ -1,0 +1,134 @@
+"""The access log as its reviewers see it: searched, sampled, and with everyone's protection (R-CASE-18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared.contracts import case_records as records
+from shared.contracts import cases
+from shared.contracts.base import Role
+from shared.messaging.errors import Forbidden, Invalid
+from shared.operations import clock
+from shared.security.caller import Caller
+from tests.integration.cases_support import World, refused, shared_database
+from tests.stack.rooms import Rooms
+
+
+@pytest.fixture(scope="module")
+def cases_database(rooms: Rooms) -> Iterator[str]:
+    yield from shared_database(rooms)
+
+
+@pytest.fixture
+def world(cases_database: str, tmp_path: Path) -> Iterator[World]:
+    yield from World.made(cases_database, tmp_path)
+
+
+def search(world: World, by: Caller | None = None, **asked: Any) -> list[cases.AccessLogEntry]:
+    request = cases.ReadAccessLog(clinic=world.clinic, **asked)
+    entries: list[cases.AccessLogEntry] = world.call(cases.ACCESS_LOG, request, by or world.reviewer).entries
+    return entries
+
+
+def sample(world: World, by: Caller | None = None, **asked: Any) -> records.AccessLogSample:
+    period = {"since": clock.now() - timedelta(days=30), "until": clock.now() + timedelta(minutes=1)}
+    request = records.SampleAccessLog(clinic=world.clinic, **(period | asked))
+    drawn: records.AccessLogSample = world.call(records.SAMPLE_ACCESS_LOG, request, by or world.reviewer)
+    return drawn
+
+
+def test_r_case_18_reviewers_search_by_person_resident_and_period(world: World) -> None:
+    """R-CASE-18: by identity number, which is resolved elsewhere (R-ID-24)."""
+    other = world.new_resident()
+    world.set_resident(UUID(other.subject), "201001012384")
+    mine, theirs = world.start().case, world.start(other).case
+    world.assign(mine)
+    world.get(mine, world.receiver)
+    world.get(theirs, world.receiver)
+    world.move(timedelta(days=2))
+    world.get(mine, world.handler)
+    assert [one.case for one in search(world)] == [mine, theirs, mine]
+    assert [one.person for one in search(world, person=world.handler.subject)] == [world.handler.subject]
+    assert [one.case for one in search(world, identity_number="201001012384")] == [theirs]
+    assert search(world, identity_number="191010101010") == []
+    yesterday = clock.now() - timedelta(days=1)
+    assert [one.person for one in search(world, since=yesterday)] == [world.handler.subject]
+    assert [one.case for one in search(world, until=yesterday)] == [theirs, mine]
+    assert [one.case for one in search(world, until=yesterday, case=mine)] == [mine]
+    refused("period_empty", Invalid, search, world, since=yesterday, until=yesterday)
+
+
+def test_r_case_18_rows_have_names_and_the_protected_mark(world: World) -> None:
+    """R-CASE-18, R-ID-14, R-ID-16: for residents and staff alike."""
+    protected = world.new_resident(protected=True)
+    facts = world.neighbours.staff[world.receiver.subject]
+    world.neighbours.staff[world.receiver.subject] = facts.model_copy(update={"protected": True})
+    world.get(world.start(protected).case, world.receiver)
+    [entry] = search(world)
+    assert (entry.staff_name, entry.staff_title, entry.staff_protected) == (f"Åsa {facts.surname}", "Läkare", True)
+    assert entry.resident_card is not None
+    assert entry.resident_card.model_dump() == {
+        "name": "Tolvan Tolvansson",
+        "identity_number": "191212121212",
+        "active": True,
+        "protected": True,
+    }
+
+
+def test_r_case_18_names_of_a_page_are_asked_for_once(world: World) -> None:
+    """R-CASE-18: whatever the page holds, one question to each neighbour."""
+    for _ in range(3):
+        resident = world.new_resident()
+        world.get(world.start(resident).case, world.receiver)
+    world.neighbours.asked.clear()
+    assert len(search(world)) == 3
+    assert sorted(world.neighbours.asked) == ["get_staff", "resident_cards"]
+
+
+def test_r_case_18_a_sample_is_drawn_from_the_period(world: World) -> None:
+    """R-CASE-18: each reading as likely as any other, none twice."""
+    case = world.start().case
+    world.assign(case)
+    for _ in range(10):
+        world.get(case, world.receiver)
+    world.get(case, world.handler)
+    seen: set[int] = set()
+    for _ in range(40):
+        drawn = sample(world, size=3)
+        numbers = [one.entry for one in drawn.entries]
+        assert (len(numbers), len(set(numbers)), drawn.population) == (3, 3, 11)
+        assert numbers == sorted(numbers, reverse=True)
+        seen.update(numbers)
+    assert len(seen) == 11
+    assert sample(world, person=world.handler.subject).population == 1
+    assert sample(world, until=clock.now() - timedelta(days=1)).entries == []
+    assert len(sample(world, size=100).entries) == 11
+
+
+def test_r_case_18_only_reviewers_of_the_clinic(world: World) -> None:
+    """R-CASE-18: and an identity number is not even looked up for others."""
+    elsewhere = world.person(Role.LOG_REVIEWER, clinic=world.new_clinic())
+    world.neighbours.asked.clear()
+    for caller in (world.receiver, world.handler, world.admin, elsewhere):
+        with pytest.raises(Forbidden):
+            search(world, caller, identity_number="191212121212")
+        with pytest.raises(Forbidden):
+            sample(world, caller)
+    assert world.neighbours.asked == []
+
+
+def test_r_case_18_the_log_outlasts_everything(world: World) -> None:
+    """R-CASE-18: kept for five years at least; nothing here removes a row, and the database lets nobody."""
+    case = world.start().case
+    world.get(case, world.receiver)
+    world.move(timedelta(days=5 * 366))
+    world.expire()
+    world.remind()
+    world.seal()
+    assert [one.case for one in search(world)] == [case]
