@@ -180,8 +180,8 @@ FILL_ACTIVITIES = """
 """
 FILL_LOG = """
     INSERT INTO access_log (at, person, clinic, care_provider, case_id, number, resident, what)
-    SELECT started_at, 'SE2321000131-PFILL', clinic, care_provider, id, number, resident, 'case' FROM cases, generate_series(1, 3)
-    WHERE clinic LIKE 'SE2321000131-EFILL%'
+    SELECT started_at, 'SE2321000131-PFILL', clinic, care_provider, id, number, resident, 'case'
+    FROM cases, generate_series(1, 3) WHERE clinic LIKE 'SE2321000131-EFILL%'
 """
 
 
