@@ -37,8 +37,15 @@ def choices_from(found: identity.ContactsFound) -> dict[str, rules.Choice]:
     """What identity said of each person, by resident id or HSA-id. What is no address there counts as none."""
     choices: dict[str, rules.Choice] = {}
     for resident in found.residents:
-        choices[str(resident.resident)] = rules.Choice(
-            resident.active, frozenset(resident.notify_by), frozenset(), _addresses(resident.email, resident.mobile)
+        choices[str(resident.resident)] = replace(
+            _of_resident(resident),
+            active=resident.active,
+            guardians=None
+            if resident.guardians is None
+            else {
+                str(one.guardian): rules.Guardian(_of_resident(one), frozenset(one.blocked_at))
+                for one in resident.guardians
+            },
         )
     for person in found.staff:
         choices[person.person] = rules.Choice(
@@ -47,8 +54,19 @@ def choices_from(found: identity.ContactsFound) -> dict[str, rules.Choice]:
             frozenset(person.tell_me_about),
             _addresses(person.email, person.mobile),
             rights_from([held.model_dump() for held in person.roles], False).roles,
+            person.version,
         )
     return choices
+
+
+def _of_resident(set_by: identity.ResidentContact | identity.GuardianContact) -> rules.Choice:
+    return rules.Choice(
+        True,
+        frozenset(set_by.notify_by),
+        frozenset(),
+        _addresses(set_by.email, set_by.mobile),
+        version=set_by.version,
+    )
 
 
 def address(
@@ -56,16 +74,41 @@ def address(
 ) -> list[Addressed]:
     """Those of the claimed that are to be sent now; the others are ended here, each with its reason.
 
-    A person who wants both SMS and mail gets a second delivery here, claimed by the same sender.
+    A person who wants both SMS and mail gets a second delivery here, and a child's guardians get one each, claimed by
+    the same sender.
     """
     ready: list[Addressed] = []
     for one in claimed:
+        choice = choices.get(one.asked_about)
         if one.recipient_kind is RecipientKind.CLINIC:
             ready += _to_clinic(tx, one)
-        else:
-            choice = choices.get(one.recipient)
+        elif one.recipient_kind is RecipientKind.STAFF:
             held = choice.roles.get(one.clinic, frozenset()) if choice else frozenset()
-            ready += _to_person(tx, one, rules.choose(one.kind, choice, held), lease)
+            ready += _to_person(tx, one, rules.choose(one.kind, choice, held), choice, lease)
+        else:
+            ready += _to_resident(tx, one, choice, lease)
+    return ready
+
+
+def _to_resident(tx: Transaction, one: Claimed, choice: rules.Choice | None, lease: timedelta) -> list[Addressed]:
+    if one.about is not None:
+        guardian = (choice.guardians or {}).get(one.recipient) if choice else None
+        chosen = rules.choose_for_child(one.kind, choice, one.recipient, one.clinic)
+        return _to_person(tx, one, chosen, guardian.choice if guardian else None, lease)
+    guardians = rules.guardians_told(choice, one.clinic)
+    if guardians is None:
+        return _to_person(tx, one, rules.choose(one.kind, choice, ()), choice, lease)
+    ready: list[Addressed] = []
+    for guardian_id in guardians:
+        theirs = _beside(
+            tx, replace(one, recipient=guardian_id, about=one.recipient, channel=None, address_hash=None), lease
+        )
+        if theirs is not None:
+            ready += _to_resident(tx, theirs, choice, lease)
+    if guardians:
+        delivering.end(tx, one, DeliveryState.MERGED, "guardians_told")
+    else:
+        delivering.end(tx, one, DeliveryState.WITHDRAWN, "no_guardian")
     return ready
 
 
@@ -84,26 +127,31 @@ def _to_clinic(tx: Transaction, one: Claimed) -> list[Addressed]:
 
 
 def _to_person(
-    tx: Transaction, one: Claimed, chosen: dict[Channel, str] | rules.NotTold, lease: timedelta
+    tx: Transaction,
+    one: Claimed,
+    chosen: dict[Channel, str] | rules.NotTold,
+    choice: rules.Choice | None,
+    lease: timedelta,
 ) -> list[Addressed]:
     if isinstance(chosen, rules.NotTold):
         delivering.end(tx, one, chosen.state, chosen.reason)
         return []
+    version = choice.version if choice else 0
     if one.channel is not None:
         if one.channel not in chosen:
             delivering.end(tx, one, DeliveryState.WITHDRAWN, "no_longer_chosen")
             return []
-        return _at_address(tx, one, one.channel, chosen[one.channel])
+        return _at_address(tx, one, one.channel, chosen[one.channel], version)
     first, *others = chosen
-    ready = _at_address(tx, one, first, chosen[first])
+    ready = _at_address(tx, one, first, chosen[first], version)
     for channel in others:
-        second = _second(tx, one, channel, lease)
+        second = _beside(tx, replace(one, channel=channel, address_hash=None), lease)
         if second is not None:
-            ready += _at_address(tx, second, channel, chosen[channel])
+            ready += _at_address(tx, second, channel, chosen[channel], version)
     return ready
 
 
-def _at_address(tx: Transaction, one: Claimed, channel: Channel, address: str) -> list[Addressed]:
+def _at_address(tx: Transaction, one: Claimed, channel: Channel, address: str, version: int) -> list[Addressed]:
     """Takes the place of this address for the event, unless another delivery has it (R-NOT-6).
 
     Two senders that do so for one address at once: the later one's transaction breaks at the unique constraint, and its
@@ -122,24 +170,28 @@ def _at_address(tx: Transaction, one: Claimed, channel: Channel, address: str) -
             delivering.end(tx, one, DeliveryState.MERGED, "same_address")
             return []
         tx.execute(
-            update(deliveries).where(deliveries.c.delivery == one.delivery).values(channel=channel, address_hash=hashed)
+            update(deliveries)
+            .where(deliveries.c.delivery == one.delivery)
+            .values(channel=channel, address_hash=hashed, contact_version=version)
         )
     return [Addressed(replace(one, channel=channel, address_hash=hashed), channel, address)]
 
 
-def _second(tx: Transaction, one: Claimed, channel: Channel, lease: timedelta) -> Claimed | None:
-    second = replace(one, delivery=uuid4(), channel=channel, address_hash=None, attempts=0)
+def _beside(tx: Transaction, like: Claimed, lease: timedelta) -> Claimed | None:
+    """A new delivery in the same hands. None: there was one like it before."""
+    second = replace(like, delivery=uuid4(), attempts=0, resent=0)
     row = {
         "delivery": second.delivery,
-        "event_id": one.event_id,
-        "kind": one.kind,
-        "clinic": one.clinic,
-        "recipient_kind": one.recipient_kind,
-        "recipient": one.recipient,
-        "channel": channel,
+        "event_id": like.event_id,
+        "kind": like.kind,
+        "clinic": like.clinic,
+        "recipient_kind": like.recipient_kind,
+        "recipient": like.recipient,
+        "about": like.about,
+        "channel": like.channel,
         "state": DeliveryState.CLAIMED,
         "due_at": tx.now,
-        "claim": one.claim,
+        "claim": like.claim,
         "lease_until": delivering.lease_end(lease),
         "created_at": tx.now,
     }

@@ -5,8 +5,9 @@
                           '-- given back, or crash, found by the sweep --> waiting
 
 `begin` is committed before the provider may accept, and only a delivery that is still in this sender's hands begins.
-So nothing is sent twice, and what a crash leaves between the two is never sent again by itself (R-NOT-7). Leases run by
-the database's clock, which is one for all senders; what is due goes by the clock that tests may move.
+So nothing is sent twice, and what a crash leaves between the two is never sent again by itself (R-NOT-7). Leases are
+short, and renewed for as long as the sender lives, so that what a killed one had in hand is found within seconds; they
+run by the database's clock, which is one for all senders. What is due goes by the clock that tests may move.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from services.notifications.tables import deliveries
 from shared.contracts.base import HsaId
 from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState, RecipientKind
 from shared.database.transaction import Transaction
+from shared.operations.logs import log
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,16 @@ class Claimed:
     clinic: HsaId
     recipient_kind: RecipientKind
     recipient: str
+    about: str | None
     channel: Channel | None
     address_hash: bytes | None
     attempts: int
+    resent: int
+
+    @property
+    def asked_about(self) -> str:
+        """The person whom identity is asked about: for a guardian, the child (R-NOT-8)."""
+        return self.about or self.recipient
 
 
 def lease_end(lease: timedelta) -> ColumnElement[Any]:
@@ -66,6 +75,13 @@ def claim(tx: Transaction, claim_id: UUID, most: int, lease: timedelta) -> list[
         .returning(deliveries)
     )
     return [_claimed(row) for row in sorted(taken.all(), key=lambda row: (row.due_at, row.created_at))]
+
+
+def renew(tx: Transaction, claims: Sequence[UUID], lease: timedelta) -> None:
+    """Their senders live: what is in their hands stays there for another lease."""
+    if claims:
+        held = deliveries.c.state.in_([DeliveryState.CLAIMED, DeliveryState.SENDING])
+        tx.execute(update(deliveries).where(deliveries.c.claim.in_(claims), held).values(lease_until=lease_end(lease)))
 
 
 def begin(tx: Transaction, one: Claimed, lease: timedelta) -> bool:
@@ -161,6 +177,11 @@ class Swept:
     freed: int
     uncertain: int
 
+    def tell(self) -> None:
+        """In the log, if there were any."""
+        if self.freed or self.uncertain:
+            log.warning("unfinished_deliveries_found", count=self.uncertain, total=self.uncertain + self.freed)
+
 
 def sweep(tx: Transaction, most: int = 500) -> Swept:
     """Finds what crashed senders left. Not begun: free for others. Begun: uncertain, for people to see (R-NOT-7)."""
@@ -214,7 +235,9 @@ def _claimed(row: Row[Any]) -> Claimed:
         clinic=row.clinic,
         recipient_kind=RecipientKind(row.recipient_kind),
         recipient=row.recipient,
+        about=row.about,
         channel=Channel(row.channel) if row.channel else None,
         address_hash=bytes(row.address_hash) if row.address_hash is not None else None,
         attempts=row.attempts,
+        resent=row.resent,
     )

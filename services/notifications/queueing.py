@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.notifications import rules
@@ -65,11 +65,14 @@ def occasion_of(event: Event[Any], body: Any) -> UUID:
 
 
 def withdraw_residents(tx: Transaction, resident: UUID) -> int:
-    """Ends all that is queued for a resident who has become inactive (R-NOT-4); returns how many."""
+    """Ends all that is queued for a resident who has become inactive, and for a child's guardians (R-NOT-4, R-NOT-8).
+
+    Returns how many.
+    """
     withdrawn = tx.execute(
         update(deliveries)
         .where(
-            deliveries.c.recipient == str(resident),
+            or_(deliveries.c.recipient == str(resident), deliveries.c.about == str(resident)),
             deliveries.c.recipient_kind == RecipientKind.RESIDENT,
             deliveries.c.state.in_([DeliveryState.WAITING, DeliveryState.CLAIMED]),
         )

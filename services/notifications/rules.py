@@ -96,6 +96,18 @@ class Choice:
     addresses: dict[Channel, str]
     roles: Mapping[HsaId, frozenset[Role]] = field(default_factory=dict)
     """By clinic, what they hold there now (staff only)."""
+    version: int = 0
+    """Of what they have set."""
+    guardians: Mapping[str, Guardian] | None = None
+    """By resident id, who is told in place of a child under 13; None: the choice is the person's own (R-NOT-8)."""
+
+
+@dataclass(frozen=True)
+class Guardian:
+    """A guardian who may act for the child now: what they have chosen for its inbox, and where they are blocked."""
+
+    choice: Choice
+    blocked_at: frozenset[HsaId] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,32 @@ def choose(kind: DeliveryKind, choice: Choice | None, roles: Iterable[Role]) -> 
         return NotTold(DeliveryState.NOT_WANTED, "not_chosen")
     reachable = {channel: choice.addresses[channel] for channel in choice.addresses if channel in choice.notify_by}
     return reachable or NotTold(DeliveryState.FAILED, "no_address")
+
+
+def guardians_told(choice: Choice | None, clinic: HsaId) -> list[str] | None:
+    """Who is told in place of the resident: the guardians of a child under 13 whom the clinic has not blocked.
+
+    None: the resident themselves (R-NOT-8).
+    """
+    if choice is None or not choice.active or choice.guardians is None:
+        return None
+    return [one for one, guardian in choice.guardians.items() if clinic not in guardian.blocked_at]
+
+
+def choose_for_child(
+    kind: DeliveryKind, child: Choice | None, guardian: str, clinic: HsaId
+) -> dict[Channel, str] | NotTold:
+    """By which channels, and where, a guardian is told for the child now. Ends with the representation (R-NOT-8)."""
+    if child is None:
+        return NotTold(DeliveryState.WITHDRAWN, "unknown_person")
+    if not child.active:
+        return NotTold(DeliveryState.WITHDRAWN, "inactive")
+    acts = (child.guardians or {}).get(guardian)
+    if acts is None:
+        return NotTold(DeliveryState.WITHDRAWN, "no_longer_guardian")
+    if clinic in acts.blocked_at:
+        return NotTold(DeliveryState.WITHDRAWN, "guardian_blocked")
+    return choose(kind, acts.choice, ())
 
 
 # --- how often ------------------------------------------------------------------------------------------------------

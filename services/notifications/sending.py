@@ -61,6 +61,8 @@ class Sender:
         self._stopping = stopping
         self._count = sent
         self._unwritten: list[Callable[[Transaction], object]] = []
+        self.holds: UUID | None = None
+        """The claim whose deliveries are in its hands now; renewed by the process for as long as it lives."""
 
     def round(self) -> int:
         """Returns how many deliveries were taken in hand; 0: time for a pause. What was not begun is given back.
@@ -74,6 +76,7 @@ class Sender:
         def give_back(tx: Transaction) -> None:
             delivering.give_back(tx, claim_id)
 
+        self.holds = claim_id
         claimed = self._write(lambda tx: delivering.claim(tx, claim_id, self._batch, self._lease), otherwise=give_back)
         if not claimed:
             return 0
@@ -166,7 +169,7 @@ class Sender:
 
     def _choices(self, people: Iterable[Claimed]) -> dict[str, rules.Choice]:
         def of(kind: RecipientKind) -> list[str]:
-            return sorted({one.recipient for one in people if one.recipient_kind is kind})
+            return sorted({one.asked_about for one in people if one.recipient_kind is kind})
 
         question = identity.Contacts(
             residents=[UUID(resident) for resident in of(RecipientKind.RESIDENT)], staff=of(RecipientKind.STAFF)

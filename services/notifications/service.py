@@ -15,7 +15,6 @@ from shared.messaging.entrypoints import job, on, rpc
 from shared.messaging.errors import Refused
 from shared.messaging.kernel import Kernel
 from shared.messaging.server import OngoingCall
-from shared.operations.logs import log
 
 _OVERLAP_SECONDS = 2.0
 
@@ -91,8 +90,7 @@ class NotificationsService:
     def find_unfinished_deliveries(self, run: Any) -> None:
         with run.transaction() as tx:
             swept = delivering.sweep(tx)
-        if swept.freed or swept.uncertain:
-            log.warning("unfinished_deliveries_found", count=swept.uncertain, total=swept.uncertain + swept.freed)
+        swept.tell()
 
 
 def _with_overlaps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -50,8 +51,13 @@ class SenderSettings(NotificationsSettings):
     sms_timeout_seconds: float = Field(20, gt=0, le=300)
     senders: int = Field(4, ge=1, le=10)
     send_batch: int = Field(20, ge=1, le=500)
-    lease_seconds: float = Field(120, ge=1)
+    lease_seconds: float = Field(8, ge=1, le=300)
     idle_seconds: float = Field(0.25, gt=0, le=60)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long what a sender holds is its own without a sign of life."""
+        return timedelta(seconds=self.lease_seconds)
 
     @field_validator("mail_from")
     @classmethod

@@ -23,6 +23,7 @@ clinic_settings = Table(
     metadata,
     Column("clinic", Text, primary_key=True),
     Column("reminder_days", Integer),
+    Column("reminded_until", DateTime(timezone=True), comment="cases silent since before this were told of"),
     Column("changed_at", DateTime(timezone=True), nullable=False),
     Column("changed_by", Text, nullable=False),
 )
@@ -38,6 +39,7 @@ clinic_addresses = Table(
     Column("position", Integer, nullable=False, comment="in the order they were entered"),
     Column("added_at", DateTime(timezone=True), nullable=False),
     Column("added_by", Text, nullable=False),
+    Column("bounced_at", DateTime(timezone=True)),
     UniqueConstraint("clinic", "purpose", "address_hash", name="clinic_addresses_once"),
     Index("clinic_addresses_hash", "address_hash"),
 )
@@ -59,15 +61,20 @@ deliveries = Table(
     Column("clinic", Text, nullable=False),
     Column("recipient_kind", Text, nullable=False),
     Column("recipient", Text, nullable=False, comment="clinic_addresses.address_id, HSA-id or resident id"),
+    Column("about", Text, comment="the child, where a guardian is told"),
     Column("channel", Text, comment="null until it is known how the person wants to be told"),
     Column("address_hash", LargeBinary, comment="null as long as the address is not known, and when it is not told"),
+    Column("contact_version", Integer, comment="of what the person had set then"),
     Column("state", Text, nullable=False),
     Column("reason", Text),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("due_at", DateTime(timezone=True), nullable=False),
     Column("claim", Uuid, comment="whose hands it is in, or was last"),
     Column("lease_until", DateTime(timezone=True), comment="by the database's clock"),
+    Column("provider", Text, comment="to whom it was handed last"),
     Column("provider_reference", Text),
+    Column("report", Text, comment="what the provider told later"),
+    Column("reported_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),
     Column("resent", Integer, nullable=False, server_default="0"),
@@ -86,6 +93,27 @@ deliveries = Table(
     Index("deliveries_newest", "created_at", "delivery"),
     Index("deliveries_of_clinic", "clinic", "created_at", "delivery"),
     Index("deliveries_by_state", "state", "created_at", "delivery"),
-    Index("deliveries_of_claim", "claim", postgresql_where=text("state = 'claimed'")),
+    Index("deliveries_in_hands", "claim", postgresql_where=text("state in ('claimed', 'sending')")),
     Index("deliveries_unfinished_of_recipient", "recipient", postgresql_where=text("state in ('waiting', 'claimed')")),
+    Index(
+        "deliveries_unfinished_about",
+        "about",
+        postgresql_where=text("about is not null and state in ('waiting', 'claimed')"),
+    ),
+    Index("deliveries_ended", "ended_at", postgresql_where=text("ended_at is not null")),
+)
+
+provider_pace = Table(
+    "provider_pace",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("next_at", DateTime(timezone=True), nullable=False, comment="by the database's clock"),
+)
+
+clinic_staff = Table(
+    "clinic_staff",
+    metadata,
+    Column("clinic", Text, primary_key=True),
+    Column("person", Text, primary_key=True),
+    comment="Everyone who has held a role at a clinic, now or before (R-ID-10).",
 )

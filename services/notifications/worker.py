@@ -6,10 +6,12 @@ Any number of these processes may run. Start: `python -m services.notifications.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
 from prometheus_client import Counter
 
+from services.notifications import delivering
 from services.notifications.channels.mail import MailChannel, MailServer
 from services.notifications.channels.sms import SmsChannel, SmsProvider
 from services.notifications.sending import Sender
@@ -19,6 +21,7 @@ from shared.operations.logs import log
 from shared.operations.process import Process
 
 _PAUSE_AFTER_FAULT_SECONDS = 1.0
+_RENEWALS_IN_A_LEASE = 4
 
 
 def main() -> None:
@@ -36,18 +39,23 @@ def send_all(process: Process) -> None:
         ["channel", "outcome"],
         registry=process.core.metrics.registry,
     )
+    senders = [_sender(process, settings, attempts) for _ in range(settings.senders)]
     threads = [
-        threading.Thread(target=_send, args=(process, settings, attempts), name=f"sender {number}")
-        for number in range(settings.senders)
+        threading.Thread(target=_send, args=(process, sender, settings.idle_seconds), name=f"sender {number}")
+        for number, sender in enumerate(senders)
     ]
-    for thread in threads:
+    finished = threading.Event()
+    pulse = threading.Thread(target=_live, args=(process, senders, settings.lease, finished), name="pulse")
+    for thread in (pulse, *threads):
         thread.start()
     for thread in threads:
         thread.join()
+    finished.set()
+    pulse.join()
 
 
-def _send(process: Process, settings: SenderSettings, attempts: Counter) -> None:
-    sender = Sender(
+def _sender(process: Process, settings: SenderSettings, attempts: Counter) -> Sender:
+    return Sender(
         process.transaction,
         process.ask,
         {
@@ -55,14 +63,30 @@ def _send(process: Process, settings: SenderSettings, attempts: Counter) -> None
             Channel.SMS: SmsChannel(SmsProvider.from_settings(settings)),
         },
         batch=settings.send_batch,
-        lease=timedelta(seconds=settings.lease_seconds),
+        lease=settings.lease,
         stopping=process.stopping.is_set,
         sent=lambda channel, outcome: attempts.labels(channel, outcome).inc(),
     )
+
+
+def _live(process: Process, senders: Sequence[Sender], lease: timedelta, finished: threading.Event) -> None:
+    """Renews what the senders hold for as long as they live, and finds what those of a killed process have left."""
+    while not finished.wait(lease.total_seconds() / _RENEWALS_IN_A_LEASE):
+        try:
+            with process.transaction() as tx:
+                delivering.renew(tx, [sender.holds for sender in senders if sender.holds], lease)
+                swept = delivering.sweep(tx)
+        except Exception as error:  # the database away, most likely; so it is for those who would take them over
+            log.warning("leases_not_renewed", exc_info=error)
+            continue
+        swept.tell()
+
+
+def _send(process: Process, sender: Sender, idle_seconds: float) -> None:
     try:
         while not process.stopping.is_set():
             try:
-                pause = 0.0 if sender.round() else settings.idle_seconds
+                pause = 0.0 if sender.round() else idle_seconds
             except Exception as error:  # the database away, most likely: nothing is lost, what was claimed comes back
                 log.warning("sender_disturbed", exc_info=error)
                 pause = _PAUSE_AFTER_FAULT_SECONDS

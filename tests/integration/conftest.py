@@ -12,8 +12,16 @@ from tests.integration.attachments_support import attachments_place, world
 from tests.integration.directory_support import directory, directory_database
 from tests.integration.kernel_broker import KernelBroker
 from tests.integration.kernel_support import KernelDatabase, fresh_database
+from tests.integration.notifications_support import notifications_database, notifications_world
 
-__all__ = ["attachments_place", "directory", "directory_database", "world"]
+__all__ = [
+    "attachments_place",
+    "directory",
+    "directory_database",
+    "notifications_database",
+    "notifications_world",
+    "world",
+]
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 
 from services.notifications import delivering, queueing
 from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
@@ -27,6 +28,7 @@ from shared.messaging.errors import Refused, Unavailable
 from shared.security import rights
 from shared.security.caller import Caller, Rights
 from shared.security.sealing import Sealer
+from tests.stack.rooms import Rooms
 
 LEASE = timedelta(seconds=60)
 SETTINGS = SimpleNamespace(address_key=b"a" * 32)
@@ -179,6 +181,21 @@ class World:
         )
         return resident
 
+    def child(self, *guardians: identity.GuardianContact) -> UUID:
+        """A child under 13 whose guardians' choices count."""
+        child = self.resident("sms", "email")
+        self.guardians(child, *guardians)
+        return child
+
+    def guardians(self, child: UUID, *guardians: identity.GuardianContact) -> None:
+        """These may act for the child from now on."""
+        self.residents[child] = self.residents[child].model_copy(update={"guardians": list(guardians)})
+
+    def guardian(self, *notify_by: Any, **facts: Any) -> identity.GuardianContact:
+        guardian = uuid4()
+        reached = {"email": f"{guardian.hex[:8]}@example.se", "mobile": f"+4670174{guardian.int % 10**4:04}"}
+        return identity.GuardianContact(guardian=guardian, notify_by=list(notify_by), **reached | facts)
+
     def caller(self, *roles: Role, clinic: str | None = None) -> Caller:
         held = Rights({clinic or self.clinic: frozenset(roles)})
         return Caller("staff", "SE2321000131-P000000000009", rights=held)
@@ -258,6 +275,25 @@ class World:
         self.rows(
             "UPDATE deliveries SET lease_until = clock_timestamp() - interval '1 second' WHERE lease_until IS NOT NULL"
         )
+
+
+@pytest.fixture(scope="session")
+def notifications_database(rooms: Rooms) -> Iterator[str]:
+    """A database of the service's, for all tests of its modules."""
+    database = rooms.database("notifications")
+    yield database.url
+    database.drop()
+
+
+@pytest.fixture
+def notifications_world(notifications_database: str) -> Iterator[World]:
+    """A world in which nothing has happened yet."""
+    made = World(notifications_database)
+    made.rows("TRUNCATE deliveries, clinic_addresses, clinic_settings, clinic_names, clinic_staff, provider_pace")
+    made.rows("TRUNCATE rights_subjects, inbox, outbox")
+    made.rows("UPDATE rights_state SET applied = 0")
+    yield made
+    made.database.dispose()
 
 
 def _facts(clinic: str, name: str) -> directory.ClinicFacts:

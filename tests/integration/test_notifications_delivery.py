@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.notifications import clinic_settings, listing, queueing, rules
+from services.notifications import clinic_settings, delivering, listing, queueing, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
 from shared.contracts import cases, identity
 from shared.contracts.base import Role
@@ -27,26 +26,14 @@ from shared.database import migrate
 from shared.messaging.errors import Conflict, Forbidden, Internal, Invalid, NotFound, Unavailable
 from shared.security.caller import Caller
 from tests.integration.notifications_support import DyingProcess, FailingDatabase, Killed, World
-from tests.stack.rooms import Rooms
 
 RESIDENT_TEXT = "Du har ett meddelande i e-tjänsterna på 1177. Meddelandet finns i inkorgen när du loggat in på 1177."
 LATER = NotAccepted("smtp_mail_451")
 
 
-@pytest.fixture(scope="module")
-def database_url(rooms: Rooms) -> Iterator[str]:
-    database = rooms.database("notifications")
-    yield database.url
-    database.drop()
-
-
 @pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    made = World(database_url)
-    made.rows("TRUNCATE deliveries, clinic_addresses, clinic_settings, clinic_names, rights_subjects, inbox")
-    made.rows("UPDATE rights_state SET applied = 0")
-    yield made
-    made.database.dispose()
+def world(notifications_world: World) -> World:
+    return notifications_world
 
 
 def set_addresses(world: World, *new_case: str) -> None:
@@ -71,8 +58,8 @@ def only_delivery(world: World) -> UUID:
     return UUID(str(delivery))
 
 
-def test_the_migration_makes_what_the_tables_say(database_url: str) -> None:
-    assert migrate.differences("notifications", database_url) == []
+def test_the_migration_makes_what_the_tables_say(notifications_database: str) -> None:
+    assert migrate.differences("notifications", notifications_database) == []
 
 
 # --- who is told ----------------------------------------------------------------------------------------------------
@@ -365,6 +352,23 @@ def test_a_sender_whose_lease_has_run_out_leaves_it_to_the_next(world: World) ->
     assert world.email.sent == []
     world.send()
     assert len(world.email.sent) == 1
+
+
+def test_a_sender_that_lives_keeps_what_it_holds_however_slow_the_provider(world: World) -> None:
+    """R-NOT-7: leases are short, and renewed."""
+    tell_resident(world, "email")
+    sender = world.sender()
+
+    def slow() -> None:
+        world.end_leases()
+        with world.database.transaction() as tx:
+            assert sender.holds is not None
+            delivering.renew(tx, [sender.holds], timedelta(seconds=8))
+        assert world.sweep() == delivering.Swept(0, 0)
+
+    world.email.during = slow
+    sender.round()
+    assert world.states() == [("resident", "sent", None)]
 
 
 def test_many_senders_side_by_side_send_each_once(world: World) -> None:
