@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deploy.local.folder import make_folder, write_private
+from deploy.rabbitmq.permissions import CONNECTED_SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ class Keys:
 
 def issuers(services: Iterable[str]) -> dict[str, str]:
     """Whose key speaks for which issuer."""
-    return {name: "identity" if name == "identity" else f"service:{name}" for name in services} | {
-        "operator": "operator"
-    }
+    own = {name: "identity" if name == "identity" else f"service:{name}" for name in services}
+    return own | {"operator": "operator"} | {name: f"system:{name}" for name in CONNECTED_SYSTEMS}
 
 
 def _public(pem: Path, issuer: str) -> dict[str, str]:

@@ -42,7 +42,7 @@ class Permissions:
 
 @dataclass(frozen=True)
 class OutsideCaller:
-    """Someone outside who calls: a portal, the staff tool, those who run the system.
+    """Someone outside who calls: a portal, the staff tool, those who run the system, a connected system.
 
     `audiences`: as in the contracts' `who`. `stock`: uses nameko's own client, which declares the RPC exchange each
     time, and so must have the right to. `dead_letters`: may look at them, and send them again.
@@ -58,7 +58,15 @@ OUTSIDE_CALLERS = (
     OutsideCaller("portal", frozenset({"anyone", "resident"})),
     OutsideCaller("staff_tool", frozenset({"anyone", "staff"})),
     OutsideCaller("operator", frozenset({"operator"}), stock=False, dead_letters=True),
+    OutsideCaller("listings", frozenset({"system:listings"})),
 )
+CONNECTED_SYSTEMS = tuple(
+    audience.removeprefix("system:")
+    for caller in OUTSIDE_CALLERS
+    for audience in caller.audiences
+    if audience.startswith("system:")
+)
+"""Those of them that sign their own tokens: the region's listing system (R-ID-23)."""
 
 
 def calls_open_to(audiences: Iterable[str], contracts: Iterable[Contract]) -> list[Call[object, object]]:  # type: ignore[type-var]

@@ -10,12 +10,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from deploy.rabbitmq.permissions import CONNECTED_SYSTEMS
 from deploy.secrets.wanted import SIGNERS
 
 
 def issuer_of(name: str) -> str:
     """Whom a key speaks for, as tokens name it."""
-    return name if name in ("identity", "operator") else f"service:{name}"
+    if name in ("identity", "operator"):
+        return name
+    return f"system:{name}" if name in CONNECTED_SYSTEMS else f"service:{name}"
 
 
 def public(pem: str, issuer: str) -> dict[str, str]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from deploy.rabbitmq.permissions import OUTSIDE_CALLERS
+from deploy.rabbitmq.permissions import CONNECTED_SYSTEMS, OUTSIDE_CALLERS
 from shared.messaging.topology import all_contracts
 from shared.operations.settings import require_strong
 
 SERVICES = tuple(contract.name for contract in all_contracts())
 BROKER_USERS = (*SERVICES, *(caller.name for caller in OUTSIDE_CALLERS))
-SIGNERS = (*SERVICES, "operator")
+SIGNERS = (*SERVICES, "operator", *CONNECTED_SYSTEMS)
 INNER_SERVERS = {"rabbitmq": "rabbitmq", "postgres": "postgres", "s3": "store"}
 """Certificate, and the name by which the server is reached inside."""
 GIVEN = ("smtp.password", "sms.password", "outside-client.crt", "outside-client.key", "outside-ca.crt")

@@ -21,6 +21,7 @@ from shared.contracts import identity
 from shared.messaging.errors import Forbidden, Invalid
 from shared.operations.clock import SWEDEN
 from shared.operations.logs import log
+from shared.security.caller import Caller
 from shared.security.sealing import keyed_hash
 
 if TYPE_CHECKING:
@@ -119,16 +120,31 @@ def resident_cards(tx: Transaction, request: identity.ResidentCards) -> identity
     return identity.CardsFound(cards=[_card(tx, rows[one]) for one in request.residents if one in rows])
 
 
+def number_in(tx: Transaction, field: str, pasted: str) -> str:
+    """The identity number in what someone wrote, as twelve characters. Raises `Invalid` that names the field."""
+    try:
+        return parse(pasted, tx.now.astimezone(SWEDEN).date()).number
+    except NotANumber as error:
+        raise Invalid(fields=[(field, str(error))]) from None
+
+
 def find_resident(tx: Transaction, request: identity.FindResident, key: NumberKey) -> identity.ResidentFound:
     """Whose number it is, of those who have an account. Raises `Invalid` if it is no identity number."""
-    try:
-        number = parse(request.identity_number, tx.now.astimezone(SWEDEN).date())
-    except NotANumber as error:
-        raise Invalid(fields=[("identity_number", str(error))]) from None
+    number = number_in(tx, "identity_number", request.identity_number)
     found = tx.execute(
-        select(identity_numbers.c.resident).where(identity_numbers.c.hash == key.hash(number.number))
+        select(identity_numbers.c.resident).where(identity_numbers.c.hash == key.hash(number))
     ).scalar_one_or_none()
     return identity.ResidentFound(resident=found)
+
+
+def whose(caller: Caller) -> UUID:
+    """Whom a resident's call is about: the child that they act for, else themselves (R-ID-11)."""
+    return caller.acting_for or UUID(caller.subject)
+
+
+def particulars(tx: Transaction, row: Row[Any]) -> Particulars:
+    """What the register said, from a row with `resident` and `particulars`."""
+    return Particulars(**json.loads(tx.sealer.open(row.particulars, _particulars_context(row.resident))))
 
 
 def _find_for_change(tx: Transaction, number_hash: bytes) -> Row[Any] | None:
@@ -197,10 +213,9 @@ def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) 
 
 
 def _card(tx: Transaction, row: Row[Any]) -> identity.ResidentCard:
-    particulars = Particulars(**json.loads(tx.sealer.open(row.particulars, _particulars_context(row.resident))))
     return identity.ResidentCard(
         resident=row.resident,
-        name=particulars.name,
+        name=particulars(tx, row).name,
         identity_number=tx.sealer.open(row.sealed, _number_context(row.resident)).decode(),
         active=row.active,
         locked=row.locked_at is not None,
@@ -208,8 +223,8 @@ def _card(tx: Transaction, row: Row[Any]) -> identity.ResidentCard:
     )
 
 
-def _sealed(tx: Transaction, resident: UUID, particulars: Particulars) -> bytes:
-    sealed: bytes = tx.sealer.seal(json.dumps(asdict(particulars)).encode(), _particulars_context(resident))
+def _sealed(tx: Transaction, resident: UUID, told: Particulars) -> bytes:
+    sealed: bytes = tx.sealer.seal(json.dumps(asdict(told)).encode(), _particulars_context(resident))
     return sealed
 
 

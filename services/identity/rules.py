@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
-from shared.contracts.base import Role
+from shared.contracts.base import HsaId, Role
 
 # --- logging in -----------------------------------------------------------------------------------------------------
 
@@ -135,3 +136,129 @@ def active_after(code: str | None, active: bool) -> bool:
     Only a death makes it inactive, and only someone who is not deregistered at all makes it active again.
     """
     return code is None or (active and register_code(code) is not RegisterCode.INACTIVATES)
+
+
+# --- access to clinics (R-ID-13, R-ID-15, R-ID-22) ------------------------------------------------------------------
+
+MANAGES_ACCESS = (Role.LOCAL_ADMIN, Role.OPERATIONS_MANAGER, Role.OPERATIONS_ASSISTANT)
+"""Who sets a clinic's catchment, approves residents and blocks guardians there."""
+
+PLACE_FRESH = timedelta(hours=24)
+"""How long it is believed in which county a clinic lies before the directory is asked again."""
+
+
+class AccessRefused(StrEnum):
+    """Why a resident can't turn to a clinic."""
+
+    OUTSIDE_CATCHMENT = "outside_catchment"
+    PROTECTED_OUTSIDE_COUNTY = "protected_outside_county"
+    GUARDIAN_BLOCKED = "guardian_blocked"
+    NOT_REPRESENTATIVE = "not_representative"
+    UNKNOWN_RESIDENT = "unknown_resident"
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a resident belongs. Codes as in the directory: counties of two digits, municipalities of four."""
+
+    protected: bool
+    county: str | None
+    municipality: str | None
+    listed_at: HsaId | None
+
+
+@dataclass(frozen=True)
+class Area:
+    """A clinic's catchment; nothing named: everywhere."""
+
+    counties: frozenset[str] = frozenset()
+    municipalities: frozenset[str] = frozenset()
+
+    def covers(self, county: str | None, municipality: str | None) -> bool:
+        """Whether someone registered there lives inside; where it is not known where, only if it is everywhere."""
+        return (
+            not (self.counties or self.municipalities) or county in self.counties or municipality in self.municipalities
+        )
+
+
+EVERYWHERE = Area()
+
+
+@dataclass(frozen=True)
+class LetIn:
+    """An approval of one resident by one clinic. `case_types` None: all; `last_day` None: until it is taken back."""
+
+    case_types: frozenset[UUID] | None = None
+    last_day: date | None = None
+
+    def holds(self, today: date) -> bool:
+        """Whether it holds on this day, Swedish date; on its last day it does."""
+        return self.last_day is None or today <= self.last_day
+
+
+@dataclass(frozen=True)
+class Access:
+    """Whether a resident may turn to a clinic; `case_types`: only these, None: all of them."""
+
+    refused: AccessRefused | None = None
+    case_types: frozenset[UUID] | None = None
+
+
+def whereabouts(
+    *, protected: bool, county: str | None, municipality: str | None, listed_at: HsaId | None, listed_county: str | None
+) -> Whereabouts:
+    """Where a resident belongs: the register's county; where it gives none, as for the protected, that of the clinic
+    where they are listed (R-ID-15). `municipality` is the register's, of two digits, counted within the county."""
+    if protected or county is None:
+        return Whereabouts(protected, listed_county, None, listed_at)
+    return Whereabouts(protected, county, county + municipality if municipality else None, listed_at)
+
+
+def access_to_clinic(
+    resident: Whereabouts, clinic: HsaId, clinic_county: str | None, area: Area, approval: LetIn | None, today: date
+) -> Access:
+    """The one decision whether a resident may turn to a clinic (R-ID-15, R-ID-22).
+
+    Where they are listed they always may. Else they belong to the catchment, and a protected person to the county too,
+    where an unknown county counts as another one; or the clinic has approved them.
+    """
+    if resident.listed_at == clinic:
+        return Access()
+    own_county = resident.county is not None and resident.county == clinic_county
+    refused = None
+    if resident.protected and not own_county:
+        refused = AccessRefused.PROTECTED_OUTSIDE_COUNTY
+    elif not area.covers(resident.county, resident.municipality):
+        refused = AccessRefused.OUTSIDE_CATCHMENT
+    if refused is not None and approval is not None and approval.holds(today):
+        return Access(case_types=approval.case_types)
+    return Access(refused)
+
+
+# --- representatives (R-ID-11, R-ID-13) -----------------------------------------------------------------------------
+
+CHILD_UNTIL = 13
+"""The age, in years, from which nobody acts for a child."""
+
+
+def birth_date(number: str) -> date | None:
+    """The date of birth in a personnummer or samordningsnummer of twelve digits; None where it is not known whole."""
+    try:
+        day = int(number[6:8])
+        return date(int(number[:4]), int(number[4:6]), day - 60 if day > 60 else day)
+    except ValueError:
+        return None
+
+
+def independent_on(born: date) -> date:
+    """The 13th birthday: from that day on there is no representative. Born on 29 February: the 28th."""
+    try:
+        return born.replace(year=born.year + CHILD_UNTIL)
+    except ValueError:
+        return date(born.year + CHILD_UNTIL, 2, 28)
+
+
+def may_act_for(*, today: date, born: date | None, guardian_protected: bool, child_protected: bool) -> bool:
+    """Whether someone with custody may act for a child on this day, Swedish date: a child under 13 whose birth date is
+    known whole, and neither of the two protected."""
+    return born is not None and born <= today < independent_on(born) and not (guardian_protected or child_protected)

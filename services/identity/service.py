@@ -5,10 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.identity import contacts, logins, residents, revocations, roles, sessions, terms
+from services.identity import (
+    approvals,
+    clinic_access,
+    contacts,
+    listings,
+    logins,
+    representation,
+    residents,
+    revocations,
+    roles,
+    sessions,
+    terms,
+)
 from services.identity.desk import desk_of
 from services.identity.settings import IdentitySettings
-from shared.contracts import directory, identity, notifications
+from shared.contracts import access, directory, identity, notifications
 from shared.contracts.base import Done
 from shared.messaging.entrypoints import job, rpc
 from shared.messaging.errors import Refused
@@ -18,6 +30,7 @@ from shared.operations.clock import today
 
 KEEP_ENDED = timedelta(days=7)
 OVERLAP_SECONDS = 2.0
+PLACES_SECONDS = 2.0
 
 
 class IdentityService:
@@ -131,6 +144,85 @@ class IdentityService:
     @rpc(identity.CURRENT_RIGHTS)
     def current_rights(self, call: OngoingCall[identity.CurrentRights, identity.RightsNow]) -> identity.RightsNow:
         return call.read(revocations.current_rights)
+
+    # --- access to clinics --------------------------------------------------------------------------------------
+
+    @rpc(access.ACCESS_TO_CLINICS)
+    def access_to_clinics(self, call: OngoingCall[access.AccessToClinics, access.AccessFound]) -> access.AccessFound:
+        found = call.read(clinic_access.facts)
+        if asked := found.to_ask(call.request.clinics):
+            try:
+                clinics = call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=asked), timeout=PLACES_SECONDS)
+            except Refused:
+                clinic_access.require_known(found, call.request.clinics)
+            else:
+                call.read(clinic_access.keep_places, asked, clinics)
+                found = call.read(clinic_access.facts)
+        return call.read(clinic_access.decide, found)
+
+    @rpc(access.REPRESENTATION)
+    def representation(
+        self, call: OngoingCall[access.Representation, access.RepresentationNow]
+    ) -> access.RepresentationNow:
+        return call.read(representation.asked)
+
+    @rpc(access.SET_CATCHMENT)
+    def set_catchment(self, call: OngoingCall[access.SetCatchment, access.Catchment]) -> access.Catchment:
+        return call.write(approvals.set_catchment)
+
+    @rpc(access.GET_CATCHMENT)
+    def get_catchment(self, call: OngoingCall[access.GetCatchment, access.Catchment]) -> access.Catchment:
+        return call.read(approvals.get_catchment)
+
+    @rpc(access.APPROVE_RESIDENT)
+    def approve_resident(
+        self, call: OngoingCall[access.ApproveResident, access.ResidentApproved]
+    ) -> access.ResidentApproved:
+        return call.write(approvals.approve, desk_of(call.settings).number_key)
+
+    @rpc(access.WITHDRAW_APPROVALS)
+    def withdraw_approvals(
+        self, call: OngoingCall[access.WithdrawApprovals, access.ApprovalsWithdrawn]
+    ) -> access.ApprovalsWithdrawn:
+        return call.write(approvals.withdraw)
+
+    @rpc(access.LIST_APPROVALS)
+    def list_approvals(self, call: OngoingCall[access.ListApprovals, access.Approvals]) -> access.Approvals:
+        return call.read(approvals.list_approvals)
+
+    @rpc(access.BLOCK_GUARDIAN)
+    def block_guardian(self, call: OngoingCall[access.BlockGuardian, Done]) -> Done:
+        return call.write(representation.block, desk_of(call.settings).number_key)
+
+    @rpc(access.LIST_BLOCKED_GUARDIANS)
+    def list_blocked_guardians(
+        self, call: OngoingCall[access.ListBlockedGuardians, access.BlockedGuardians]
+    ) -> access.BlockedGuardians:
+        return call.read(representation.list_blocked)
+
+    # --- listings and my clinics --------------------------------------------------------------------------------
+
+    @rpc(access.IMPORT_LISTINGS)
+    def import_listings(
+        self, call: OngoingCall[access.ImportListings, access.ListingsImported]
+    ) -> access.ListingsImported:
+        return call.write(listings.take_in, desk_of(call.settings).number_key)
+
+    @rpc(access.MY_CLINICS)
+    def my_clinics(self, call: OngoingCall[access.MyClinics, access.MyClinicsFound]) -> access.MyClinicsFound:
+        return call.read(listings.mine)
+
+    @rpc(access.ADD_MY_CLINIC)
+    def add_my_clinic(self, call: OngoingCall[access.AddMyClinic, access.MyClinicsFound]) -> access.MyClinicsFound:
+        clinic = call.request.clinic
+        roles.require_active(clinic, call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic])))
+        return call.write(listings.add)
+
+    @rpc(access.REMOVE_MY_CLINIC)
+    def remove_my_clinic(
+        self, call: OngoingCall[access.RemoveMyClinic, access.MyClinicsFound]
+    ) -> access.MyClinicsFound:
+        return call.write(listings.remove)
 
     # --- residents and contact data -----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     Identity,
@@ -45,6 +46,10 @@ sessions = Table(
     Column("ends_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),
     Column("end_reason", Text),
+    Column("acting_for", Uuid),
+    Column("begun_from", Uuid),
+    Index("sessions_begun_from", "begun_from", postgresql_where="begun_from IS NOT NULL AND ended_at IS NULL"),
+    Index("sessions_acting_for", "acting_for", postgresql_where="acting_for IS NOT NULL AND ended_at IS NULL"),
     Index("sessions_subject_live", "subject", postgresql_where="ended_at IS NULL"),
     Index("sessions_ends_at", "ends_at"),
     CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="sessions_end_has_reason"),
@@ -164,4 +169,97 @@ contacts = Table(
     Column("version", BigInteger, nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False),
     comment="How people want to be told. addresses: sealed.",
+)
+
+catchments = Table(
+    "catchments",
+    metadata,
+    Column("clinic", Text, primary_key=True),
+    Column("counties", ARRAY(Text), nullable=False),
+    Column("municipalities", ARRAY(Text), nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    Column("changed_by", Text, nullable=False),
+    comment="Clinics that limit themselves to some counties and municipalities (R-ID-22).",
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("approval", Uuid, primary_key=True),
+    Column("clinic", Text, nullable=False),
+    Column("number", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("case_types", ARRAY(Uuid)),
+    Column("last_day", Date),
+    Column("approved_at", DateTime(timezone=True), nullable=False),
+    Column("approved_by", Text, nullable=False),
+    Column("withdrawn_at", DateTime(timezone=True)),
+    Column("withdrawn_by", Text),
+    Index("approvals_one_of_each", "number", "clinic", unique=True, postgresql_where="withdrawn_at IS NULL"),
+    Index("approvals_of_clinic", "clinic", "approved_at", "approval", postgresql_where="withdrawn_at IS NULL"),
+    comment="Residents let in one by one, by number, since they need no account (R-ID-15, R-ID-22).",
+)
+
+listings = Table(
+    "listings",
+    metadata,
+    Column("number", LargeBinary, primary_key=True),
+    Column("clinic", Text),
+    Column("as_of", DateTime(timezone=True), nullable=False),
+    Column("imported_at", DateTime(timezone=True), nullable=False),
+    comment="Where residents are listed, by hash of number; of several imports the newest (R-ID-23).",
+)
+
+my_clinics = Table(
+    "my_clinics",
+    metadata,
+    Column("resident", Uuid, ForeignKey("residents.resident"), primary_key=True),
+    Column("clinic", Text, primary_key=True),
+    Column("added_at", DateTime(timezone=True), nullable=False),
+    comment="The clinics that residents keep in their own list, beside the one where they are listed.",
+)
+
+clinic_places = Table(
+    "clinic_places",
+    metadata,
+    Column("clinic", Text, primary_key=True),
+    Column("county_code", Text),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    comment="In which county a clinic lies, as the directory said when it was last asked.",
+)
+
+guardianships = Table(
+    "guardianships",
+    metadata,
+    Column("guardian", Uuid, ForeignKey("residents.resident"), primary_key=True),
+    Column("child", Uuid, ForeignKey("residents.resident"), primary_key=True),
+    Column("ends_on", Date, nullable=False),
+    Column("confirmed_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("guardianships_child", "child"),
+    comment="Custody of children as the register last said. ends_on: the 13th birthday.",
+)
+
+blocked_guardians = Table(
+    "blocked_guardians",
+    metadata,
+    Column("block", Uuid, primary_key=True),
+    Column("clinic", Text, nullable=False),
+    Column("guardian", LargeBinary, nullable=False),
+    Column("child", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("blocked_at", DateTime(timezone=True), nullable=False),
+    Column("blocked_by", Text, nullable=False),
+    Column("lifted_at", DateTime(timezone=True)),
+    Column("lifted_by", Text),
+    Index(
+        "blocked_guardians_one_of_each",
+        "guardian",
+        "child",
+        "clinic",
+        unique=True,
+        postgresql_where="lifted_at IS NULL",
+    ),
+    Index("blocked_guardians_of_clinic", "clinic", postgresql_where="lifted_at IS NULL"),
+    comment="Where a guardian may not act for a child (R-ID-13), by hashes of their numbers.",
 )

@@ -145,9 +145,15 @@ class System(World):
 
     def service_token(self, name: str) -> str:
         """A fresh token of a service's, by the stack's clock, which other tests have moved."""
-        issuer, now = issuers([name])[name], self.now()
-        signer = Signer.from_file(self.stack.keys.signing_key(name), issuer)
-        return signer.mint(Claims(issuer, name, "service", now, now + timedelta(minutes=_TOKEN_MINUTES)))
+        return self._own_token(name, issuers([name])[name], "service")
+
+    def system_token(self, name: str) -> str:
+        """A fresh token of a connected system's, likewise."""
+        return self._own_token(name, issuers([])[name], "system")
+
+    def _own_token(self, name: str, issuer: str, kind: str) -> str:
+        signer, now = Signer.from_file(self.stack.keys.signing_key(name), issuer), self.now()
+        return signer.mint(Claims(issuer, name, kind, now, now + timedelta(minutes=_TOKEN_MINUTES)))
 
     def forget_tokens(self) -> None:
         """New sessions from now on: for tests that end sessions."""

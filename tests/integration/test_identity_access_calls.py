@@ -1,0 +1,114 @@
+"""Access to clinics over real RPC: cases asks, the listing system tells (R-ID-15, R-ID-22, R-ID-23)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from deploy.local.people import cast
+from shared.contracts import access, identity
+from shared.messaging.client import RpcClient
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated
+
+
+def resident_of(system: Any, number: str) -> UUID:
+    system.resident_token(number)
+    request = identity.FindResident(identity_number=number)
+    found: UUID = system.call(identity.FIND_RESIDENT, request, system.service_token("cases")).resident
+    return found
+
+
+def asked(system: Any, resident: UUID, *clinics: str) -> list[tuple[bool, str | None]]:
+    request = access.AccessToClinics(resident=resident, clinics=list(clinics))
+    found = system.call(access.ACCESS_TO_CLINICS, request, system.service_token("cases")).access
+    assert [one.clinic for one in found] == list(clinics)
+    return [(one.allowed, one.reason) for one in found]
+
+
+def list_at(system: Any, number: str, clinic: str | None) -> None:
+    line = access.Listing(identity_number=number, clinic=clinic, as_of=system.now() - timedelta(seconds=1))
+    request = access.ImportListings(request_id=uuid4(), listings=[line])
+    assert system.call(access.IMPORT_LISTINGS, request, system.system_token("listings")).refused == []
+
+
+def test_r_id_15_a_protected_person_is_let_in_by_hand(system: Any) -> None:
+    """R-ID-15: outside the county until approved; the county is that of the clinic where they are listed."""
+    clinic = system.clinic().hsa_id
+    resident = resident_of(system, cast.PROTECTED_RESIDENT)
+    list_at(system, cast.PROTECTED_RESIDENT, None)
+    assert asked(system, resident, clinic) == [(False, "protected_outside_county")]
+    approve = access.ApproveResident(request_id=uuid4(), clinic=clinic, identity_number=cast.PROTECTED_RESIDENT)
+    system.call(access.APPROVE_RESIDENT, approve, system.staff_token(cast.LOCAL_ADMIN))
+    assert asked(system, resident, clinic, cast.SJOPORTEN) == [(True, None), (False, "protected_outside_county")]
+    list_at(system, cast.PROTECTED_RESIDENT, cast.SJOPORTEN)
+    # All of the cast's clinics lie in one county; one that the directory never had lies nowhere.
+    assert asked(system, resident, cast.KVARNBACKEN, cast.SJOPORTEN, "SE2321000131-NOWHERE") == [
+        (True, None),
+        (True, None),
+        (False, "protected_outside_county"),
+    ]
+
+
+def test_r_id_15_the_directory_need_not_answer_for_what_is_known(system: Any) -> None:
+    """R-ID-15: it is paused; a county known from before will do, and nobody else needs it."""
+    resident, ordinary = resident_of(system, cast.PROTECTED_RECORD), resident_of(system, cast.SECOND_RESIDENT)
+    list_at(system, cast.PROTECTED_RECORD, cast.SJOPORTEN)
+    assert asked(system, resident, cast.VISKAN) == [(True, None)]
+    directory = system.process("directory")
+    directory.pause()
+    try:
+        assert asked(system, resident, cast.VISKAN) == [(True, None)]
+        assert asked(system, ordinary, system.unit().hsa_id) == [(True, None)]
+    finally:
+        directory.resume()
+
+
+def test_r_id_22_r_id_23_residents_see_none_of_it_and_keep_their_own_list(system: Any) -> None:
+    """R-ID-22, R-ID-23: only cases asks for access; only the listing system tells listings."""
+    clinic, token = system.clinic().hsa_id, system.resident_token(cast.SECOND_RESIDENT)
+    resident = resident_of(system, cast.SECOND_RESIDENT)
+    question = access.AccessToClinics(resident=resident, clinics=[clinic])
+    line = access.Listing(identity_number=cast.SECOND_RESIDENT, clinic=clinic, as_of=system.now())
+    telling = access.ImportListings(request_id=uuid4(), listings=[line])
+    for other in (token, system.staff_token(cast.REGIONAL_ADMIN), system.service_token("attachments")):
+        for call, request in ((access.ACCESS_TO_CLINICS, question), (access.IMPORT_LISTINGS, telling)):
+            with pytest.raises(Forbidden):
+                system.call(call, request, other)
+    with pytest.raises(NotAuthenticated):
+        system.call(access.IMPORT_LISTINGS, telling)
+    list_at(system, cast.SECOND_RESIDENT, clinic)
+    add = access.AddMyClinic(request_id=uuid4(), clinic=cast.SJOPORTEN)
+    with pytest.raises(Conflict):  # nobody has activated it
+        system.call(access.ADD_MY_CLINIC, add.model_copy(update={"clinic": system.unit().hsa_id}), token)
+    added = system.clinic().hsa_id
+    mine = system.call(access.ADD_MY_CLINIC, access.AddMyClinic(request_id=uuid4(), clinic=added), token).clinics
+    assert (clinic, True) in [(one.clinic, one.listed) for one in mine]
+    assert (added, False) in [(one.clinic, one.listed) for one in mine]
+    assert system.call(access.MY_CLINICS, access.MyClinics(), token).clinics == mine
+
+
+def test_r_id_23_the_listing_system_has_a_user_of_its_own_at_the_broker(system: Any) -> None:
+    """R-ID-23: by which it can tell listings and nothing else."""
+    client = RpcClient(system.stack.broker_url("listings"), "listings.test")
+    client.start()
+    token = system.system_token("listings")
+
+    def tell(lines: list[access.Listing], request_id: UUID) -> access.ListingsImported:
+        request = access.ImportListings.model_construct(request_id=request_id, listings=lines)
+        told: access.ListingsImported = client.ask(access.IMPORT_LISTINGS, request, token=token, timeout=10)
+        return told
+
+    try:
+        line, first = access.Listing(identity_number=cast.RESIDENT, clinic=cast.SJOPORTEN, as_of=system.now()), uuid4()
+        assert tell([line], first) == tell([line], first)
+        assert tell([line], uuid4()).unchanged == 1
+        with pytest.raises(Invalid):
+            tell([], uuid4())
+        with pytest.raises(Forbidden) as caught:
+            client.ask(access.MY_CLINICS, access.MyClinics(), token=token, timeout=5)
+        assert caught.value.reason == "refused_by_broker"
+    finally:
+        client.stop()
