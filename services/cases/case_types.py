@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import and_, func, insert, select, true, update
+from sqlalchemy import and_, case, func, insert, select, true, update
 
 from services.cases import forms, neighbours
-from services.cases.tables import Row, case_type_forms, case_types
-from shared.contracts.base import Role
+from services.cases.tables import Row, case_type_forms, case_types, central_case_types
+from shared.contracts.base import Done, HsaId, Role
+from shared.contracts.case_types import (
+    MOST_CASE_TYPES,
+    CaseTypeUpdated,
+    CreateTemplate,
+    OrderCaseTypes,
+    ReactivateCaseType,
+    UpdateCaseType,
+)
 from shared.contracts.cases import (
     ActivateCaseType,
     CaseTypeActivated,
     CaseTypeDeactivated,
     CaseTypes,
     CaseTypeShown,
+    Component,
     ComponentShown,
     DeactivateCaseType,
     ListCaseTypes,
 )
 from shared.database.transaction import Transaction
-from shared.messaging.errors import Conflict, NotFound
+from shared.messaging.errors import Conflict, Invalid, LimitExceeded, NotFound
 from shared.messaging.server import OngoingCall
 from shared.security.caller import Caller
+
+# --- made and changed by the clinic's local administrators ------------------------------------------------------------
 
 
 def check_activation(caller: Caller, request: ActivateCaseType) -> None:
@@ -40,40 +53,181 @@ def prepare(call: OngoingCall[ActivateCaseType, CaseTypeActivated]) -> neighbour
 
 def activate(tx: Transaction, request: ActivateCaseType, prepared: neighbours.Prepared) -> CaseTypeActivated:
     """Adds the case type last in the clinic's order, in use at once."""
+    return add(
+        tx,
+        request,
+        prepared,
+        active=request.active,
+        purpose="resident",
+        information=request.information,
+        text="",
+    )
+
+
+def add(
+    tx: Transaction,
+    made: ActivateCaseType | CreateTemplate,
+    prepared: neighbours.Prepared,
+    *,
+    active: bool,
+    purpose: str,
+    information: str,
+    text: str,
+) -> CaseTypeActivated:
+    """Adds what a clinic makes itself, last in its order."""
+    return add_row(
+        tx,
+        made.clinic,
+        {"care_provider": prepared.care_provider, "name": made.name, "description": made.description},
+        active=active,
+        purpose=purpose,
+        form={"components": stored(made.components), "information": information, "text": text},
+    )
+
+
+def add_row(
+    tx: Transaction, clinic: HsaId, columns: dict[str, Any], *, active: bool, purpose: str, form: dict[str, Any]
+) -> CaseTypeActivated:
+    """Adds a case type last in the clinic's order. Raises `LimitExceeded` where there are too many."""
     case_type = uuid4()
-    last = select(func.coalesce(func.max(case_types.c.position), 0)).where(case_types.c.clinic == request.clinic)
+    last = func.coalesce(func.max(case_types.c.position), 0).label("last")
+    there = tx.execute(select(last, func.count().label("many")).where(case_types.c.clinic == clinic)).one()
+    if there.many >= MOST_CASE_TYPES:
+        raise LimitExceeded("Mottagningen har för många ärendetyper och mallar.", reason="too_many_case_types")
     tx.execute(
         insert(case_types).values(
-            id=case_type,
-            clinic=request.clinic,
-            care_provider=prepared.care_provider,
-            name=request.name,
-            position=last.scalar_subquery() + 1,
-            active=True,
-            form_version=1,
-            created_at=tx.now,
-            created_by=tx.caller.subject,
+            columns
+            | {
+                "id": case_type,
+                "clinic": clinic,
+                "position": there.last + 1,
+                "active": active,
+                "purpose": purpose,
+                "form_version": 1,
+                "created_at": tx.now,
+                "created_by": tx.caller.subject,
+            }
         )
     )
-    components = [component.model_dump(mode="json") for component in request.components]
-    tx.execute(insert(case_type_forms).values(case_type=case_type, version=1, components=components))
+    tx.execute(insert(case_type_forms).values(form | {"case_type": case_type, "version": 1}))
     return CaseTypeActivated(case_type=case_type)
+
+
+def stored(components: Sequence[Component]) -> list[dict[str, Any]]:
+    """Components as the table has them."""
+    return [component.model_dump(mode="json", exclude_none=True) for component in components]
+
+
+def update_case_type(tx: Transaction, request: UpdateCaseType) -> CaseTypeUpdated:
+    """Changes a case type or template; its form as it was is kept for the cases that began with it (R-CASE-1).
+
+    Raises `NotFound`, and `Conflict`: `case_type_changed` since it was read, `case_type_is_central`.
+    """
+    row = _administered(tx, request.case_type)
+    if row["central"] is not None:
+        raise Conflict("Ärendetypen ändras nationellt eller regionalt.", reason="case_type_is_central")
+    if row["form_version"] != request.form_version:
+        raise Conflict("Ärendetypen har ändrats sedan du läste den.", reason="case_type_changed")
+    if request.components is not None:
+        forms.check_components_for(row["purpose"], request.components)
+    version = row["form_version"] + 1
+    given = request.model_dump(include={"name", "description"}, exclude_none=True)
+    tx.execute(update(case_types).where(case_types.c.id == row["id"]).values(given | {"form_version": version}))
+    tx.execute(
+        insert(case_type_forms).values(
+            case_type=row["id"],
+            version=version,
+            components=row["components"] if request.components is None else stored(request.components),
+            information=row["information"] if request.information is None else request.information,
+            text=row["text"] if request.text is None else request.text,
+        )
+    )
+    return CaseTypeUpdated(case_type=row["id"], form_version=version)
+
+
+def _administered(tx: Transaction, case_type: UUID) -> Row:
+    """The case type with its form, locked for change, if the caller administers it: else `NotFound`."""
+    row = (
+        tx.execute(
+            select(case_types, case_type_forms.c.components, case_type_forms.c.information, case_type_forms.c.text)
+            .select_from(WITH_FORM)
+            .where(case_types.c.id == case_type, case_types.c.clinic.in_(_administers(tx)))
+            .with_for_update(of=case_types)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        raise case_type_not_found()
+    return row
+
+
+def case_type_not_found() -> NotFound:
+    """The same for what is not there and for what is not the caller's."""
+    return NotFound("Ärendetypen finns inte.", reason="case_type_not_found")
+
+
+def _administers(tx: Transaction) -> list[HsaId]:
+    return tx.caller.rights.clinics_with(Role.LOCAL_ADMIN)
 
 
 def deactivate(tx: Transaction, request: DeactivateCaseType) -> CaseTypeDeactivated:
     """Takes the case type out of use; deactivating twice is as once. Not the caller's to administer: `NotFound`."""
-    mine = tx.caller.rights.clinics_with(Role.LOCAL_ADMIN)
-    changed = tx.execute(
-        update(case_types)
-        .where(case_types.c.id == request.case_type, case_types.c.clinic.in_(mine))
-        .values(active=False)
-    )
-    if changed.rowcount == 0:
-        raise NotFound("Ärendetypen finns inte.", reason="case_type_not_found")
+    _set_active(tx, request.case_type, active=False)
     return CaseTypeDeactivated(case_type=request.case_type)
 
 
-_WITH_FORM = case_types.join(
+def clinic_of(tx: Transaction, request: ReactivateCaseType) -> HsaId:
+    """The clinic of a case type that the caller administers: else `NotFound`."""
+    return str(_administered(tx, request.case_type)["clinic"])
+
+
+def prepare_reactivation(call: OngoingCall[ReactivateCaseType, CaseTypeActivated]) -> neighbours.Prepared:
+    """Whether the clinic is in use."""
+    clinic = call.read(clinic_of)
+    return neighbours.Prepared(neighbours.care_provider(call, clinic, active=True))
+
+
+def reactivate(tx: Transaction, request: ReactivateCaseType, _prepared: neighbours.Prepared) -> CaseTypeActivated:
+    """Takes the case type into use again, where it stood in the order; twice is as once."""
+    central = _administered(tx, request.case_type)["central"]
+    withdrawn = select(central_case_types.c.id).where(central_case_types.c.id == central, ~central_case_types.c.active)
+    if central is not None and tx.execute(withdrawn).one_or_none() is not None:
+        raise Conflict("Ärendetypen är inte längre i bruk nationellt eller regionalt.", reason="case_type_withdrawn")
+    _set_active(tx, request.case_type, active=True)
+    return CaseTypeActivated(case_type=request.case_type)
+
+
+def _set_active(tx: Transaction, case_type: UUID, *, active: bool) -> None:
+    changed = tx.execute(
+        update(case_types)
+        .where(case_types.c.id == case_type, case_types.c.clinic.in_(_administers(tx)))
+        .values(active=active)
+    )
+    if changed.rowcount == 0:
+        raise case_type_not_found()
+
+
+def order(tx: Transaction, request: OrderCaseTypes) -> Done:
+    """Sets the clinic's order. Raises `Invalid` unless each of its case types is named, once."""
+    tx.caller.require(request.clinic, Role.LOCAL_ADMIN)
+    mine = and_(case_types.c.clinic == request.clinic, case_types.c.purpose == "resident")
+    locked = select(case_types.c.id).where(mine).order_by(case_types.c.id).with_for_update()
+    there = tx.execute(locked).scalars().all()
+    if sorted(request.case_types) != sorted(there):
+        raise Invalid(
+            "Ordningen måste nämna mottagningens alla ärendetyper, var och en en gång.",
+            reason="order_incomplete",
+            fields=[("case_types", "måste vara mottagningens alla ärendetyper")],
+        )
+    places = {one: place for place, one in enumerate(request.case_types, start=1)}
+    tx.execute(update(case_types).where(mine).values(position=case(places, value=case_types.c.id)))
+    return Done()
+
+
+# --- shown, and started from ------------------------------------------------------------------------------------------
+
+WITH_FORM = case_types.join(
     case_type_forms,
     and_(case_type_forms.c.case_type == case_types.c.id, case_type_forms.c.version == case_types.c.form_version),
 )
@@ -82,13 +236,30 @@ _WITH_FORM = case_types.join(
 def list_of_clinic(tx: Transaction, request: ListCaseTypes) -> CaseTypes:
     """The active ones in the clinic's order; its local administrators see the others too."""
     all_of_them = Role.LOCAL_ADMIN in tx.caller.rights.roles_at(request.clinic)
-    rows = tx.execute(
-        select(case_types, case_type_forms.c.components)
-        .select_from(_WITH_FORM)
-        .where(case_types.c.clinic == request.clinic, true() if all_of_them else case_types.c.active)
-        .order_by(case_types.c.position, case_types.c.id)
-    ).mappings()
-    return CaseTypes(case_types=[_shown(row) for row in rows])
+    return CaseTypes(case_types=[_shown(row) for row in of_clinic(tx, request.clinic, ["resident"], all_of_them)])
+
+
+def of_clinic(tx: Transaction, clinic: HsaId, purposes: Sequence[str], all_of_them: bool) -> Sequence[Row]:
+    """The clinic's case types or templates in its order, with their forms; only those in use, or all of them."""
+    return (
+        tx.execute(
+            select(case_types, case_type_forms.c.components, case_type_forms.c.information, case_type_forms.c.text)
+            .select_from(WITH_FORM)
+            .where(
+                case_types.c.clinic == clinic,
+                case_types.c.purpose.in_(purposes),
+                true() if all_of_them else case_types.c.active,
+            )
+            .order_by(case_types.c.position, case_types.c.id)
+        )
+        .mappings()
+        .all()
+    )
+
+
+def components_shown(components: Sequence[Any]) -> list[ComponentShown]:
+    """Components as callers see them."""
+    return [ComponentShown.model_validate(component) for component in components]
 
 
 def _shown(row: Row) -> CaseTypeShown:
@@ -96,36 +267,64 @@ def _shown(row: Row) -> CaseTypeShown:
         case_type=row["id"],
         name=row["name"],
         active=row["active"],
-        components=[ComponentShown.model_validate(component) for component in row["components"]],
+        components=components_shown(row["components"]),
+        description=row["description"],
+        information=row["information"],
+        form_version=row["form_version"],
+        central=row["central"],
     )
 
 
 @dataclass(frozen=True)
 class Offered:
-    """An active case type as a case is started from it."""
+    """An active case type or template as a case is started from it."""
 
     id: UUID
     name: str
+    purpose: str
     form_version: int
     form: forms.Form
+    information: str
+    text: str
 
 
-def offered(tx: Transaction, clinic: str, case_type: UUID, *, keep: bool = False) -> Offered:
-    """The clinic's active case type. With `keep` it stays active until the transaction ends: a case that is being
+def offered(
+    tx: Transaction, clinic: HsaId, case_type: UUID, *, purposes: Sequence[str] = ("resident",), keep: bool = False
+) -> Offered:
+    """The clinic's active case type. With `keep` it stays as it is until the transaction ends: a case that is being
     started when the last case type is deactivated is then seen by whoever counts open cases (R-DIR-3).
 
     Raises `NotFound`, and `Conflict` (case_type_not_active) for one that is out of use.
     """
     question = (
-        select(case_types, case_type_forms.c.components)
-        .select_from(_WITH_FORM)
-        .where(case_types.c.id == case_type, case_types.c.clinic == clinic)
+        select(case_types, case_type_forms.c.components, case_type_forms.c.information, case_type_forms.c.text)
+        .select_from(WITH_FORM)
+        .where(case_types.c.id == case_type, case_types.c.clinic == clinic, case_types.c.purpose.in_(purposes))
     )
     if keep:
         question = question.with_for_update(read=True, of=case_types)
     row = tx.execute(question).mappings().one_or_none()
     if row is None:
-        raise NotFound("Ärendetypen finns inte.", reason="case_type_not_found")
+        raise case_type_not_found()
     if not row["active"]:
         raise Conflict("Ärendetypen är inte aktiv.", reason="case_type_not_active")
-    return Offered(row["id"], row["name"], row["form_version"], forms.from_stored(row["components"]))
+    return Offered(
+        row["id"],
+        row["name"],
+        row["purpose"],
+        row["form_version"],
+        forms.from_stored(row["components"]),
+        row["information"],
+        row["text"],
+    )
+
+
+def check_read(offered: Offered, form_version: int | None) -> None:
+    """Whether what was read and filled in is the form as it is now (R-CASE-1).
+
+    Raises `Conflict`: `information_not_read` where there is information to be read first, `form_changed`.
+    """
+    if form_version is None and offered.information.strip():
+        raise Conflict("Du behöver läsa informationen först.", reason="information_not_read")
+    if form_version is not None and form_version != offered.form_version:
+        raise Conflict("Formuläret har ändrats. Läs det igen.", reason="form_changed")

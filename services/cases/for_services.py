@@ -31,7 +31,9 @@ def messages_exist(tx: Transaction, request: MessagesExist) -> MessagesThatExist
 
 def clinic_activity(tx: Transaction, request: AskClinicActivity) -> ClinicActivity:
     """How many case types are active and cases open at the clinic (R-DIR-3)."""
-    active = select(func.count()).where(case_types.c.clinic == request.clinic, case_types.c.active)
+    active = select(func.count()).where(
+        case_types.c.clinic == request.clinic, case_types.c.purpose == "resident", case_types.c.active
+    )
     still_open = select(func.count()).where(cases.c.clinic == request.clinic, cases.c.state.in_(_OPEN))
     row = tx.execute(select(active.scalar_subquery().label("active"), still_open.scalar_subquery().label("open"))).one()
     return ClinicActivity(active_case_types=row.active, open_cases=row.open)

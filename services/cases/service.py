@@ -9,6 +9,7 @@ from services.cases import (
     access_log,
     answering,
     case_types,
+    central_types,
     distributing,
     expiry,
     for_services,
@@ -19,12 +20,16 @@ from services.cases import (
     reminding,
     rights_lost,
     seals,
+    standard_answers,
     starting,
+    templates,
 )
 from services.cases.settings import CasesSettings
 from shared.contracts import attachments, identity
 from shared.contracts import case_records as records
+from shared.contracts import case_types as offer
 from shared.contracts import cases as contract
+from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
 from shared.messaging.kernel import Kernel
@@ -54,6 +59,72 @@ class CasesService:
     @rpc(contract.LIST_CASE_TYPES)
     def list_case_types(self, call: OngoingCall[contract.ListCaseTypes, contract.CaseTypes]) -> contract.CaseTypes:
         return call.read(case_types.list_of_clinic)
+
+    @rpc(offer.UPDATE_CASE_TYPE)
+    def update_case_type(self, call: OngoingCall[offer.UpdateCaseType, offer.CaseTypeUpdated]) -> offer.CaseTypeUpdated:
+        return call.write(case_types.update_case_type)
+
+    @rpc(offer.REACTIVATE_CASE_TYPE)
+    def reactivate_case_type(
+        self, call: OngoingCall[offer.ReactivateCaseType, contract.CaseTypeActivated]
+    ) -> contract.CaseTypeActivated:
+        return neighbours.write_prepared(call, lambda: case_types.prepare_reactivation(call), case_types.reactivate)
+
+    @rpc(offer.ORDER_CASE_TYPES)
+    def order_case_types(self, call: OngoingCall[offer.OrderCaseTypes, Done]) -> Done:
+        return call.write(case_types.order)
+
+    # --- templates, national and regional case types, standard answers
+
+    @rpc(offer.CREATE_TEMPLATE)
+    def create_template(
+        self, call: OngoingCall[offer.CreateTemplate, contract.CaseTypeActivated]
+    ) -> contract.CaseTypeActivated:
+        return neighbours.write_prepared(call, lambda: templates.prepare(call), templates.create)
+
+    @rpc(offer.LIST_TEMPLATES)
+    def list_templates(self, call: OngoingCall[offer.ListTemplates, offer.Templates]) -> offer.Templates:
+        return call.read(templates.list_of_clinic)
+
+    @rpc(offer.WRITE_CENTRAL_CASE_TYPE)
+    def write_central_case_type(
+        self, call: OngoingCall[offer.WriteCentralCaseType, offer.CentralCaseTypeWritten]
+    ) -> offer.CentralCaseTypeWritten:
+        return call.write(central_types.write)
+
+    @rpc(offer.WITHDRAW_CENTRAL_CASE_TYPE)
+    def withdraw_central_case_type(
+        self, call: OngoingCall[offer.WithdrawCentralCaseType, contract.CaseTypeDeactivated]
+    ) -> contract.CaseTypeDeactivated:
+        return call.write(central_types.withdraw)
+
+    @rpc(offer.LIST_CENTRAL_CASE_TYPES)
+    def list_central_case_types(
+        self, call: OngoingCall[offer.ListCentralCaseTypes, offer.CentralCaseTypes]
+    ) -> offer.CentralCaseTypes:
+        return call.read(central_types.list_all)
+
+    @rpc(offer.TAKE_UP_CENTRAL_CASE_TYPE)
+    def take_up_central_case_type(
+        self, call: OngoingCall[offer.TakeUpCentralCaseType, contract.CaseTypeActivated]
+    ) -> contract.CaseTypeActivated:
+        return neighbours.write_prepared(call, lambda: central_types.prepare_taking_up(call), central_types.take_up)
+
+    @rpc(offer.SAVE_STANDARD_ANSWER)
+    def save_standard_answer(
+        self, call: OngoingCall[offer.SaveStandardAnswer, offer.StandardAnswerSaved]
+    ) -> offer.StandardAnswerSaved:
+        return call.write(standard_answers.save)
+
+    @rpc(offer.REMOVE_STANDARD_ANSWER)
+    def remove_standard_answer(self, call: OngoingCall[offer.RemoveStandardAnswer, Done]) -> Done:
+        return call.write(standard_answers.remove)
+
+    @rpc(offer.LIST_STANDARD_ANSWERS)
+    def list_standard_answers(
+        self, call: OngoingCall[offer.ListStandardAnswers, offer.StandardAnswers]
+    ) -> offer.StandardAnswers:
+        return call.read(standard_answers.list_of_clinic)
 
     # --- changing a case
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,7 +24,8 @@ def check(tx: Transaction, request: StartCase) -> None:
     """Refuses what can't be started, before anything is asked of others."""
     check_attachments(request.attachments, tx.settings.max_files_resident)
     offered = case_types.offered(tx, request.clinic, request.case_type)
-    forms.check_answers(offered.form, request.answers, len(request.attachments))
+    case_types.check_read(offered, request.form_version)
+    forms.check_answers(offered.form, request.answers, len(request.attachments), swedish_date(tx.now))
 
 
 def prepare(call: OngoingCall[StartCase, CaseStarted]) -> neighbours.Prepared:
@@ -53,7 +55,8 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
     """The case, new at the clinic, with the answers as its first message."""
     message, sender = prepared.sending
     offered = case_types.offered(tx, request.clinic, request.case_type, keep=True)
-    answers = forms.check_answers(offered.form, request.answers, len(request.attachments))
+    case_types.check_read(offered, request.form_version)
+    answers = forms.check_answers(offered.form, request.answers, len(request.attachments), swedish_date(tx.now))
     case: dict[str, Any] = {
         "id": case_id(request.request_id, tx.caller),
         "number": _next_number(tx),
@@ -94,6 +97,11 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
     messages.add(tx, case, first, position=1, handler=None)
     changing.note(tx, case, 1, "started", by=sender.written_by, message=message)
     return CaseStarted(case=case["id"], number=case["number"], message=message)
+
+
+def swedish_date(moment: datetime) -> date:
+    """The day in Sweden."""
+    return moment.astimezone(SWEDEN).date()
 
 
 def _next_number(tx: Transaction) -> str:

@@ -50,7 +50,12 @@ case_types = Table(
     Column("form_version", Integer, nullable=False),
     Column("created_at", MOMENT, nullable=False),
     Column("created_by", Text, nullable=False),
+    # Who starts a case from it: a resident, or the clinic, to inform or to ask (R-CASE-14).
+    Column("purpose", Text, nullable=False, server_default=text("'resident'")),
+    Column("description", Text, nullable=False, server_default=text("''")),
+    Column("central", ForeignKey("central_case_types.id")),
     Index("case_types_of_clinic", "clinic", "position", "id"),
+    Index("case_types_of_central", "central", "clinic", unique=True, postgresql_where=text("central IS NOT NULL")),
 )
 
 # A case keeps the version of the form that it was started with; a version is never changed.
@@ -60,6 +65,39 @@ case_type_forms = Table(
     Column("case_type", ForeignKey("case_types.id"), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("components", JSONB, nullable=False),
+    Column("information", Text, nullable=False, server_default=text("''")),
+    Column("text", Text, nullable=False, server_default=text("''")),
+)
+
+# National and regional ones: clinics that have taken one up have a case type of their own that follows it.
+central_case_types = Table(
+    "central_case_types",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("level", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("information", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("components", JSONB, nullable=False),
+    Column("changed_at", MOMENT, nullable=False),
+    Column("changed_by", Text, nullable=False),
+)
+
+standard_answers = Table(
+    "standard_answers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("clinic", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("changed_at", MOMENT, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Index("standard_answers_of_clinic", "clinic", "title", "id"),
 )
 
 case_numbers = Sequence("case_numbers", metadata=metadata)

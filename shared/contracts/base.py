@@ -99,6 +99,23 @@ def Text(maximum: int, *, empty: bool = False) -> AfterValidator:
     return AfterValidator(check)
 
 
+def Line(maximum: int) -> AfterValidator:
+    """For `Annotated[str, Line(100)]`: one line to be known by, as a name or a title.
+
+    As `Text`, and without line breaks, tabs and characters that can't be seen: two names that look the same are the
+    same. Blanks around it are taken away.
+    """
+    text = Text(maximum)
+
+    def check(value: str) -> str:
+        value = text.func(value.strip())  # type: ignore[call-arg]
+        if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in value):
+            raise PydanticCustomError("text", "innehåller otillåtna tecken")
+        return value
+
+    return AfterValidator(check)
+
+
 Instant = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
 """A moment, in UTC."""
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.contracts.base import Command, Contract, EventBody, HsaId, Instant, Part, Query, Reply, Text
+from shared.contracts.base import Command, Contract, EventBody, HsaId, Instant, Line, Part, Query, Reply, Text
 
 cases = Contract("cases")
 
@@ -23,6 +23,9 @@ Message = Annotated[str, Text(MESSAGE_LENGTH)]
 Cursor = Annotated[str, Field(max_length=200)]
 PageSize = Annotated[int, Field(ge=1, le=100)]
 ComponentId = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+DateLimit = Annotated[str, Field(pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2}|today)$")]
+Name = Annotated[str, Line(100)]
+FormVersion = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # A bound for the wire; the rule's own limit is a setting of the service (R-ATT-3).
 Attachments = Annotated[list[UUID], Field(max_length=100)]
 
@@ -31,21 +34,37 @@ Attachments = Annotated[list[UUID], Field(max_length=100)]
 
 
 class Component(Part):
-    """A part of a case type's form (R-CASE-1). Its id names it in answers; options are for the two kinds of choice."""
+    """A part of a case type's form (R-CASE-1). Its id names it in answers; options are for the two kinds of choice.
+
+    Rules for answers: `max_length` of a text, in characters; how many choices of a multiple choice; the first and the
+    last date, as ÅÅÅÅ-MM-DD or `today`.
+    """
 
     id: ComponentId
     kind: ComponentKind
     label: Annotated[str, Text(500)]
     required: bool = False
-    options: Annotated[list[Annotated[str, Text(200)]], Field(max_length=50)] = Field(default_factory=list)
+    options: Annotated[list[Annotated[str, Line(200)]], Field(max_length=50)] = Field(default_factory=list)
+    help: Annotated[str, Text(1000)] | None = None
+    max_length: Annotated[int, Field(ge=1, le=MESSAGE_LENGTH)] | None = None
+    min_choices: Annotated[int, Field(ge=1, le=50)] | None = None
+    max_choices: Annotated[int, Field(ge=1, le=50)] | None = None
+    earliest: DateLimit | None = None
+    latest: DateLimit | None = None
 
 
 class ActivateCaseType(Command):
-    """A local administrator offers a case type at the clinic: a name, and the form to fill in (R-CASE-1)."""
+    """A local administrator offers a case type at the clinic: a name, and the form to fill in (R-CASE-1).
+
+    `information` is what a resident must have read before they start a case. With `active` false it is only kept ready.
+    """
 
     clinic: HsaId
-    name: Annotated[str, Text(100)]
+    name: Name
     components: Annotated[list[Component], Field(min_length=1, max_length=50)]
+    description: Annotated[str, Text(1000, empty=True)] = ""
+    information: Annotated[str, Text(MESSAGE_LENGTH, empty=True)] = ""
+    active: bool = True
 
 
 class CaseTypeActivated(Reply):
@@ -80,6 +99,12 @@ class ComponentShown(Reply):
     label: str
     required: bool
     options: list[str]
+    help: str | None = None
+    max_length: int | None = None
+    min_choices: int | None = None
+    max_choices: int | None = None
+    earliest: str | None = None
+    latest: str | None = None
 
 
 class CaseTypeShown(Reply):
@@ -87,6 +112,10 @@ class CaseTypeShown(Reply):
     name: str
     active: bool
     components: list[ComponentShown]
+    description: str = ""
+    information: str = Field("", description="what a resident must have read before they start a case")
+    form_version: int = 1
+    central: UUID | None = Field(None, description="the national or regional case type that it follows")
 
 
 class CaseTypes(Reply):
@@ -107,10 +136,16 @@ class Answer(Part):
 
 
 class StartCase(Command):
-    """A resident starts a case from an active case type; the answers must fit its form (R-CASE-2)."""
+    """A resident starts a case from an active case type; the answers must fit its form (R-CASE-2).
+
+    `form_version` is that of the form that the resident has read and filled in. Where there is information to be read
+    first it must be said (else `conflict`, `information_not_read`), and a form that has been changed since is refused
+    (`form_changed`).
+    """
 
     clinic: HsaId
     case_type: UUID
+    form_version: FormVersion | None = None
     answers: Annotated[list[Answer], Field(max_length=50)] = Field(default_factory=list)
     attachments: Attachments = Field(default_factory=list)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cases.forms import Form, as_text, check_answers, check_components, from_stored
+from services.cases import forms
+from services.cases.forms import Form, as_text, check_components, check_components_for, from_stored
 from shared.contracts.cases import Answer, Component
 from shared.messaging.errors import Invalid
+
+
+def check_answers(form: Form, answers: list[Answer], attachments: int) -> dict[str, list[str]]:
+    return forms.check_answers(form, answers, attachments, date(2026, 6, 15))
 
 
 def component(kind: str, identity: str = "one", **more: Any) -> Component:
@@ -150,3 +156,71 @@ def test_r_case_2_whatever_is_sent_is_taken_as_it_is_or_refused(kind: str, value
         return
     assert taken.get("one", []) == [value for value in values if value.strip()]
     assert taken or not required
+
+
+# --- rules of components, and what a form is for
+
+
+@pytest.mark.parametrize(
+    ("limits", "fits", "does_not"),
+    [
+        ({"kind": "text", "max_length": 3}, ["abc"], ["abcd"]),
+        ({"kind": "multiple_choice", "options": ["a", "b", "c"], "min_choices": 2}, ["a", "c"], ["a"]),
+        ({"kind": "multiple_choice", "options": ["a", "b", "c"], "max_choices": 1}, ["a"], ["a", "b"]),
+        ({"kind": "date", "earliest": "2026-01-01"}, ["2026-01-01"], ["2025-12-31"]),
+        ({"kind": "date", "latest": "today"}, ["2026-06-15"], ["2026-06-16"]),
+        ({"kind": "date", "earliest": "today", "latest": "2026-12-31"}, ["2026-12-31"], ["2026-06-14"]),
+    ],
+)
+def test_r_case_1_components_have_rules_that_answers_keep(
+    limits: dict[str, Any], fits: list[str], does_not: list[str]
+) -> None:
+    """R-CASE-1, R-CASE-2"""
+    asked = form(component(**limits))
+    check_components(asked.components)
+    assert check_answers(asked, [answer(*fits)], 0) == {"one": fits}
+    with pytest.raises(Invalid) as refused:
+        check_answers(asked, [answer(*does_not)], 0)
+    assert fields(refused) == {"answers.one"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "where"),
+    [
+        ({"kind": "phone", "max_length": 3}, "max_length"),
+        ({"kind": "text", "min_choices": 1}, "min_choices"),
+        ({"kind": "multiple_choice", "options": ["a", "b"], "min_choices": 3}, "min_choices"),
+        ({"kind": "multiple_choice", "options": ["a", "b"], "min_choices": 2, "max_choices": 1}, "min_choices"),
+        ({"kind": "date", "earliest": "2026-02-30"}, "earliest"),
+        ({"kind": "date", "earliest": "2026-02-02", "latest": "2026-02-01"}, "earliest"),
+    ],
+)
+def test_r_case_1_rules_that_no_answer_can_keep(limits: dict[str, Any], where: str) -> None:
+    """R-CASE-1"""
+    with pytest.raises(Invalid) as refused:
+        check_components([component(**limits)])
+    assert fields(refused) == {f"components.0.{where}"}
+
+
+@pytest.mark.parametrize(
+    ("purpose", "kinds", "fits"),
+    [
+        ("resident", ["info"], True),
+        ("resident", [], False),
+        ("information", [], True),
+        ("information", ["text"], False),
+        ("questions", ["text"], True),
+        ("questions", ["attachments"], True),
+        ("questions", ["info"], False),
+        ("questions", [], False),
+    ],
+)
+def test_r_case_14_a_form_fits_what_it_is_for(purpose: str, kinds: list[str], fits: bool) -> None:
+    """R-CASE-14"""
+    components = [component(kind, f"c{place}") for place, kind in enumerate(kinds)]
+    if fits:
+        check_components_for(purpose, components)
+    else:
+        with pytest.raises(Invalid) as refused:
+            check_components_for(purpose, components)
+        assert fields(refused) == {"components"}
