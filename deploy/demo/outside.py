@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from importlib.metadata import distribution
 from pathlib import Path
 
 from deploy.local import siths_ca
@@ -21,6 +23,8 @@ PORTS = {
 }
 """Each also has a control port, a hundred above."""
 CONTROL = 100
+PACKAGES = ("aiosmtpd", "atpublic", "attrs")
+"""What the counterparts need besides what the services do. Pure Python, and so the same in a container."""
 
 
 def make(folder: Path, write: Callable[[Path, str], None]) -> None:
@@ -40,9 +44,24 @@ def make(folder: Path, write: Callable[[Path, str], None]) -> None:
     for server in PORTS:
         if server != "siths_ca":
             siths_ca.issue_function(pki, server, hosts=(HOST, "127.0.0.1", "localhost"))
+    copy_packages(folder / "demo-packages")
     clock = folder / "demo-clock"
     clock.mkdir(exist_ok=True)
     if os.geteuid() == 0:
         owner = (folder / "outside-ca.crt").stat()
         for path in (clock, *clock.iterdir(), pki, *pki.rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def copy_packages(folder: Path) -> None:
+    """Copies `PACKAGES` from the environment that this runs in, readable by everyone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in PACKAGES:
+        for file in distribution(name).files or ():
+            if file.suffix == ".py" and ".." not in file.parts:
+                copy = folder / file
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(file.read_binary())
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

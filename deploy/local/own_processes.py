@@ -34,6 +34,7 @@ class Addresses:
     """Where everything is that our processes talk to. `database` and `broker`: the address for a service."""
 
     database: Callable[[str], str]
+    owners_database: Callable[[str], str]
     broker: Callable[[str], str]
     store: str
     idp: str
@@ -156,7 +157,8 @@ class System:
     def migration(self, service: str) -> Process:
         """Brings the service's database to its newest form, and ends."""
         argv = [sys.executable, "-m", "shared.database.migrate", service]
-        return Process(Program(f"migrate_{service}", argv, CHECKOUT, self.environment(service)), self.folder)
+        environment = self.environment(service) | {"DATABASE_URL": self.at.owners_database(service)}
+        return Process(Program(f"migrate_{service}", argv, CHECKOUT, environment), self.folder)
 
 
 class OwnProcess(Process):

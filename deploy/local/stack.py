@@ -72,14 +72,21 @@ class Stack:
 
     def database_url(self, service: str, database: str | None = None) -> str:
         """A service's database as the service sees it."""
+        return self._database_url(service, database or service)
+
+    def owners_url(self, service: str) -> str:
+        """A service's database as its migrations see it."""
+        return self._database_url(databases.owner_of(service), service)
+
+    def _database_url(self, role: str, database: str) -> str:
         host, port = self.postgres.host, self.ports["postgres"]
-        password = self.keys.password(f"database_{service}")
-        return f"postgresql://{service}:{password}@{host}:{port}/{database or service}"
+        return f"postgresql://{role}:{self.keys.password(f'database_{role}')}@{host}:{port}/{database}"
 
     def _addresses(self) -> Addresses:
         at = self.ports
         return Addresses(
             database=self.database_url,
+            owners_database=self.owners_url,
             broker=self.broker_url,
             store=f"http://{self.servers['seaweedfs'].host}:{at['s3']}",
             idp=f"https://127.0.0.1:{at['idp']}",
@@ -153,7 +160,9 @@ class Stack:
 
     def _start_databases(self, pool: ThreadPoolExecutor) -> None:
         self._start_server("postgres")
-        databases.make(self.postgres.admin_url(), {name: self.keys.password(f"database_{name}") for name in SERVICES})
+        passwords = {name: self.keys.password(f"database_{name}") for name in SERVICES}
+        owners = {name: self.keys.password(f"database_{databases.owner_of(name)}") for name in SERVICES}
+        databases.make(self.postgres.admin_url(), passwords, owners)
         began = time.monotonic()
         self._all([pool.submit(databases.migrate, self.system.migration(name)) for name in SERVICES])
         self.say(f"databases are migrated ({time.monotonic() - began:.1f} s)")

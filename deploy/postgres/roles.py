@@ -1,10 +1,13 @@
-"""A role and a database for each service, each closed to all others.
+"""Two roles and a database for each service, closed to all others.
 
     python -m deploy.postgres.roles
 
-with POSTGRES_URL (the administrator's address, without a password), POSTGRES_PASSWORD_FILE, and for each service a file
-`database-<service>.password` in PASSWORDS_FOLDER. Run at every start: it makes what is missing and sets the passwords,
-which is also how they are changed.
+`<service>_owner` makes and changes the tables, and is for migrations alone; `<service>` is that of the processes, and
+may read and write rows: whoever takes over a process can't take away the triggers that keep what was written.
+
+With POSTGRES_URL (the administrator's address, without a password), POSTGRES_PASSWORD_FILE, and for each service files
+`database-<service>.password` and `database-<service>-owner.password` in PASSWORDS_FOLDER. Run at every start: it makes
+what is missing and sets the passwords, which is also how they are changed.
 """
 
 from __future__ import annotations
@@ -21,16 +24,48 @@ from shared.messaging.topology import all_contracts
 from shared.operations.settings import EXIT_CONFIGURATION, require_strong, with_password
 
 _SHARED_DATABASES = ("postgres", "template1")
+_OF_A_SERVICE = (
+    "REASSIGN OWNED BY {service} TO {owner}",  # what was made before there were two roles
+    "GRANT USAGE ON SCHEMA public TO {service}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {service}",
+    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {service}",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public"
+    " GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {service}",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT USAGE ON SEQUENCES TO {service}",
+)
 
 
-def make(admin_url: str, passwords: Mapping[str, str]) -> None:
-    """Makes what is missing: for each name a role and a database of that name, which only that role may use."""
+def owner_of(service: str) -> str:
+    """The role that owns the service's database and tables."""
+    return f"{service}_owner"
+
+
+def make(admin_url: str, passwords: Mapping[str, str], owners: Mapping[str, str] | None = None) -> None:
+    """Makes what is missing: for each name a role and a database of that name, which nobody else may use.
+
+    `owners`: by the same names, the passwords of the roles that own the tables; without them the service does.
+    """
     with psycopg.connect(admin_url, autocommit=True) as admin:
         for database in _SHARED_DATABASES:
             admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
         for name, password in passwords.items():
             make_role(admin, name, password)
-            make_database(admin, name, owner=name)
+            if owners is not None:
+                make_role(admin, owner_of(name), owners[name])
+            make_database(admin, name, owner=name if owners is None else owner_of(name))
+    for name in owners or ():
+        with psycopg.connect(admin_url, dbname=name, autocommit=True) as admin:
+            let_in(admin, name, service=name, owner=owner_of(name))
+
+
+def let_in(admin: psycopg.Connection, database: str, service: str, owner: str) -> None:
+    """In this database, to which `admin` is connected: the tables are the owner's, and the service uses their rows."""
+    roles = {"service": sql.Identifier(service), "owner": sql.Identifier(owner)}
+    for statement in _OF_A_SERVICE:
+        admin.execute(sql.SQL(statement).format(**roles))
+    named = sql.Identifier(database)
+    admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(named, roles["owner"]))
+    admin.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(named, roles["service"]))
 
 
 def make_role(admin: psycopg.Connection, name: str, password: str) -> None:
@@ -50,14 +85,21 @@ def make_database(admin: psycopg.Connection, name: str, owner: str) -> None:
 def main() -> int:
     """The command line. Exit status 0: done; 1: the server refused or does not answer; 78: a secret is missing."""
     folder = Path(os.environ.get("PASSWORDS_FOLDER", "/run/secrets"))
-    passwords, faults = {}, []
-    for service in (contract.name for contract in all_contracts()):
-        file = folder / f"database-{service}.password"
+    faults: list[str] = []
+
+    def of(role: str) -> str:
+        file = folder / f"database-{role}.password"
         try:
-            passwords[service] = file.read_text().strip()
-            require_strong(passwords[service])
+            password = file.read_text().strip()
+            require_strong(password)
+            return password
         except (OSError, ValueError) as error:
             faults.append(f"  {file.name}: {error if isinstance(error, ValueError) else 'is missing'}")
+            return ""
+
+    services = [contract.name for contract in all_contracts()]
+    passwords = {service: of(service) for service in services}
+    owners = {service: of(f"{service}-owner") for service in services}
     try:
         url = with_password(os.environ["POSTGRES_URL"], Path(os.environ["POSTGRES_PASSWORD_FILE"]))
     except KeyError as error:
@@ -68,7 +110,7 @@ def main() -> int:
         print("secrets to mend:\n" + "\n".join(faults), file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
-        make(url, passwords)
+        make(url, passwords, owners)
     except psycopg.OperationalError as error:
         print(f"the database server does not answer, or refuses its administrator: {error.sqlstate}", file=sys.stderr)
         return 1

@@ -104,7 +104,8 @@ def all_random() -> list[Secret]:
         ),
     ]
     found += [Secret(f"amqp-{user}.password", password, _weak) for user in BROKER_USERS]
-    found += [Secret(f"database-{service}.password", password, _weak) for service in SERVICES]
+    for service in SERVICES:
+        found += [Secret(f"database-{role}.password", password, _weak) for role in (service, f"{service}-owner")]
     found += [Secret(f"{name}.signing.pem", _signing_key, _no_signing_key) for name in SIGNERS]
     found += [Secret(f"{service}.ring.json", lambda service=service: _ring(service), _no_ring) for service in SERVICES]  # type: ignore[misc]
     return found

@@ -1,0 +1,58 @@
+"""A service's role reads and writes the rows of its own database, and can change nothing about it (R-SYS-4)."""
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from deploy.local.own_processes import SERVICES
+
+
+def connected(system, service, database=None):
+    return psycopg.connect(system.stack.database_url(service, database), autocommit=True)
+
+
+def tables_of(connection):
+    rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").fetchall()
+    return [name for (name,) in rows]
+
+
+def test_no_role_comes_into_another_database(system):
+    for service in SERVICES:
+        for other in {*SERVICES, "postgres", "template1"} - {service}:
+            with pytest.raises(psycopg.OperationalError):
+                connected(system, service, other)
+
+
+def test_a_service_owns_nothing_and_changes_no_table(system):
+    for service in SERVICES:
+        with connected(system, service) as connection:
+            owners = connection.execute(
+                "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public' "
+                "UNION SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
+            ).fetchall()
+            assert owners == [(f"{service}_owner",)]
+            for table in tables_of(connection):
+                for statement in (
+                    f"DROP TABLE {table}", f"TRUNCATE {table}", f"ALTER TABLE {table} DISABLE TRIGGER ALL",
+                    f"CREATE TRIGGER t BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+                ):  # fmt: skip
+                    with pytest.raises(errors.InsufficientPrivilege):
+                        connection.execute(statement)
+            for statement in (
+                "CREATE TABLE t (a int)", f"SET ROLE {service}_owner", "SET session_replication_role = replica",
+                "CREATE ROLE t", "SELECT pg_read_file('/etc/passwd')", "COPY requests TO PROGRAM 'true'",
+            ):  # fmt: skip
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute(statement)
+
+
+def test_a_service_uses_every_table_of_its_own(system):
+    for service in SERVICES:
+        with connected(system, service) as connection:
+            for table in tables_of(connection):
+                wanted = connection.execute(
+                    "SELECT bool_and(has_table_privilege(%s, wanted)) FROM "
+                    "unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted",
+                    (f"public.{table}",),
+                ).fetchone()
+                assert wanted == (True,), table
