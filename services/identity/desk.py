@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from services.identity.openid import IdentityProviders
-from services.identity.population_register import PopulationRegister
+from services.identity.population_register import PopulationRegister, RelationCodes
 from services.identity.residents import NumberKey
 from services.identity.sessions import TokenDesk
 from services.identity.settings import IdentitySettings
@@ -43,6 +43,7 @@ def desk_of(settings: IdentitySettings) -> Desk:
             logical_address=settings.pu_logical_address,
             timeout_seconds=settings.pu_timeout_seconds,
             accept_test_persons=settings.accept_test_persons,
+            codes=RelationCodes(settings.pu_guardian_codes, settings.pu_child_codes),
         ),
         number_key=NumberKey.from_file(settings.identity_number_key_file),
         terms=terms,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Row, insert, select, update
@@ -23,11 +23,14 @@ from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
 from services.identity.tables import logins, staff
 from shared.contracts import directory, identity
-from shared.contracts.base import HsaId
-from shared.messaging.errors import Conflict, Forbidden
+from shared.contracts.base import Done, HsaId
+from shared.messaging.errors import Conflict, Forbidden, Invalid
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
+
+Completing = identity.CompleteLogin | identity.UnlockLogin
+"""A request that ends a login."""
 
 _NONCE_BYTES = 32
 _HSA_ID: TypeAdapter[str] = TypeAdapter(HsaId)
@@ -41,20 +44,34 @@ def issuer_and_client(settings: IdentitySettings, kind: identity.PersonKind) -> 
 
 
 def begin(tx: Transaction, request: identity.BeginLogin, provider: Provider, client_id: str) -> identity.LoginBegun:
-    """Begins a login; its nonce works once, within ten minutes."""
-    login, nonce = uuid4(), secrets.token_urlsafe(_NONCE_BYTES)
-    tx.execute(insert(logins).values(login=login, kind=request.kind, nonce=nonce, begun_at=tx.now))
+    """Begins a login; its nonce works once, within ten minutes, for what it was begun for.
+
+    Raises `Invalid` for staff who want to unlock: only residents lock their login.
+    """
+    if request.purpose == "unlock" and request.kind == "staff":
+        raise Invalid(fields=[("purpose", "gäller bara invånare")])
+    login, nonce = new_login(tx, request.kind, request.purpose)
     return identity.LoginBegun(
         login=login,
         nonce=nonce,
         issuer=provider.issuer,
         authorization_endpoint=provider.authorization_endpoint,
         client_id=client_id,
+        max_age=0 if request.purpose == "unlock" else None,
     )
 
 
-def begun(tx: Transaction, request: identity.CompleteLogin) -> Row[Any]:
-    """The login that is to be completed. Raises `NotAuthenticated` if there is none, or it began too long ago.
+def new_login(tx: Transaction, kind: identity.PersonKind, purpose: str) -> tuple[UUID, str]:
+    """A login under way, and its nonce. `purpose`: "session", "unlock", or "card" for one by a card's own signature."""
+    login, nonce = uuid4(), secrets.token_urlsafe(_NONCE_BYTES)
+    tx.execute(insert(logins).values(login=login, kind=kind, purpose=purpose, nonce=nonce, begun_at=tx.now))
+    return login, nonce
+
+
+def begun(tx: Transaction, request: Completing, purpose: str = "session") -> Row[Any]:
+    """The login that is to be completed.
+
+    Raises `NotAuthenticated` if there is none, it began too long ago, or was begun for something else.
 
     Whether it was used already is looked at when it is used: a repeated request has the same answer.
     """
@@ -63,6 +80,8 @@ def begun(tx: Transaction, request: identity.CompleteLogin) -> Row[Any]:
         raise refused("login_unknown")
     if tx.now - row.begun_at > rules.LOGIN_LIFETIME:
         raise refused("login_expired")
+    if row.purpose != purpose:
+        raise refused("login_for_something_else")
     return row
 
 
@@ -112,6 +131,16 @@ def number_of(claims: Mapping[str, Any], today: date) -> IdentityNumber:
         raise refused("personal_identity_number_malformed") from None
 
 
+def require_fresh(claims: Mapping[str, Any], login: Row[Any]) -> None:
+    """Raises `NotAuthenticated` unless the e-ID was shown after the login began (R-ID-4): `auth_time` of the token."""
+    try:
+        shown = datetime.fromtimestamp(float(claims["auth_time"]), UTC)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        raise refused("login_not_fresh") from None
+    if not rules.shown_afresh(login.begun_at, shown):
+        raise refused("login_not_fresh")
+
+
 def require_in_directory(found: directory.StaffFacts) -> None:
     """Raises `Forbidden` unless HSA has the person (R-ID-1)."""
     if found.status != "fine":
@@ -136,7 +165,7 @@ def has_died(person: RegisteredPerson) -> bool:
 
 
 def complete_for_staff(
-    tx: Transaction, request: identity.CompleteLogin, person: HsaId, desk: sessions.TokenDesk
+    tx: Transaction, request: Completing, person: HsaId, desk: sessions.TokenDesk
 ) -> identity.SessionOpened:
     """Uses the login up and opens a session for a member of staff whom HSA has."""
     _use(tx, request)
@@ -161,7 +190,16 @@ def complete_for_resident(
     return sessions.open_session(tx, "resident", str(resident), desk)
 
 
-def _use(tx: Transaction, request: identity.CompleteLogin) -> None:
+def complete_unlocking(
+    tx: Transaction, request: identity.UnlockLogin, person: RegisteredPerson, key: residents.NumberKey
+) -> Done:
+    """Uses the login up and unlocks the resident's login; it opens no session (R-ID-4)."""
+    _use(tx, request)
+    residents.unlock(tx, person, key)
+    return Done()
+
+
+def _use(tx: Transaction, request: Completing) -> None:
     """Raises `NotAuthenticated` if the login was used before: an ID token that comes again is a replay."""
     used = tx.execute(
         update(logins)

@@ -19,6 +19,7 @@ from typing import Any
 import jwt
 import requests
 
+from services.identity.fetching import fetched
 from services.identity.rules import CLOCK_DIFFERENCE
 from shared.messaging.errors import NotAuthenticated, Unavailable
 from shared.operations.logs import log
@@ -164,19 +165,14 @@ class IdentityProviders:
         try:
             provider = _read_provider(self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration"), issuer)
             known.told = _Told(provider, _read_keys(self._get(provider.jwks_uri)), time.monotonic())
-        except (requests.RequestException, ValueError) as error:
+        except (requests.RequestException, OSError, ValueError) as error:
             log.warning("identity_provider_unreachable", error_type=type(error).__name__)
         finally:
             known.tried = time.monotonic()
             known.attempts += 1
 
     def _get(self, url: str) -> dict[str, Any]:
-        with self._http.get(url, timeout=self._timeout, allow_redirects=False, stream=True) as answer:
-            if answer.status_code != requests.codes.ok:
-                raise ValueError("not answered with 200")
-            text = answer.raw.read(_LARGEST_DOCUMENT + 1, decode_content=True)
-        if len(text) > _LARGEST_DOCUMENT:
-            raise ValueError("too large")
+        text = fetched(self._http, "GET", url, seconds=self._timeout, largest=_LARGEST_DOCUMENT)
         document = json.loads(text)
         if not isinstance(document, dict):
             raise ValueError("not an object")

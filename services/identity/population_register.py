@@ -6,14 +6,19 @@ Only what identity needs is read, and nothing of where a protected person lives,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import calendar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Literal
 
 import requests
 from lxml import etree
 
-from services.identity.identity_numbers import IdentityNumber
+from services.identity.fetching import fetched
+from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from shared.messaging.errors import Unavailable
+from shared.operations.clock import today
 from shared.operations.logs import log
 
 MANY = 500
@@ -25,8 +30,63 @@ _DOMAIN = "urn:riv:strategicresourcemanagement:persons:person"
 _RESPONDER = f"{_DOMAIN}:GetPersonsForProfileResponder:5"
 _PERSON = f"{_DOMAIN}:5"
 _ACTION = f"{_RESPONDER}:GetPersonsForProfile"
-_PROFILE = "P2"
+_PLAIN, _WITH_RELATIONS = "P2", "P4"
 _LARGEST_ANSWER = 8 * 1024 * 1024
+_LONGEST_CHAIN = 3
+"""So many times a number is followed to the one that replaced it."""
+
+
+@dataclass(frozen=True)
+class PartialDate:
+    """A date of any accuracy: `2026`, `2026-03` or `2026-03-14`."""
+
+    value: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no date."""
+        self.earliest()
+
+    def earliest(self) -> date:
+        """The first day that it can mean."""
+        return date(*self._parts, *(1, 1)[: 3 - len(self._parts)])
+
+    def latest(self) -> date:
+        """The last day that it can mean."""
+        year, month = (*self._parts, 12)[:2]
+        return date(year, month, self._parts[2] if len(self._parts) == 3 else calendar.monthrange(year, month)[1])
+
+    @property
+    def _parts(self) -> tuple[int, ...]:
+        lengths = [len(part) for part in self.value.split("-")]
+        if lengths not in ([4], [4, 2], [4, 2, 2]) or not self.value.replace("-", "").isdecimal():
+            raise ValueError("no date")
+        return tuple(int(part) for part in self.value.split("-"))
+
+
+@dataclass(frozen=True)
+class RelationCodes:
+    """How the register names custody: of a child, who its guardian is; of a guardian, whose child it is.
+
+    The register's own list of codes is not public, so the deployment says which they are.
+    """
+
+    guardian: frozenset[str] = frozenset({"V"})
+    child: frozenset[str] = frozenset({"VF"})
+
+
+@dataclass(frozen=True, repr=False)
+class Relation:
+    """Custody between the person of the record and another. `other` is the guardian of the person, or the child."""
+
+    other: Literal["guardian", "child"]
+    number: str
+    begins: PartialDate | None = None
+    ends: PartialDate | None = None
+
+    def in_force(self, day: date) -> bool:
+        """Whether it surely is on this day: a date that is not known whole counts against it."""
+        begun = self.begins is None or self.begins.latest() <= day
+        return begun and (self.ends is None or day < self.ends.earliest())
 
 
 @dataclass(frozen=True)
@@ -52,6 +112,19 @@ class RegisteredPerson:
     """The deregistration code, empty where a deregistration is told without one, None where none is told; a death that
     is told in another way counts as AV."""
     place: Place | None
+    replaced_by: str | None = None
+    """The number that the register refers to instead of this one (codes GN and GS, R-ID-24)."""
+    former: tuple[str, ...] = ()
+    """Numbers that the register refers to this one from, and linked identities of the same person (R-ID-24)."""
+    relations: tuple[Relation, ...] = ()
+    """Custody, where it was asked for; none of a protected person's, for whom nobody acts (R-ID-13)."""
+
+
+class AnswerNotTrusted(Unavailable):
+    """The register answered something that can't be trusted: about whom, or what, is not known."""
+
+
+_NOT_NOW = "Folkbokföringsuppgifterna går inte att hämta just nu. Försök igen om en stund."
 
 
 class PopulationRegister:
@@ -67,6 +140,7 @@ class PopulationRegister:
         logical_address: str,
         timeout_seconds: float = 10.0,
         accept_test_persons: bool = False,
+        codes: RelationCodes | None = None,
     ) -> None:
         self._http = requests.Session()
         self._http.trust_env = False
@@ -77,31 +151,60 @@ class PopulationRegister:
         self._logical_address = logical_address
         self._timeout = timeout_seconds
         self._accept_test_persons = accept_test_persons
+        self._codes = codes or RelationCodes()
 
-    def look_up(self, number: IdentityNumber) -> RegisteredPerson | None:
+    def look_up(self, number: IdentityNumber, *, relations: bool = False) -> RegisteredPerson | None:
         """The person with this number, or None if the register has none. Raises `Unavailable`."""
-        return self.look_up_many([number])[number.number]
+        return self.look_up_many([number], relations=relations)[number.number]
 
-    def look_up_many(self, numbers: Sequence[IdentityNumber]) -> dict[str, RegisteredPerson | None]:
+    def look_up_current(self, number: IdentityNumber) -> RegisteredPerson | None:
+        """As `look_up`, by the number that is in force now, with the earlier ones as `former` (R-ID-24).
+
+        A reference counts only if the register has it both ways: an error in one record must never make one person's
+        account another's.
+        """
+        person = self.look_up(number)
+        if person is None:
+            return None
+        earlier: list[str] = []
+        while person.replaced_by and len(earlier) < _LONGEST_CHAIN:
+            newer = self.look_up(parse(person.replaced_by, today()))
+            if newer is None or person.number not in newer.former or newer.number in earlier:
+                log.warning("register_reference_not_followed")
+                break
+            earlier.append(person.number)
+            person = newer
+        return replace(person, former=(*earlier, *self._referring(person, set(earlier))))
+
+    def _referring(self, person: RegisteredPerson, known: set[str]) -> list[str]:
+        """The former numbers, beside the known ones, whose own records refer to this person."""
+        asked = [parse(one, today()) for one in person.former if one not in known][:MANY]
+        found = self.look_up_many(asked) if asked else {}
+        return [one for one, record in found.items() if record is not None and record.replaced_by == person.number]
+
+    def look_up_many(
+        self, numbers: Sequence[IdentityNumber], *, relations: bool = False
+    ) -> dict[str, RegisteredPerson | None]:
         """Every number asked for with its person, or None if the register has none. At most `MANY`.
 
-        Raises `Unavailable` when the register is down, answers a fault or something that can't be trusted; then nothing
-        of the answer is used.
+        Raises `Unavailable` when the register is down or answers a fault, and its kind `AnswerNotTrusted` where the
+        answer can't be trusted; then nothing of the answer is used.
         """
         asked = {number.number: number for number in numbers}
         if not 1 <= len(asked) <= MANY:
             raise ValueError("one to 500 numbers")
         try:
-            persons = self._read(self._send(self._request(list(asked.values()))), asked)
-        except (requests.RequestException, etree.LxmlError, ValueError) as error:
+            answer = self._send(self._request(list(asked.values()), _WITH_RELATIONS if relations else _PLAIN))
+        except (requests.RequestException, OSError, ValueError) as error:
             log.warning("population_register_failed", error_type=type(error).__name__)
-            raise Unavailable(
-                "Folkbokföringsuppgifterna går inte att hämta just nu. Försök igen om en stund.",
-                reason="population_register_unavailable",
-            ) from None
-        return persons
+            raise Unavailable(_NOT_NOW, reason="population_register_unavailable") from None
+        try:
+            return self._read(answer, asked)
+        except (etree.LxmlError, ValueError) as error:
+            log.warning("population_register_not_trusted", error_type=type(error).__name__)
+            raise AnswerNotTrusted(_NOT_NOW, reason="population_register_unavailable") from None
 
-    def _request(self, numbers: Sequence[IdentityNumber]) -> bytes:
+    def _request(self, numbers: Sequence[IdentityNumber], profile: str = _PLAIN) -> bytes:
         names = {"soap": _SOAP, "r": _REGISTRY, "g": _RESPONDER, "p": _PERSON}
         envelope = etree.Element(f"{{{_SOAP}}}Envelope", nsmap=names)
         header = etree.SubElement(envelope, f"{{{_SOAP}}}Header")
@@ -112,21 +215,21 @@ class PopulationRegister:
             person = etree.SubElement(question, f"{{{_RESPONDER}}}personId")
             etree.SubElement(person, f"{{{_PERSON}}}root").text = number.kind.value
             etree.SubElement(person, f"{{{_PERSON}}}extension").text = number.number
-        etree.SubElement(question, f"{{{_RESPONDER}}}profile").text = _PROFILE
+        etree.SubElement(question, f"{{{_RESPONDER}}}profile").text = profile
         etree.SubElement(question, f"{{{_RESPONDER}}}ignoreReferredIdentity").text = "true"
         return etree.tostring(envelope, xml_declaration=True, encoding="UTF-8")
 
     def _send(self, envelope: bytes) -> bytes:
         headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{_ACTION}"'}
-        with self._http.post(
-            self._url, data=envelope, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True
-        ) as answer:
-            if answer.status_code != requests.codes.ok:
-                raise ValueError("not answered with 200")
-            text: bytes = answer.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
-        if len(text) > _LARGEST_ANSWER:
-            raise ValueError("too large")
-        return text
+        return fetched(
+            self._http,
+            "POST",
+            self._url,
+            seconds=self._timeout,
+            largest=_LARGEST_ANSWER,
+            data=envelope,
+            headers=headers,
+        )
 
     def _read(self, text: bytes, asked: dict[str, IdentityNumber]) -> dict[str, RegisteredPerson | None]:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
@@ -167,7 +270,66 @@ class PopulationRegister:
             protected=protected,
             code="AV" if died else _deregistration(record),
             place=None if protected else _place(record),
+            replaced_by=_replaced_by(record),
+            former=_former(record, requested),
+            relations=() if protected else tuple(self._relations(record)),
         )
+
+    def _relations(self, record: etree._Element) -> Iterable[Relation]:
+        """Custody of the codes that are known; of people without a number there is none to act by."""
+        for one in record.findall(f"{{{_PERSON}}}relationship"):
+            kind, number = _text(one, "relationshipType"), _number(one, "relationshipId/p:personalIdentity")
+            if number is not None and kind in self._codes.guardian | self._codes.child:
+                yield Relation(
+                    "guardian" if kind in self._codes.guardian else "child",
+                    number,
+                    _partial_date(one, "relationshipFromDate"),
+                    _partial_date(one, "relationshipToDate"),
+                )
+
+
+def _number(element: etree._Element, path: str) -> str | None:
+    """The number that stands there, in twelve characters; None for one of a kind that nobody here has."""
+    text = _text(element, f"{path}/p:extension")
+    try:
+        return parse(text, today()).number if text else None
+    except NotANumber:
+        return None
+
+
+def _partial_date(element: etree._Element, name: str) -> PartialDate | None:
+    value = _text(element, f"{name}/p:value")
+    return PartialDate(value) if value else None
+
+
+def _referred(record: etree._Element, status: str) -> list[str]:
+    """Numbers of the same person that Skatteverket refers to: "NY" the one in force, "AS" those before."""
+    found = [
+        _number(one, "referredPersonalIdentity")
+        for one in record.findall(f"{{{_PERSON}}}referredPersonalIdentities")
+        if _text(one, "referredPersonalIdentityStatus") == status
+    ]
+    return [one for one in found if one]
+
+
+def _linked(record: etree._Element, *, primary: bool) -> list[str]:
+    """Identities of the same person that the register itself has linked: the main one, or the others."""
+    found = [
+        _number(one, "referredPersonalIdentity")
+        for one in record.findall(f"{{{_PERSON}}}linkedIdentity")
+        if _flag(one, "primaryIdentity", needed=True) is primary
+    ]
+    return [one for one in found if one]
+
+
+def _replaced_by(record: etree._Element) -> str | None:
+    linked = [] if _flag(record, "primaryIdentity") else _linked(record, primary=True)
+    return next(iter([*_referred(record, "NY"), *linked]), None)
+
+
+def _former(record: etree._Element, own: str) -> tuple[str, ...]:
+    found = dict.fromkeys([*_referred(record, "AS"), *_linked(record, primary=False)])
+    return tuple(one for one in found if one != own)
 
 
 def _children(element: etree._Element, namespace: str, names: set[str]) -> list[etree._Element]:

@@ -6,7 +6,9 @@ The identity number stands sealed, and is found by a keyed hash; no other servic
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -18,6 +20,7 @@ from services.identity.identity_numbers import NotANumber, parse
 from services.identity.population_register import RegisteredPerson
 from services.identity.tables import identity_numbers, residents
 from shared.contracts import identity
+from shared.contracts.base import Done
 from shared.messaging.errors import Forbidden, Invalid
 from shared.operations.clock import SWEDEN
 from shared.operations.logs import log
@@ -77,7 +80,7 @@ def take_in(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     Raises `Forbidden` with reason `login_locked` if the resident has locked their login (R-ID-4), `account_inactive` if
     the account is inactive and stays so (R-ID-17).
     """
-    row = _find_for_change(tx, key.hash(person.number))
+    row = _find_for_change(tx, person, key)
     if row is None:
         return _create(tx, person, key)
     if row.locked_at is not None:
@@ -88,14 +91,39 @@ def take_in(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     return resident
 
 
+def lock(tx: Transaction, _request: identity.LockLogin) -> Done:
+    """Locks the caller's login and ends their sessions, at once and everywhere (R-ID-4)."""
+    row = tx.execute(select(residents).where(residents.c.resident == UUID(tx.caller.subject)).with_for_update()).one()
+    if row.locked_at is None:
+        _set_locked(tx, row, tx.now)
+    sessions.end_all(tx, tx.caller.subject, "login_locked")
+    return Done()
+
+
+def unlock(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> None:
+    """Unlocks the login of someone who has just shown who they are (R-ID-4). Nothing happens where it is not locked.
+
+    Raises `Forbidden` with reason `account_inactive` if the account is inactive and stays so.
+    """
+    row = _find_for_change(tx, person, key)
+    if row is None:
+        return
+    if not _bring_up_to_date(tx, row, person):
+        raise account_inactive()
+    if row.locked_at is not None:
+        # Read anew: what the register said may have changed the version.
+        _set_locked(tx, tx.execute(select(residents).where(residents.c.resident == row.resident)).one(), None)
+
+
 def account_inactive() -> Forbidden:
     """The answer to a login with an inactive account; never why it is inactive."""
     return Forbidden("Kontot är inte längre aktivt.", reason="account_inactive")
 
 
-def learn_of_death(tx: Transaction, _request: object, person: RegisteredPerson, key: NumberKey) -> None:
-    """Makes the account of someone who has died inactive, if there is one, and ends their sessions (R-ID-17)."""
-    row = _find_for_change(tx, key.hash(person.number))
+def bring_up_to_date(tx: Transaction, _request: object, person: RegisteredPerson, key: NumberKey) -> None:
+    """Takes what the register says into the account, if there is one, without a login: a death makes it inactive and
+    ends its sessions (R-ID-17), a changed number stays with it (R-ID-24)."""
+    row = _find_for_change(tx, person, key)
     if row is not None:
         _bring_up_to_date(tx, row, person)
 
@@ -147,19 +175,59 @@ def particulars(tx: Transaction, row: Row[Any]) -> Particulars:
     return Particulars(**json.loads(tx.sealer.open(row.particulars, _particulars_context(row.resident))))
 
 
-def _find_for_change(tx: Transaction, number_hash: bytes) -> Row[Any] | None:
-    """The account with this number. Holds off everyone else who is about to make or change it."""
-    lock = int.from_bytes(number_hash[:8], "big", signed=True)
-    tx.connection.execute(select(func.pg_advisory_xact_lock(lock)))
-    return tx.execute(
-        select(residents)
+def _find_for_change(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> Row[Any] | None:
+    """The account with this person's number or an earlier one of theirs, to which the number now belongs (R-ID-24).
+
+    Holds off everyone else who is about to make or change it. Of several accounts it is that of the number in force.
+    """
+    numbers = {key.hash(one): one for one in (person.number, *person.former)}
+    for lock_key in sorted(int.from_bytes(one[:8], "big", signed=True) for one in numbers):
+        tx.connection.execute(select(func.pg_advisory_xact_lock(lock_key)))
+    rows = tx.execute(
+        select(residents, identity_numbers.c.hash, identity_numbers.c.current)
         .join(identity_numbers, identity_numbers.c.resident == residents.c.resident)
-        .where(identity_numbers.c.hash == number_hash)
+        .where(identity_numbers.c.hash.in_(numbers))
+        .order_by(identity_numbers.c.hash != key.hash(person.number), residents.c.created_at)
         .with_for_update(of=residents)
-    ).one_or_none()
+    ).all()
+    if not rows:
+        return None
+    found = rows[0]
+    if any(row.resident != found.resident for row in rows):
+        log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
+    known = {row.hash: row.current for row in rows}
+    if person.replaced_by is None:
+        _put_in_force(tx, found.resident, key.hash(person.number), known)
+    for hash_, number in numbers.items():
+        if hash_ not in known:
+            _add_number(tx, found.resident, hash_, number, current=number == person.number and not person.replaced_by)
+    return found
+
+
+def _put_in_force(tx: Transaction, resident: UUID, hash_: bytes, known: Mapping[bytes, bool]) -> None:
+    """Notes that this number, whether known before or about to be added, is the resident's current one."""
+    if known.get(hash_):
+        return
+    own = identity_numbers.c.resident == resident
+    tx.execute(update(identity_numbers).where(own, identity_numbers.c.current).values(current=False))
+    if hash_ in known:
+        tx.execute(update(identity_numbers).where(own, identity_numbers.c.hash == hash_).values(current=True))
+
+
+def _add_number(tx: Transaction, resident: UUID, hash_: bytes, number: str, *, current: bool) -> None:
+    tx.execute(
+        insert(identity_numbers).values(
+            hash=hash_,
+            resident=resident,
+            sealed=tx.sealer.seal(number.encode(), _number_context(resident)),
+            added_at=tx.now,
+            current=current,
+        )
+    )
 
 
 def _create(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
+    _look_at_code(person)
     resident = uuid4()
     tx.execute(
         insert(residents).values(
@@ -172,22 +240,33 @@ def _create(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
             looked_up_at=tx.now,
         )
     )
-    tx.execute(
-        insert(identity_numbers).values(
-            hash=key.hash(person.number),
-            resident=resident,
-            sealed=tx.sealer.seal(person.number.encode(), _number_context(resident)),
-            added_at=tx.now,
-            current=True,
-        )
-    )
+    for number in (person.number, *person.former):
+        _add_number(tx, resident, key.hash(number), number, current=number == person.number)
     return resident
+
+
+def _look_at_code(person: RegisteredPerson) -> None:
+    """Unknown codes change nothing and are logged (R-ID-18)."""
+    if rules.register_code(person.code) is rules.RegisterCode.UNKNOWN:
+        log.warning("unknown_deregistration_code", code=(person.code or "")[:8])
+
+
+def _set_locked(tx: Transaction, row: Row[Any], locked_at: datetime | None) -> None:
+    version = row.version + 1
+    tx.execute(
+        update(residents).where(residents.c.resident == row.resident).values(locked_at=locked_at, version=version)
+    )
+    _tell_status(tx, row.resident, active=row.active, locked=locked_at is not None, version=version)
+
+
+def _tell_status(tx: Transaction, resident: UUID, *, active: bool, locked: bool, version: int) -> None:
+    status = identity.ResidentStatusChanged(resident=resident, active=active, locked=locked, version=version)
+    tx.publish(identity.RESIDENT_STATUS_CHANGED, status, aggregate=resident)
 
 
 def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) -> bool:
     """Keeps what the register said, and tells others of a changed status. Answers whether the account is active."""
-    if rules.register_code(person.code) is rules.RegisterCode.UNKNOWN:
-        log.warning("unknown_deregistration_code", code=(person.code or "")[:8])
+    _look_at_code(person)
     active = rules.active_after(person.code, row.active)
     version = row.version + (1 if active != row.active else 0)
     tx.execute(
@@ -205,10 +284,7 @@ def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) 
         return active
     if not active:
         sessions.end_all(tx, str(row.resident), "account_inactive")
-    status = identity.ResidentStatusChanged(
-        resident=row.resident, active=active, locked=row.locked_at is not None, version=version
-    )
-    tx.publish(identity.RESIDENT_STATUS_CHANGED, status, aggregate=row.resident)
+    _tell_status(tx, row.resident, active=active, locked=row.locked_at is not None, version=version)
     return active
 
 
@@ -216,11 +292,16 @@ def _card(tx: Transaction, row: Row[Any]) -> identity.ResidentCard:
     return identity.ResidentCard(
         resident=row.resident,
         name=particulars(tx, row).name,
-        identity_number=tx.sealer.open(row.sealed, _number_context(row.resident)).decode(),
+        identity_number=opened_number(tx, row),
         active=row.active,
         locked=row.locked_at is not None,
         protected=row.protected,
     )
+
+
+def opened_number(tx: Transaction, row: Row[Any]) -> str:
+    """The identity number in this row of `identity_numbers`."""
+    return tx.sealer.open(row.sealed, _number_context(row.resident)).decode()
 
 
 def _sealed(tx: Transaction, resident: UUID, told: Particulars) -> bytes:

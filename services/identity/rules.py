@@ -16,6 +16,15 @@ LOGIN_LIFETIME = timedelta(minutes=10)
 """From the beginning of a login to its end; after that its nonce is worth nothing."""
 
 
+SINCE_SHOWN = timedelta(seconds=60)
+"""For an unlocking, the e-ID must have been shown after the login began, give or take the clocks (R-ID-4)."""
+
+
+def shown_afresh(begun: datetime, shown: datetime) -> bool:
+    """Whether someone showed their e-ID for this very login, and was not let in on an earlier one."""
+    return shown >= begun - SINCE_SHOWN
+
+
 def hsa_id_to_use(chosen: Collection[str], own: Collection[str], wished: str | None) -> str | None:
     """Which of a person's own HSA-ids the session is for: the wished one if it is theirs, else the one that was chosen
     at the identity provider, else the only one.

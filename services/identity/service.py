@@ -11,6 +11,7 @@ from services.identity import (
     contacts,
     listings,
     logins,
+    refreshing,
     representation,
     residents,
     revocations,
@@ -19,6 +20,7 @@ from services.identity import (
     terms,
 )
 from services.identity.desk import desk_of
+from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
 from shared.contracts import access, directory, identity, notifications
 from shared.contracts.base import Done
@@ -59,16 +61,34 @@ class IdentityService:
         desk = desk_of(call.settings)
         claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
         if login.kind == "staff":
-            person = logins.hsa_id_of(claims, call.request.employee_hsa_id)
-            logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=person)))
-            return call.write(logins.complete_for_staff, person, desk.tokens)
-        number = logins.number_of(claims, today())
-        registered = logins.require_registered(desk.register.look_up(number))
-        if logins.has_died(registered):
+            hsa_id = logins.hsa_id_of(claims, call.request.employee_hsa_id)
+            logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
+            return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
+        person = self._registered(call, claims)
+        return call.write(logins.complete_for_resident, person, desk.number_key, desk.tokens)
+
+    @rpc(identity.LOCK_LOGIN)
+    def lock_login(self, call: OngoingCall[identity.LockLogin, Done]) -> Done:
+        return call.write(residents.lock)
+
+    @rpc(identity.UNLOCK_LOGIN)
+    def unlock_login(self, call: OngoingCall[identity.UnlockLogin, Done]) -> Done:
+        login = call.read(logins.begun, "unlock")
+        desk = desk_of(call.settings)
+        claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
+        logins.require_fresh(claims, login)
+        return call.write(logins.complete_unlocking, self._registered(call, claims), desk.number_key)
+
+    @staticmethod
+    def _registered(call: OngoingCall[Any, Any], claims: dict[str, Any]) -> RegisteredPerson:
+        """The living person whom the register has for the number in the ID token, by the number now in force."""
+        desk = desk_of(call.settings)
+        person = logins.require_registered(desk.register.look_up_current(logins.number_of(claims, today())))
+        if logins.has_died(person):
             # In a transaction of its own: what was learnt stays, although the login is refused (R-ID-17).
-            call.read(residents.learn_of_death, registered, desk.number_key)
+            call.read(residents.bring_up_to_date, person, desk.number_key)
             raise residents.account_inactive()
-        return call.write(logins.complete_for_resident, registered, desk.number_key, desk.tokens)
+        return person
 
     # --- sessions and terms -------------------------------------------------------------------------------------
 
@@ -83,6 +103,14 @@ class IdentityService:
     @rpc(identity.LOG_OUT)
     def log_out(self, call: OngoingCall[identity.LogOut, Done]) -> Done:
         return call.write(sessions.log_out)
+
+    @rpc(identity.LIST_SESSIONS)
+    def list_sessions(self, call: OngoingCall[identity.ListSessions, identity.SessionsFound]) -> identity.SessionsFound:
+        return call.read(sessions.list_own)
+
+    @rpc(identity.END_SESSION)
+    def end_session(self, call: OngoingCall[identity.EndSession, Done]) -> Done:
+        return call.write(sessions.end_own)
 
     @rpc(identity.READ_TERMS)
     def read_terms(self, call: OngoingCall[identity.ReadTerms, identity.Terms]) -> identity.Terms:
@@ -252,3 +280,9 @@ class IdentityService:
         while removed:
             with run.transaction() as tx:
                 removed = sessions.forget_old(tx, run.now - KEEP_ENDED) > 0
+
+    @job("refresh_residents", every=timedelta(hours=1))
+    def refresh_residents(self, run: Any) -> None:
+        desk = desk_of(run.settings)
+        older_than = run.now - timedelta(hours=run.settings.pu_refresh_hours)
+        refreshing.refresh(run.transaction, desk.register, desk.number_key, older_than, run.stopping.is_set)

@@ -15,7 +15,7 @@ from services.identity import revocations, rules, terms
 from services.identity.tables import logins, renewal_tokens, sessions
 from shared.contracts import identity
 from shared.contracts.base import Done
-from shared.messaging.errors import NotAuthenticated
+from shared.messaging.errors import NotAuthenticated, NotFound
 from shared.security.tokens import Claims, Signer
 
 if TYPE_CHECKING:
@@ -103,6 +103,37 @@ def log_out(tx: Transaction, _request: identity.LogOut) -> Done:
     session = tx.caller.session
     if session is not None:
         end(tx, session, "logged_out")
+    return Done()
+
+
+def list_own(tx: Transaction, _request: identity.ListSessions) -> identity.SessionsFound:
+    """The caller's sessions that can still be renewed."""
+    rows = tx.execute(
+        select(sessions)
+        .where(sessions.c.subject == tx.caller.subject, sessions.c.ended_at.is_(None), sessions.c.ends_at > tx.now)
+        .order_by(sessions.c.started_at.desc(), sessions.c.session)
+    )
+    return identity.SessionsFound(
+        sessions=[
+            identity.Session(
+                session=row.session,
+                started_at=row.started_at,
+                renewed_at=row.renewed_at,
+                ends_at=row.ends_at,
+                this_one=row.session == tx.caller.session,
+            )
+            for row in rows
+            if rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at)
+        ]
+    )
+
+
+def end_own(tx: Transaction, request: identity.EndSession) -> Done:
+    """Ends one of the caller's sessions; one that has ended already stays so. Raises `NotFound` for another's."""
+    own = (sessions.c.session == request.session) & (sessions.c.subject == tx.caller.subject)
+    if tx.execute(select(sessions.c.session).where(own)).one_or_none() is None:
+        raise NotFound("Sessionen finns inte.")
+    end(tx, request.session, "ended_by_person")
     return Done()
 
 

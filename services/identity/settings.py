@@ -41,20 +41,29 @@ class IdentitySettings(ServiceSettings):
     pu_ca_file: FilePath = Field(description="certificate authority of the population register, PEM")
     pu_logical_address: str = Field("SE2321000156", description="logical address of the population register")
     pu_timeout_seconds: float = Field(10.0, gt=0, le=60)
+    pu_guardian_codes: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset({"V"}), description="relation codes by which a child's record names its guardians, by blanks"
+    )
+    pu_child_codes: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset({"VF"}), description="relation codes by which a guardian's record names the children, by blanks"
+    )
+    pu_refresh_hours: int = Field(
+        24, ge=1, le=8760, description="how old what the register said of a resident may become"
+    )
     accept_test_persons: bool = Field(False, description="let persons in whom the register marks as test persons")
 
     terms_folder: DirectoryPath = Field(OWN_TEXTS, description="texts of the terms: staff/1.md, resident/1.md, …")
 
-    @field_validator("staff_acr_values", "resident_acr_values", mode="before")
+    @field_validator("staff_acr_values", "resident_acr_values", "pu_guardian_codes", "pu_child_codes", mode="before")
     @classmethod
     def _by_blanks(cls, value: object) -> object:
         return frozenset(value.split()) if isinstance(value, str) else value
 
-    @field_validator("staff_acr_values", "resident_acr_values")
+    @field_validator("staff_acr_values", "resident_acr_values", "pu_guardian_codes", "pu_child_codes")
     @classmethod
     def _at_least_one(cls, value: frozenset[str]) -> frozenset[str]:
         if not value:
-            raise ValueError("names no level of assurance")
+            raise ValueError("names none")
         return value
 
     @field_validator("staff_oidc_issuer", "resident_oidc_issuer", "pu_url")

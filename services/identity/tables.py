@@ -28,10 +28,12 @@ logins = Table(
     metadata,
     Column("login", Uuid, primary_key=True),
     Column("kind", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
     Column("nonce", Text, nullable=False),
     Column("begun_at", DateTime(timezone=True), nullable=False),
     Column("used_at", DateTime(timezone=True)),
     Index("logins_begun_at", "begun_at"),
+    CheckConstraint("purpose IN ('session', 'unlock', 'card')", name="logins_purpose"),
     comment="Logins under way at an identity provider; each nonce works once.",
 )
 
@@ -75,6 +77,28 @@ accepted_terms = Table(
     Column("version", Text, primary_key=True),
     Column("accepted_at", DateTime(timezone=True), nullable=False),
     comment="Who accepted which version of which terms, and when.",
+)
+
+terms_texts = Table(
+    "terms_texts",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("first_accepted_at", DateTime(timezone=True), nullable=False),
+    comment="The terms as they were accepted; a version never changes. Nothing here is ever changed or removed.",
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("kid", Text, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("endorsed", Text, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("signs_until", DateTime(timezone=True), nullable=False),
+    Column("trusted_until", DateTime(timezone=True), nullable=False),
+    comment="Keys that access tokens are signed with. sealed: the private key; endorsed: the public one, signed.",
 )
 
 staff = Table(
@@ -143,6 +167,7 @@ residents = Table(
     Column("version", BigInteger, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("looked_up_at", DateTime(timezone=True), nullable=False),
+    Index("residents_looked_up_at", "looked_up_at", "resident"),
     comment="Accounts. particulars: sealed, what the register said at the latest look-up.",
 )
 

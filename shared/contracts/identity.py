@@ -35,9 +35,11 @@ class BeginLogin(Command):
     """Begins a login with the identity provider for staff or residents (R-ID-1, R-ID-3).
 
     The client puts the nonce into its authorisation request, and brings back the ID token within ten minutes.
+    `purpose` says what it is good for: a session, or for residents the unlocking of a locked login alone (R-ID-4).
     """
 
     kind: PersonKind
+    purpose: Literal["session", "unlock"] = "session"
 
 
 class LoginBegun(Reply):
@@ -46,6 +48,8 @@ class LoginBegun(Reply):
     issuer: str
     authorization_endpoint: str
     client_id: str
+    max_age: int | None = None
+    """What else to put into the authorisation request, if set: 0 has the e-ID shown anew."""
 
 
 class CompleteLogin(Command):
@@ -54,7 +58,8 @@ class CompleteLogin(Command):
     Staff must stand in HSA, else `forbidden` with reason `staff_missing_in_directory` (R-ID-1). Residents are looked up
     in the population register; reasons of `forbidden`: `account_inactive` (R-ID-17), `login_locked` (R-ID-4),
     `not_in_population_register`. A token that does not hold is `not_authenticated` with a reason. Someone with several
-    HSA-ids says which one to use in `employee_hsa_id`, else `conflict` with reason `several_hsa_ids`.
+    HSA-ids (the claims `employeeHsaId` and `allEmployeeHsaIds` have them all) says which one to use in
+    `employee_hsa_id`, else `conflict` with reason `several_hsa_ids`.
     """
 
     login: UUID
@@ -77,6 +82,26 @@ class SessionOpened(Reply):
 BEGIN_LOGIN = identity.call("begin_login", BeginLogin, LoginBegun, who=("anyone",))
 COMPLETE_LOGIN = identity.call("complete_login", CompleteLogin, SessionOpened, who=("anyone",))
 
+# --- locking one's login (R-ID-4) ------------------------------------------------------------------------------------
+
+
+class LockLogin(Command):
+    """Locks the caller's own login: it ends all their sessions at once, and nobody can log in as them (R-ID-4)."""
+
+
+class UnlockLogin(Command):
+    """Unlocks a resident's login by a fresh e-ID login begun for that purpose; it opens no session (R-ID-4).
+
+    The ID token's `auth_time` must lie after the login began. One that is not locked stays so, without an error.
+    """
+
+    login: UUID
+    id_token: str = Field(max_length=20_000)
+
+
+LOCK_LOGIN = identity.call("lock_login", LockLogin, Done, who=("resident",))
+UNLOCK_LOGIN = identity.call("unlock_login", UnlockLogin, Done, who=("anyone",))
+
 # --- sessions -------------------------------------------------------------------------------------------------------
 
 
@@ -90,6 +115,34 @@ class LogOut(Command):
     """Ends the session at once, in every service (R-ID-21)."""
 
 
+class ListSessions(Query):
+    """The caller's own sessions that have not ended (R-ID-21)."""
+
+
+class Session(Reply):
+    session: UUID
+    started_at: datetime
+    renewed_at: datetime
+    """When it was last used, to five minutes."""
+    ends_at: datetime
+    this_one: bool
+    """Whether it is the one that asks."""
+
+
+class SessionsFound(Reply):
+    """The newest first."""
+
+    sessions: list[Session]
+
+
+class EndSession(Command):
+    """Ends one of the caller's own sessions, at once and in every service (R-ID-21); `not_found` for any other."""
+
+    session: UUID
+
+
+LIST_SESSIONS = identity.call("list_sessions", ListSessions, SessionsFound, who=("resident", "staff"))
+END_SESSION = identity.call("end_session", EndSession, Done, who=("resident", "staff"))
 RENEW_SESSION = identity.call("renew_session", RenewSession, SessionOpened, who=("anyone",))
 LOG_OUT = identity.call("log_out", LogOut, Done, who=("resident", "staff"), before_terms=True)
 

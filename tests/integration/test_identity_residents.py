@@ -116,7 +116,7 @@ def test_r_id_17_death_makes_the_account_inactive_and_ends_its_sessions(one: Ide
     dead = registered(number, code="AV")
     assert logins.has_died(dead)
     for _ in range(2):
-        one.run(lambda tx: residents.learn_of_death(tx, None, dead, NUMBER_KEY))
+        one.run(lambda tx: residents.bring_up_to_date(tx, None, dead, NUMBER_KEY))
     assert not card(one, resident).active
     assert card(one, resident).name == "Eva Ek"
     told = [body for body in one.told("resident_status_changed") if body["resident"] == str(resident)]
@@ -130,7 +130,7 @@ def test_r_id_17_death_makes_the_account_inactive_and_ends_its_sessions(one: Ide
 def test_r_id_17_a_death_of_someone_without_account_changes_nothing(one: Identity) -> None:
     """R-ID-17"""
     number = new_number()
-    one.run(lambda tx: residents.learn_of_death(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(number, code="AV"), NUMBER_KEY))
     assert find(one, number) is None
 
 
@@ -148,7 +148,7 @@ def test_r_id_18_other_codes_make_no_inactive_account_active(one: Identity, code
     """R-ID-17, R-ID-18: it stays inactive and its login refused, until the register has the person again."""
     number = new_number()
     resident = take_in(one, registered(number))
-    one.run(lambda tx: residents.learn_of_death(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(number, code="AV"), NUMBER_KEY))
     with pytest.raises(Forbidden) as caught:
         take_in(one, registered(number, code=code))
     assert caught.value.reason == "account_inactive"
@@ -275,7 +275,7 @@ def test_r_not_3_residents_choose_how_they_are_told(one: Identity) -> None:
     assert set(found.notify_by) == {"sms", "email"}
     told = [body for body in one.told("contact_changed") if body["person"] == str(resident)]
     assert [body["version"] for body in told] == [1, 2]
-    one.run(lambda tx: residents.learn_of_death(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(number, code="AV"), NUMBER_KEY))
     assert not contacts_of(one, resident).active
 
 

@@ -1,0 +1,169 @@
+"""Looking known residents up again: nobody tells us when the register changes, so it is asked, page by page.
+
+A page is read, the register is asked for all of it at once, outside any transaction, and what has changed is written.
+Where an answer can't be trusted the page is halved until the one person is found that it is about, who is left for the
+next run. A register that is down ends the run, which is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import func, select, tuple_, update
+
+from services.identity import residents, rules
+from services.identity.identity_numbers import IdentityNumber, parse
+from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
+from services.identity.tables import identity_numbers
+from services.identity.tables import residents as accounts
+from shared.operations.clock import today
+from shared.operations.logs import log
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+Transactions = Callable[[], AbstractContextManager["Transaction"]]
+
+
+@dataclass(frozen=True, repr=False)
+class _Known:
+    """What is known of a resident, and as of when."""
+
+    resident: UUID
+    number: IdentityNumber
+    particulars: residents.Particulars
+    protected: bool
+    active: bool
+    looked_up_at: datetime
+    hashes: frozenset[bytes]
+
+
+@dataclass
+class Refreshed:
+    """What a run came to, in people."""
+
+    asked: int = 0
+    changed: int = 0
+    unknown: int = 0
+    not_trusted: int = 0
+
+
+def refresh(
+    transaction: Transactions,
+    register: PopulationRegister,
+    key: residents.NumberKey,
+    older_than: datetime,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Refreshed:
+    """Looks up everyone whose data are from before then (R-ID-17, R-ID-14, R-ID-24). Raises `Unavailable`."""
+    total, after = Refreshed(), None
+    while not stopping():
+        with transaction() as tx:
+            page = _page(tx, older_than, after)
+        if not page:
+            break
+        after = (page[-1].looked_up_at, page[-1].resident)
+        _look_up(transaction, register, key, page, total)
+    if total.asked:
+        log.info("residents_refreshed", **vars(total))
+    return total
+
+
+def _page(tx: Transaction, older_than: datetime, after: tuple[datetime, UUID] | None) -> list[_Known]:
+    place = tuple_(accounts.c.looked_up_at, accounts.c.resident)
+    chosen = select(accounts).where(accounts.c.looked_up_at < older_than)
+    if after is not None:
+        chosen = chosen.where(place > after)
+    some = chosen.order_by(accounts.c.looked_up_at, accounts.c.resident).limit(MANY).subquery()
+    numbers = identity_numbers.c
+    rows = tx.execute(
+        select(some, numbers.sealed, func.array_agg(numbers.hash).over(partition_by=some.c.resident).label("hashes"))
+        .add_columns(numbers.current)
+        .join(identity_numbers, numbers.resident == some.c.resident)
+        .order_by(some.c.looked_up_at, some.c.resident)
+    )
+    return [
+        _Known(
+            row.resident,
+            parse(residents.opened_number(tx, row), today()),
+            residents.particulars(tx, row),
+            row.protected,
+            row.active,
+            row.looked_up_at,
+            frozenset(bytes(one) for one in row.hashes),
+        )
+        for row in rows
+        if row.current
+    ]
+
+
+def _look_up(
+    transaction: Transactions,
+    register: PopulationRegister,
+    key: residents.NumberKey,
+    page: Sequence[_Known],
+    total: Refreshed,
+) -> None:
+    try:
+        found = register.look_up_many([one.number for one in page])
+        current = {one.resident: _in_force(register, key, one, found[one.number.number]) for one in page}
+    except AnswerNotTrusted:
+        if len(page) > 1:
+            for half in (page[: len(page) // 2], page[len(page) // 2 :]):
+                _look_up(transaction, register, key, half, total)
+            return
+        total.asked += 1
+        total.not_trusted += 1
+        return
+    same = [one for one in page if _is_as_known(one, current[one.resident])]
+    with transaction() as tx:
+        _note_look_up(tx, same)
+    for one in page:
+        person = current[one.resident]
+        if person is not None and one not in same:
+            with transaction() as tx:
+                _take_in(tx, key, one, person)
+    total.asked += len(page)
+    total.changed += len(page) - len(same)
+    total.unknown += sum(person is None for person in current.values())
+
+
+def _in_force(
+    register: PopulationRegister, key: residents.NumberKey, known: _Known, found: RegisteredPerson | None
+) -> RegisteredPerson | None:
+    """The person by the number in force now; asked for where the register names a number that is not known here."""
+    if found is None or not (found.replaced_by or any(key.hash(one) not in known.hashes for one in found.former)):
+        return found
+    return register.look_up_current(known.number)
+
+
+def _is_as_known(known: _Known, person: RegisteredPerson | None) -> bool:
+    """Whether there is nothing to take in; of someone whom the register does not know nothing is learnt."""
+    if person is None:
+        return True
+    return (
+        person.number == known.number.number
+        and residents.Particulars.of(person) == known.particulars
+        and person.protected == known.protected
+        and rules.active_after(person.code, known.active) == known.active
+        and not person.replaced_by
+        and not person.former
+    )
+
+
+def _note_look_up(tx: Transaction, same: Sequence[_Known]) -> None:
+    tx.execute(
+        update(accounts).where(accounts.c.resident.in_([one.resident for one in same])).values(looked_up_at=tx.now)
+    )
+
+
+def _take_in(tx: Transaction, key: residents.NumberKey, known: _Known, person: RegisteredPerson) -> None:
+    """Unless a login has brought newer news meanwhile."""
+    as_read = (accounts.c.resident == known.resident) & (accounts.c.looked_up_at == known.looked_up_at)
+    if tx.execute(select(accounts.c.resident).where(as_read).with_for_update()).one_or_none() is not None:
+        residents.bring_up_to_date(tx, None, person, key)

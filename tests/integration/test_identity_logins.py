@@ -1,0 +1,321 @@
+"""Locking, changed numbers, refreshing from the register, one's own sessions, on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.identity import logins, refreshing, residents, sessions
+from services.identity.openid import Provider
+from services.identity.population_register import AnswerNotTrusted, PopulationRegister, RegisteredPerson
+from shared.contracts import identity
+from shared.messaging.errors import Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
+from shared.security.caller import Caller
+from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
+
+PROVIDER = Provider("https://idp.example", "https://idp.example/authorize", "https://idp.example/keys")
+
+
+@pytest.fixture(scope="module")
+def whole(rooms: Any) -> Iterator[Identity]:
+    database = rooms.database("identity")
+    made = Identity(database.url)
+    yield made
+    made.database.dispose()
+    database.drop()
+
+
+@pytest.fixture
+def one(whole: Identity) -> Identity:
+    whole.moved = timedelta()
+    return whole
+
+
+def take_in(one: Identity, person: RegisteredPerson) -> UUID:
+    return one.run(lambda tx: residents.take_in(tx, person, NUMBER_KEY))
+
+
+def card(one: Identity, resident: UUID) -> identity.ResidentCard:
+    request = identity.ResidentCards(residents=[resident])
+    [found] = one.run(lambda tx: residents.resident_cards(tx, request)).cards
+    return found
+
+
+def find(one: Identity, number: str) -> UUID | None:
+    request = identity.FindResident(identity_number=number)
+    return one.run(lambda tx: residents.find_resident(tx, request, NUMBER_KEY)).resident
+
+
+def statuses(one: Identity, resident: UUID) -> list[tuple[bool, bool, int]]:
+    told = [body for body in one.told("resident_status_changed") if body["resident"] == str(resident)]
+    return [(body["active"], body["locked"], body["version"]) for body in told]
+
+
+# --- locking (R-ID-4) -----------------------------------------------------------------------------------------------
+
+
+def lock(one: Identity, resident: UUID) -> None:
+    request = identity.LockLogin(request_id=uuid4())
+    one.run(lambda tx: residents.lock(tx, request), Caller("resident", str(resident), uuid4()))
+
+
+def unlock(one: Identity, person: RegisteredPerson) -> UUID:
+    begin = identity.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
+    begun = one.run(lambda tx: logins.begin(tx, begin, PROVIDER, "our-client"))
+    assert begun.max_age == 0
+    request = identity.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
+    one.run(lambda tx: logins.begun(tx, request, "unlock"))
+    one.run(lambda tx: logins.complete_unlocking(tx, request, person, NUMBER_KEY))
+    return begun.login
+
+
+def test_r_id_4_locking_ends_every_session_and_refuses_new_ones_until_unlocked(one: Identity) -> None:
+    """R-ID-4, R-ID-21"""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    opened = [one.opened("resident", str(resident)) for _ in range(2)]
+    for _ in range(2):
+        lock(one, resident)
+    for each in opened:
+        with pytest.raises(NotAuthenticated):
+            one.renew(each.renewal_token)
+    ended = [body for body in one.told("rights_changed") if body["subject"] == str(resident)]
+    assert len(ended[0]["ended_sessions"]) == 2
+    with pytest.raises(Forbidden) as caught:
+        take_in(one, registered(number))
+    assert caught.value.reason == "login_locked"
+    assert card(one, resident).locked
+    unlock(one, registered(number))
+    assert take_in(one, registered(number)) == resident
+    assert not card(one, resident).locked
+    assert statuses(one, resident) == [(True, True, 2), (True, False, 3)]
+    unlock(one, registered(number))
+    assert len(statuses(one, resident)) == 2
+
+
+def test_r_id_4_unlocking_opens_no_session_and_works_once(one: Identity) -> None:
+    """R-ID-4: a login begun for it does nothing else, and one begun for a session does not unlock."""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    lock(one, resident)
+    login = unlock(one, registered(number))
+    assert one.rows("SELECT 1 FROM sessions WHERE subject = %s", str(resident)) == []
+    session = identity.CompleteLogin(request_id=uuid4(), login=login, id_token="t")
+    with pytest.raises(NotAuthenticated) as caught:
+        one.run(lambda tx: logins.begun(tx, session))
+    assert caught.value.reason == "login_for_something_else"
+    again = identity.UnlockLogin(request_id=uuid4(), login=login, id_token="t")
+    with pytest.raises(NotAuthenticated) as caught:
+        one.run(lambda tx: logins.complete_unlocking(tx, again, registered(number), NUMBER_KEY))
+    assert caught.value.reason == "login_used"
+    ordinary = identity.BeginLogin(request_id=uuid4(), kind="resident")
+    begun = one.run(lambda tx: logins.begin(tx, ordinary, PROVIDER, "our-client"))
+    crossed = identity.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="t")
+    with pytest.raises(NotAuthenticated):
+        one.run(lambda tx: logins.begun(tx, crossed, "unlock"))
+    staff = identity.BeginLogin(request_id=uuid4(), kind="staff", purpose="unlock")
+    with pytest.raises(Invalid):
+        one.run(lambda tx: logins.begin(tx, staff, PROVIDER, "our-client"))
+
+
+def test_r_id_4_only_an_e_id_shown_afresh_unlocks(one: Identity) -> None:
+    """R-ID-4: not one that was shown before the login began."""
+
+    class Begun:
+        begun_at = datetime.fromisoformat("2026-11-23T10:00:00+00:00")
+
+    shown = int(Begun.begun_at.timestamp())
+    logins.require_fresh({"auth_time": shown + 5}, Begun)  # type: ignore[arg-type]
+    for claims in ({"auth_time": shown - 300}, {"auth_time": "x"}, {"auth_time": 1e300}, {}):
+        with pytest.raises(NotAuthenticated) as caught:
+            logins.require_fresh(claims, Begun)  # type: ignore[arg-type]
+        assert caught.value.reason == "login_not_fresh"
+
+
+def test_r_id_17_unlocking_makes_no_inactive_account_active(one: Identity) -> None:
+    """R-ID-4, R-ID-17"""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    lock(one, resident)
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    with pytest.raises(Forbidden):
+        unlock(one, registered(number, code="UV"))
+    assert card(one, resident).locked
+    assert not card(one, resident).active
+
+
+# --- changed numbers (R-ID-24) --------------------------------------------------------------------------------------
+
+
+def test_r_id_24_a_changed_number_keeps_the_account(one: Identity) -> None:
+    """R-ID-24: found by both; the new one is shown; the old one never comes back into force."""
+    old, new = new_number(), new_number()
+    resident = take_in(one, registered(old))
+    assert take_in(one, registered(new, former=(old,))) == resident
+    assert find(one, old) == find(one, new) == resident
+    assert card(one, resident).identity_number == new
+    assert take_in(one, registered(new, former=(old,))) == resident
+    assert take_in(one, registered(new)) == resident
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(old, code="GN", replaced_by=new), NUMBER_KEY))
+    assert card(one, resident).identity_number == new
+    newest = new_number()
+    assert take_in(one, registered(newest, former=(old, new))) == resident
+    assert card(one, resident).identity_number == newest
+
+
+def test_r_id_24_who_comes_first_after_the_change_is_found_by_the_old_number_too(one: Identity) -> None:
+    """R-ID-24"""
+    old, new = new_number(), new_number()
+    resident = take_in(one, registered(new, former=(old,)))
+    assert find(one, old) == resident
+    assert card(one, resident).identity_number == new
+    with pytest.raises(Forbidden):
+        lock(one, resident)
+        take_in(one, registered(new, former=(old,)))
+
+
+def test_r_id_24_two_accounts_are_never_mixed(one: Identity) -> None:
+    """R-ID-24: someone who had an account by each number keeps to that of the number in force."""
+    old, new = new_number(), new_number()
+    first, second = take_in(one, registered(old)), take_in(one, registered(new))
+    assert take_in(one, registered(new, former=(old,))) == second
+    assert (find(one, old), find(one, new)) == (first, second)
+    assert card(one, first).identity_number == old
+
+
+# --- refreshing -----------------------------------------------------------------------------------------------------
+
+
+class Register(PopulationRegister):
+    """What it says of each number; not of whom it can't be trusted about."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, RegisteredPerson | None] = {}
+        self.poisoned: set[str] = set()
+        self.down = False
+        self.sizes: list[int] = []
+
+    def look_up_many(self, numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        self.sizes.append(len(numbers))
+        assert len(numbers) <= 500
+        if self.down:
+            raise Unavailable(reason="population_register_unavailable")
+        if self.poisoned & {each.number for each in numbers}:
+            raise AnswerNotTrusted(reason="population_register_unavailable")
+        return {each.number: self.people.get(each.number, registered(each.number)) for each in numbers}
+
+
+@pytest.fixture
+def made(rooms: Any) -> Iterator[Identity]:
+    """One whose residents no other test has."""
+    database = rooms.database("identity")
+    alone = Identity(database.url)
+    yield alone
+    alone.database.dispose()
+    database.drop()
+
+
+def refresh(one: Identity, register: Register) -> refreshing.Refreshed:
+    return refreshing.refresh(one.database.transaction, register, NUMBER_KEY, one.now)
+
+
+def test_known_residents_are_looked_up_again(made: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-ID-17, R-ID-14, R-ID-24, R-ID-18: what has changed is learnt without a login; one whose answer can't be trusted
+    keeps nobody else from it."""
+    monkeypatch.setattr(refreshing, "MANY", 4)
+    numbers = [new_number() for _ in range(10)]
+    accounts = [take_in(made, registered(number)) for number in numbers]
+    dead, hidden, changed, gone, poisoned, odd, *_ = numbers
+    opened = made.opened("resident", str(accounts[0]))
+    register, new = Register(), new_number()
+    register.people = {
+        dead: registered(dead, code="AV"),
+        hidden: registered(hidden, protected=True, place=None),
+        changed: registered(changed, code="GN", replaced_by=new),
+        new: registered(new, former=(changed,)),
+        gone: None,
+        odd: registered(odd, code="ZZ"),
+    }
+    register.poisoned = {poisoned}
+    found = refresh(made, register)
+    assert (found.asked, found.changed, found.unknown, found.not_trusted) == (10, 3, 1, 1)
+    assert not card(made, accounts[0]).active
+    assert statuses(made, accounts[0]) == [(False, False, 2)]
+    with pytest.raises(NotAuthenticated):
+        made.renew(opened.renewal_token)
+    assert card(made, accounts[1]).protected
+    assert card(made, accounts[2]).identity_number == new
+    assert find(made, changed) == accounts[2]
+    for still in (3, 4, 5, 6):
+        assert card(made, accounts[still]).active
+    before = made.rows("SELECT resident FROM residents WHERE looked_up_at < now() - interval '1 hour'")
+    assert before == []
+    register.poisoned.clear()
+    assert refresh(made, register).changed <= 1
+
+
+def test_a_register_that_is_down_changes_nothing(made: Identity) -> None:
+    """R-ID-17: the run fails, and is made again."""
+    resident = take_in(made, registered(new_number()))
+    register = Register()
+    register.down = True
+    before = made.rows("SELECT * FROM residents")
+    with pytest.raises(Unavailable):
+        refresh(made, register)
+    assert made.rows("SELECT * FROM residents") == before
+    assert card(made, resident).active
+
+
+def test_news_of_a_login_is_not_undone_by_an_older_answer(made: Identity) -> None:
+    """R-ID-14: who became protected while the answer was under way stays so."""
+    number = new_number()
+    resident = take_in(made, registered(number, given_name="Old"))
+    register = Register()
+    asked = register.look_up_many
+
+    def meanwhile(numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        take_in(made, registered(number, protected=True, place=None))
+        return asked(numbers)
+
+    register.look_up_many = meanwhile  # type: ignore[method-assign]
+    refresh(made, register)
+    assert card(made, resident).protected
+
+
+# --- one's own sessions (R-ID-21) -----------------------------------------------------------------------------------
+
+
+def own(one: Identity, caller: Caller) -> list[identity.Session]:
+    return one.run(lambda tx: sessions.list_own(tx, identity.ListSessions()), caller).sessions
+
+
+def test_r_id_21_people_see_and_end_their_own_sessions(one: Identity) -> None:
+    """R-ID-21: live ones alone, and nobody else's."""
+    person, other = new_person(), new_person()
+    old = one.open("staff", person)
+    one.moved += timedelta(minutes=31)
+    first = one.open("staff", person)
+    one.moved += timedelta(minutes=1)
+    second = one.open("staff", person)
+    stranger = one.open("staff", other)
+    caller = Caller("staff", person, second)
+    found = own(one, caller)
+    assert [each.session for each in found] == [second, first]
+    assert [each.this_one for each in found] == [True, False]
+    for unknown in (stranger, uuid4()):
+        with pytest.raises(NotFound):
+            one.run(
+                lambda tx, which=unknown: sessions.end_own(tx, identity.EndSession(request_id=uuid4(), session=which)),
+                caller,
+            )
+    for _ in range(2):
+        one.run(lambda tx: sessions.end_own(tx, identity.EndSession(request_id=uuid4(), session=first)), caller)
+    assert [each.session for each in own(one, caller)] == [second]
+    told = [body for body in one.told("rights_changed") if body["subject"] == person and body["ended_sessions"]]
+    assert [body["ended_sessions"][0]["session"] for body in told] == [str(first)]
+    assert [each.session for each in own(one, Caller("staff", other, stranger))] == [stranger]
+    assert old not in {each.session for each in own(one, caller)}
