@@ -35,11 +35,11 @@ def queue(tx: Transaction, event: Event[Any], body: Any) -> int:
     A clinic's own addresses take their place per address at once, so that they are told whatever becomes of the rights
     of a person who has the same address (R-NOT-5, R-NOT-6). People find theirs when it is sent.
     """
-    occasion = occasion_of(event, body)
+    event_id = occasion_of(event, body)
     rows = [
         {
             "delivery": uuid4(),
-            "event_id": occasion,
+            "event_id": event_id,
             "kind": notice.kind,
             "clinic": body.clinic,
             "recipient_kind": recipient.kind,
@@ -61,7 +61,12 @@ def queue(tx: Transaction, event: Event[Any], body: Any) -> int:
 def occasion_of(event: Event[Any], body: Any) -> UUID:
     """What happened, as one id, the same however often and by whatever way it is told."""
     what = f"{body.case}/{body.version}" if event is cases.CASE_ASSIGNED else str(body.message)
-    return uuid5(_OCCASIONS, f"{event.name}/{what}")
+    return occasion(f"{event.name}/{what}")
+
+
+def occasion(what: str) -> UUID:
+    """What happened, named in words, as one id."""
+    return uuid5(_OCCASIONS, what)
 
 
 def withdraw_residents(tx: Transaction, resident: UUID) -> int:

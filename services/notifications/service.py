@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.notifications import clinic_settings, delivering, listing, queueing
+from services.notifications import clinic_settings, delivering, listing, queueing, reminding
 from services.notifications.settings import NotificationsSettings
 from shared.contracts import cases, identity
 from shared.contracts import notifications as contract
@@ -91,6 +91,10 @@ class NotificationsService:
         with run.transaction() as tx:
             swept = delivering.sweep(tx)
         swept.tell()
+
+    @job("remind_of_unhandled_cases", daily_at="07:00")
+    def remind_of_unhandled_cases(self, run: Any) -> None:
+        reminding.remind_all(run)
 
 
 def _with_overlaps(

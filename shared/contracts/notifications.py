@@ -53,6 +53,7 @@ class DeliveryKind(StrEnum):
     """What is told, and so in which words."""
 
     CLINIC_NEW_CASE = "clinic_new_case"  # to the clinic's addresses (R-NOT-2)
+    CLINIC_REMINDER = "clinic_reminder"  # to the clinic's addresses for reminders (R-NOT-2)
     NEW_CASE = "new_case"  # to a case receiver who has chosen it (R-NOT-1)
     CASE_ASSIGNED = "case_assigned"  # to the handler (R-NOT-1)
     RESIDENT_WROTE = "resident_wrote"  # to the handler (R-NOT-1)
@@ -62,8 +63,8 @@ class DeliveryKind(StrEnum):
 class SetClinicSettings(Command):
     """Sets whom the clinic's mail goes to; what was set before is replaced (R-NOT-2).
 
-    Addresses are normalised, and the same address twice is one. `reminder_days`: days without handling after which the
-    reminder addresses are told; None: no reminders.
+    Addresses are normalised, and the same address twice is one. `reminder_days`: whole Swedish working days without
+    handling after which the reminder addresses are told; None: no reminders.
     """
 
     clinic: HsaId

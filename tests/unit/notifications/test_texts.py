@@ -19,7 +19,7 @@ ALL = [
     (kind, channel)
     for kind in DeliveryKind
     for channel in Channel
-    if (kind, channel) != (DeliveryKind.CLINIC_NEW_CASE, Channel.SMS)  # a clinic enters mail addresses only
+    if not (kind.startswith("clinic_") and channel is Channel.SMS)  # a clinic enters mail addresses only
 ]
 STAFF = [(kind, channel) for kind, channel in ALL if kind is not DeliveryKind.INBOX]
 
