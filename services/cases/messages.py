@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import insert, select, text, update
 
 from services.cases import weight
+from services.cases.opening import open_sealed
 from services.cases.tables import UNOPENED, Row, message_files, messages
 from shared.contracts.attachments import ClaimedFile
 from shared.contracts.cases import (
@@ -85,7 +86,7 @@ def add(tx: Transaction, case: Row, message: NewMessage, *, position: int, handl
             writer=message.sender.writer,
             sender_name=message.sender.name,
             signature=message.sender.signature,
-            content=tx.sealer.seal(json.dumps(content).encode(), _context(case["id"], message.id)),
+            content=tx.sealer.seal(json.dumps(content).encode(), context(case["id"], message.id)),
         )
     )
     if message.files:
@@ -119,7 +120,8 @@ def add(tx: Transaction, case: Row, message: NewMessage, *, position: int, handl
     )
 
 
-def _context(case: UUID, message: UUID) -> bytes:
+def context(case: UUID, message: UUID) -> bytes:
+    """What the content of a message is bound to."""
     return f"case {case} message {message}".encode()
 
 
@@ -142,7 +144,7 @@ def of_case(tx: Transaction, case: UUID) -> list[Stored]:
 
 
 def _opened(sealer: Sealer, row: Row, files: Sequence[Row]) -> Stored:
-    content = json.loads(sealer.open(bytes(row["content"]), _context(row["case_id"], row["id"])))
+    content = json.loads(open_sealed(sealer, bytes(row["content"]), context(row["case_id"], row["id"])))
     shown = MessageShown(
         message=row["id"],
         kind=cast(MessageKind, row["kind"]),

@@ -71,7 +71,7 @@ def seal_some(tx: Transaction) -> Made | None:
             lowest=entries[0],
             highest=entries[-1],
             digest=digest,
-            proof=tx.sealer.seal(digest, _context(seal)),
+            proof=tx.sealer.seal(digest, context(seal)),
         )
     )
     tx.execute(delete(access_log_unsealed).where(access_log_unsealed.c.entry.in_(entries)))
@@ -100,7 +100,8 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _context(seal: int) -> bytes:
+def context(seal: int) -> bytes:
+    """What the proof of a seal is bound to."""
     return f"access log seal {seal}".encode()
 
 
@@ -142,7 +143,7 @@ def verify_some(tx: Transaction, place: Place) -> tuple[list[Fault], Place]:
         if _digest(digest, row.seal, row.entries, rows) != bytes(row.digest):
             faults.append(Fault("rows_changed", seal=row.seal))
         try:
-            proven = tx.sealer.open(bytes(row.proof), _context(row.seal)) == bytes(row.digest)
+            proven = tx.sealer.open(bytes(row.proof), context(row.seal)) == bytes(row.digest)
         except SealBroken:
             proven = False
         if not proven:

@@ -18,6 +18,7 @@ from services.cases import (
     neighbours,
     reading,
     reminding,
+    resealing,
     rights_lost,
     seals,
     standard_answers,
@@ -196,6 +197,12 @@ class CasesService:
         rows, after = call.read(access_log.of_resident)
         return access_log.shown_to_resident(rows, after, neighbours.staff(call, access_log.readers(rows)))
 
+    # --- for operators
+
+    @rpc(records.RESEALING)
+    def resealing(self, call: OngoingCall[records.AskResealing, records.Resealing]) -> records.Resealing:
+        return call.read(resealing.progress)
+
     # --- for other services
 
     @rpc(contract.MESSAGES_EXIST)
@@ -233,6 +240,10 @@ class CasesService:
     @job("seal_access_log", every=timedelta(seconds=30))
     def seal_access_log(self, run: Any) -> None:
         seals.seal_all(run)
+
+    @job("reseal", every=timedelta(minutes=10))
+    def reseal(self, run: Any) -> None:
+        resealing.reseal_all(run)
 
     @job("check_access_log", daily_at="03:30")
     def check_access_log(self, run: Any) -> None:

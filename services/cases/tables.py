@@ -227,6 +227,21 @@ access_log_unsealed = Table(
     Column("entry", BigInteger, primary_key=True, autoincrement=False),
 )
 
+# How far each table's values have been sealed anew with a key, by round: the second finds what a process that did not
+# have the key yet has sealed during the first.
+resealing = Table(
+    "resealing",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("rounds_done", Integer, nullable=False),
+    Column("place", Text),
+    Column("resealed", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False),
+    Column("round_ended_at", MOMENT),
+    Column("finished_at", MOMENT),
+)
+
 access_log_seals = Table(
     "access_log_seals",
     metadata,

@@ -34,3 +34,29 @@ class AccessLogSample(Reply):
 
 
 SAMPLE_ACCESS_LOG = cases.call("sample_access_log", SampleAccessLog, AccessLogSample, who=("staff",))
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+class AskResealing(Query):
+    """How far the change to the current key has come: what may still be sealed with an older one (R-SYS-2)."""
+
+
+class ResealedTable(Reply):
+    """`finished_at`: when all of it had been looked through twice; until then older keys are still needed."""
+
+    table: str
+    key: str
+    rounds_done: int
+    resealed: int = Field(description="values sealed anew with this key")
+    lost: int = Field(description="values that could not be opened: their key is not in the ring, or they are damaged")
+    finished_at: Instant | None
+
+
+class Resealing(Reply):
+    current_key: str
+    tables: list[ResealedTable]
+
+
+RESEALING = cases.call("resealing", AskResealing, Resealing, who=("operator",))

@@ -20,7 +20,7 @@ ALLOWED_KEYS = frozenset(
     event_type source attempt attempts delay_seconds job due run state count total added changed removed refused link
     queue error_type where missing setting problem port path pid case message_id attachment delivery clinic_count number
     signal step seconds size replica channel kind batch statement workers outcome retry host database migration
-    applied latest age_ms bytes audience object digest""".split()  # noqa: SIM905 - a list of eighty quoted words is no pleasure to read
+    applied latest age_ms bytes audience object digest table key_id""".split()  # noqa: SIM905 - a list of eighty quoted words is no pleasure to read
 )
 _WITHHELD = "[withheld]"
 _LIBRARIES = "site-packages"

@@ -12,16 +12,26 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NONCE_BYTES = 12
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class SealBroken(Exception):
     """The value can't be opened: its key is not in the ring, or it was changed or moved."""
+
+
+class KeyMissing(SealBroken):
+    """The value was sealed with a key that is not in the ring: `key` is its id."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
 
 
 class Sealer:
@@ -52,13 +62,26 @@ class Sealer:
         return self._prefix + nonce + self._ciphers[self._current].encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
-        """The value as it was sealed. Raises `SealBroken`."""
+        """The value as it was sealed. Raises `SealBroken`, and `KeyMissing` where it is only the key that is gone."""
         try:
             start = 1 + sealed[0]
-            cipher = self._ciphers[sealed[1:start].decode()]
+            key = sealed[1:start].decode()
+            if key not in self._ciphers and _KEY_ID.fullmatch(key) and len(sealed) > start + _NONCE_BYTES:
+                raise KeyMissing(key)
+            cipher = self._ciphers[key]
             return cipher.decrypt(sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :], context)
         except (KeyError, IndexError, InvalidTag, ValueError):
             raise SealBroken from None
+
+    @property
+    def current(self) -> str:
+        """The id of the key that is sealed with now."""
+        return self._current
+
+    @property
+    def prefix(self) -> bytes:
+        """What every value begins with that is sealed with the current key."""
+        return self._prefix
 
     def sealed_with_current(self, sealed: bytes) -> bool:
         """Whether the value needs no new sealing after a change of keys."""

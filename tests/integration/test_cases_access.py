@@ -17,7 +17,7 @@ import pytest
 from services.cases import seals
 from shared.contracts import cases
 from shared.contracts.base import Role
-from shared.messaging.errors import Forbidden, Invalid, NotFound
+from shared.messaging.errors import Forbidden, Internal, Invalid, NotFound
 from shared.security.caller import Caller
 from tests.integration.cases_support import CARE_PROVIDER, World, refused, shared_database
 from tests.stack.rooms import Rooms
@@ -397,7 +397,4 @@ def test_a_message_moved_to_another_case_does_not_open(own_world: World) -> None
             text("UPDATE messages SET content = (SELECT content FROM messages WHERE id = :one) WHERE id = :other"),
             {"one": one.message, "other": other.message},
         )
-    from shared.security.sealing import SealBroken
-
-    with pytest.raises(SealBroken):
-        own_world.get(other.case, own_world.receiver)
+    refused("sealed_value_broken", Internal, own_world.get, other.case, own_world.receiver)

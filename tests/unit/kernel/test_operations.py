@@ -102,6 +102,7 @@ def test_keys_are_changed_without_losing_what_was_sealed_before_R_SYS_2():
     after = Sealer("new", keys)
     assert after.open(sealed, b"context") == b"text"
     assert not after.sealed_with_current(sealed)
+    assert not sealed.startswith(after.prefix)
     assert after.sealed_with_current(after.seal(b"text", b"context"))
     with pytest.raises(SealBroken):
         Sealer("new", {"new": keys["new"]}).open(sealed, b"context")
