@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004_resealing"
-down_revision = "0003_log_review"
+revision = "0005_resealing"
+down_revision = "0004_offer"
 branch_labels = None
 depends_on = None
 
