@@ -10,10 +10,14 @@ from services.cases.rules import State
 from services.cases.tables import WITH_CLINIC, case_types, cases, messages
 from shared.contracts.cases import (
     AskClinicActivity,
+    AskOfferedCaseTypes,
     AskUnhandledCases,
     ClinicActivity,
     MessagesExist,
     MessagesThatExist,
+    OfferedAtClinic,
+    OfferedCaseType,
+    OfferedCaseTypes,
     UnhandledCases,
     UnhandledOfClinic,
 )
@@ -37,6 +41,19 @@ def clinic_activity(tx: Transaction, request: AskClinicActivity) -> ClinicActivi
     still_open = select(func.count()).where(cases.c.clinic == request.clinic, cases.c.state.in_(_OPEN))
     row = tx.execute(select(active.scalar_subquery().label("active"), still_open.scalar_subquery().label("open"))).one()
     return ClinicActivity(active_case_types=row.active, open_cases=row.open)
+
+
+def offered_case_types(tx: Transaction, request: AskOfferedCaseTypes) -> OfferedCaseTypes:
+    """The active case types of each clinic, in the clinic's order, for its contact cards (R-DIR-6, R-DIR-10)."""
+    rows = tx.execute(
+        select(case_types.c.clinic, case_types.c.id, case_types.c.name)
+        .where(case_types.c.clinic.in_(request.clinics), case_types.c.active)
+        .order_by(case_types.c.clinic, case_types.c.position, case_types.c.id)
+    )
+    found: dict[str, list[OfferedCaseType]] = {}
+    for row in rows:
+        found.setdefault(row.clinic, []).append(OfferedCaseType(case_type=row.id, name=row.name))
+    return OfferedCaseTypes(clinics=[OfferedAtClinic(clinic=one, case_types=types) for one, types in found.items()])
 
 
 def unhandled_cases(tx: Transaction, request: AskUnhandledCases) -> UnhandledCases:

@@ -223,6 +223,12 @@ class CasesService:
     ) -> contract.UnhandledCases:
         return call.read(for_services.unhandled_cases)
 
+    @rpc(contract.OFFERED_CASE_TYPES)
+    def offered_case_types(
+        self, call: OngoingCall[contract.AskOfferedCaseTypes, contract.OfferedCaseTypes]
+    ) -> contract.OfferedCaseTypes:
+        return call.read(for_services.offered_case_types)
+
     # --- events and jobs
 
     @on(identity.RIGHTS_CHANGED)

@@ -1,17 +1,27 @@
-"""Direct questions to HSA about one person, in their turn."""
+"""What the directory asks before a transaction: HSA, in its turn, and the cases service."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, TypeVar
 
 from services.directory.hsa_queue import HsaQueue
 from services.directory.records import Person
 from services.directory.settings import DirectorySettings
 from services.directory.sources import SourceError
+from services.directory.sources.hsa import Hsa
+from shared.contracts.cases import OFFERED_CASE_TYPES, AskOfferedCaseTypes
+from shared.contracts.directory import CaseTypeOnCard
+from shared.messaging.errors import DeadlineExceeded, Unavailable
+from shared.messaging.server import OngoingCall
 from shared.operations.logs import log
+
+Answer = TypeVar("Answer")
 
 # Left of the caller's time for what comes after HSA's answer, or instead of it.
 _KEPT_BACK_SECONDS = 0.5
+_CASES_SECONDS = 3.0
 
 
 def about(settings: DirectorySettings, person: str, remaining: float) -> list[Person] | None:
@@ -19,15 +29,41 @@ def about(settings: DirectorySettings, person: str, remaining: float) -> list[Pe
 
     None instead of a list: HSA is not configured, is down, or its turn did not come in the seconds that remain.
     """
+    return _ask(settings, remaining, lambda hsa: hsa.persons(person))
+
+
+def care_provider_of(settings: DirectorySettings, unit: str, remaining: float) -> str | None:
+    """HSA-id of the unit's care provider by HSA's word (R-ID-25); None: HSA names none, or does not answer."""
+    return _ask(settings, remaining, lambda hsa: hsa.care_provider(unit))
+
+
+def _ask(settings: DirectorySettings, remaining: float, question: Callable[[Hsa], Answer]) -> Answer | None:
     hsa = settings.hsa()
     if hsa is None:
         return None
     try:
         with _queue(settings.database_url).turn(remaining - _KEPT_BACK_SECONDS - hsa.timeout_seconds):
-            return hsa.persons(person)
+            return question(hsa)
     except SourceError as error:
         log.warning("hsa_did_not_answer", reason=error.reason)
         return None
+
+
+def case_types_of(call: OngoingCall[Any, Any], clinic: str) -> list[CaseTypeOnCard] | None:
+    """The case types that the clinic offers now, in its order; None: the cases service does not answer."""
+    try:
+        return offered(partial(call.ask, timeout=_CASES_SECONDS), [clinic]).get(clinic, [])
+    except (Unavailable, DeadlineExceeded):
+        return None
+
+
+def offered(ask: Callable[..., Any], clinics: Sequence[str]) -> dict[str, list[CaseTypeOnCard]]:
+    """The same for many, by HSA-id; clinics that offer none are left out. Raises `Unavailable`, `DeadlineExceeded`."""
+    answer = ask(OFFERED_CASE_TYPES, AskOfferedCaseTypes(clinics=list(clinics)))
+    return {
+        one.clinic: [CaseTypeOnCard(case_type=each.case_type, name=each.name) for each in one.case_types]
+        for one in answer.clinics
+    }
 
 
 @cache

@@ -36,33 +36,68 @@ from shared.messaging.errors import Conflict, Invalid, NotFound
 # --- activation (R-DIR-3) -------------------------------------------------------------------------------------------
 
 
-def activate(tx: Transaction, request: ActivateClinic) -> ClinicActivated:
-    """Makes a unit a clinic. Raises `Forbidden`, `NotFound` for an id that is not in the directory now, or `Conflict`
-    where the end date has passed. A clinic that is active already stays as it is."""
-    tx.caller.require_regional_admin()
-    unit = tx.execute(select(units).where(units.c.hsa_id == request.clinic).with_for_update()).one_or_none()
+def usable_unit(tx: Transaction, clinic: HsaId) -> Row[Any]:
+    """The unit, held until the transaction ends. Raises `NotFound` for an id that is not in the directory now, or
+    `Conflict` where the end date has passed."""
+    unit = tx.execute(select(units).where(units.c.hsa_id == clinic).with_for_update()).one_or_none()
     if unit is None or rules.is_gone(unit.missing_runs):
         raise NotFound("Enheten finns inte i katalogen.", reason="unit_not_found")
     if rules.has_ended(unit.end_date, tx.now):
         raise Conflict("Enhetens slutdatum i katalogen har passerat.", reason="unit_ended")
+    return unit
+
+
+def require_replaceable(tx: Transaction, clinic: HsaId, old: HsaId) -> None:
+    """Raises `Invalid` for a clinic that would replace itself, `NotFound` where the old one never was a clinic, or
+    `Conflict` where another clinic has replaced it already."""
+    if clinic == old:
+        raise Invalid(fields=[("replaces", "är samma enhet")])
+    known = tx.execute(select(clinics.c.replaces).where(clinics.c.hsa_id == old).with_for_update()).one_or_none()
+    if known is None:
+        raise NotFound("Den gamla mottagningen finns inte.", reason="replaced_clinic_not_found")
+    if known.replaces == clinic:
+        raise Conflict("Mottagningarna kan inte ersätta varandra.", reason="replace_each_other")
+    other = select(clinics.c.hsa_id).where(clinics.c.replaces == old, clinics.c.hsa_id != clinic)
+    if tx.execute(other).first() is not None:
+        raise Conflict("Den gamla mottagningen har redan ersatts.", reason="already_replaced")
+
+
+def without_care_provider(tx: Transaction, _request: Any, clinic: HsaId | None) -> HsaId | None:
+    """The id of a unit for which the directory names no care provider; None for others."""
+    query = select(units.c.hsa_id).where(units.c.hsa_id == clinic, units.c.care_provider.is_(None))
+    return tx.execute(query).scalar_one_or_none()
+
+
+def activate(tx: Transaction, request: ActivateClinic, care_provider: str | None = None) -> ClinicActivated:
+    """Makes a unit a clinic. `care_provider` is HSA's word, for a unit of which the directory names none.
+
+    Raises `Forbidden`, and what `usable_unit` and `require_replaceable` raise. A clinic that is active already stays as
+    it is.
+    """
+    tx.caller.require_regional_admin()
+    unit = usable_unit(tx, request.clinic)
     known = tx.execute(select(clinics).where(clinics.c.hsa_id == request.clinic).with_for_update()).one_or_none()
-    care_provider = unit.care_provider or tx.settings.default_care_provider
+    provider = unit.care_provider or care_provider or tx.settings.default_care_provider
     if known is not None and known.active:
-        return _activated(unit, care_provider, known.version)
+        return _activated(unit, provider, known.version)
     values: dict[str, Any] = {
         "active": True,
-        "care_provider": care_provider,
+        "care_provider": provider,
         "version": known.version + 1 if known else 1,
         "activated_at": tx.now,
         "activated_by": tx.caller.subject,
         "inactivated_at": None,
         "inactivated_by": None,
+        "told_warning": None,
     }
+    if request.replaces is not None:
+        require_replaceable(tx, request.clinic, request.replaces)
+        values["replaces"] = request.replaces
     made = insert(clinics).values(hsa_id=request.clinic, **values)
     tx.execute(made.on_conflict_do_update(index_elements=["hsa_id"], set_=values))
     changed = ClinicChanged(clinic=request.clinic, version=values["version"])
     tx.publish(CLINIC_ACTIVATED, changed, aggregate=request.clinic)
-    return _activated(unit, care_provider, values["version"])
+    return _activated(unit, provider, values["version"])
 
 
 def _activated(unit: Row[Any], care_provider: str, version: int) -> ClinicActivated:
@@ -97,6 +132,7 @@ def inactivate(tx: Transaction, request: InactivateClinic, activity: ClinicActiv
 # --- reading --------------------------------------------------------------------------------------------------------
 
 _provider = units.alias("provider")
+_later = clinics.alias("later")
 
 
 def get_clinics(tx: Transaction, request: GetClinics) -> Clinics:
@@ -113,6 +149,12 @@ def get_clinics(tx: Transaction, request: GetClinics) -> Clinics:
             func.coalesce(clinics.c.version, 0).label("clinic_version"),
             care_provider.label("provider"),
             _provider.c.name.label("provider_name"),
+            clinics.c.replaces,
+            select(_later.c.hsa_id)
+            .where(_later.c.replaces == units.c.hsa_id)
+            .limit(1)
+            .scalar_subquery()
+            .label("replaced_by"),
         )
         .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
         .outerjoin(_provider, _provider.c.hsa_id == care_provider)
@@ -135,28 +177,37 @@ def _facts(row: Row[Any], names: dict[HsaId, str], now: datetime) -> ClinicFacts
         in_directory=not gone,
         end_date=row.end_date,
         warning=rules.warning(gone=gone, end_date=row.end_date, now=now),
-        missing_attributes=rules.missing_attributes(
-            county_code=row.county_code,
-            has_coordinates=row.rt90_x is not None,
-            destinations=row.destinations,
-            care_types=row.care_types,
-            business_types=row.business_types,
-        ),
+        missing_attributes=missing_attributes(row),
         county_code=row.county_code,
         municipality_code=row.municipality_code,
         version=row.clinic_version,
+        replaces=row.replaces,
+        replaced_by=row.replaced_by,
+    )
+
+
+def missing_attributes(unit: Row[Any]) -> list[str]:
+    """The technically mandatory attributes that a row of `units` lacks (R-DIR-5)."""
+    return rules.missing_attributes(
+        county_code=unit.county_code,
+        has_coordinates=unit.rt90_x is not None,
+        destinations=unit.destinations,
+        care_types=unit.care_types,
+        business_types=unit.business_types,
     )
 
 
 def search(tx: Transaction, request: SearchClinics) -> FoundClinics:
     """One page of what holds every word of the text (R-DIR-11); for residents only active clinics (R-DIR-13).
 
-    Units that are gone from the directory are found only as clinics. Raises `Invalid` for a cursor that is none.
+    Units that are gone from the directory are found only as clinics. Whether this resident may contact one of them
+    (catchment, approval) is identity's to say: county and municipality are given for that. Raises `Invalid` for a
+    cursor that is none.
     """
     active = func.coalesce(clinics.c.active, False)
     query = (
         select(units.c.hsa_id, units.c.name, units.c.place, units.c.sort_name, units.c.missing_runs, units.c.end_date)
-        .add_columns(active.label("active"))
+        .add_columns(units.c.county_code, units.c.municipality_code, active.label("active"))
         .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
         .order_by(units.c.sort_name, units.c.hsa_id)
         .limit(request.limit + 1)
@@ -176,6 +227,8 @@ def search(tx: Transaction, request: SearchClinics) -> FoundClinics:
             place=row.place,
             active=row.active,
             warning=rules.warning(gone=rules.is_gone(row.missing_runs), end_date=row.end_date, now=tx.now),
+            county_code=row.county_code,
+            municipality_code=row.municipality_code,
         )
         for row in page
     ]

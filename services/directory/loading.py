@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -27,6 +27,10 @@ Record = TypeVar("Record")
 
 _LONGEST_SECONDS = 1800
 _SHOWN_OF_A_NAME = 200
+
+
+class TooLittle(Exception):
+    """A part of a catalogue does not fit to the copy: the whole is needed."""
 
 
 class Stopped(Exception):
@@ -62,14 +66,17 @@ class Kind(Generic[Record]):
     before_merge: Callable[[Transaction], None]
     gone: Callable[[Transaction, list[str]], None]
     back: Callable[[Transaction, list[str]], None]
+    after: Callable[[Transaction], object]
 
 
 @dataclass
 class _Known:
-    """The copy as it is: digest by id, and in how many runs in a row each of the absent ones has been missing."""
+    """The copy as it is: digest by id, in how many runs in a row each of the absent ones has been missing, and which
+    are another source's that is believed before this one."""
 
     digests: dict[str, bytes]
     absent: dict[str, int]
+    others: set[str]
 
 
 @dataclass
@@ -77,6 +84,7 @@ class _Seen:
     ids: set[str] = field(default_factory=set)
     staged: list[str] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
+    others: int = 0
     count: int = 0
 
 
@@ -87,14 +95,16 @@ def load(
     catalogue: Catalogue | None,
     *,
     removable_share: float,
+    believed_before: Collection[str] = (),
 ) -> Counts:
     """Takes the catalogue in; None: the source says that it is the same as last time. Publishes what changed.
 
-    Raises `Stopped` if more than the share would be absent, or `SourceError` if the catalogue is broken somewhere; the
-    transaction must then be rolled back.
+    What one of the sources `believed_before` has, and has not lost, is left as it is. Raises `Stopped` if more than the
+    share would be absent, `SourceError` if the catalogue is broken somewhere, or `TooLittle`; the transaction must then
+    be rolled back.
     """
     tx.execute(text(f"SET LOCAL statement_timeout = '{_LONGEST_SECONDS}s'"))
-    known = _known(tx, kind, source)
+    known = _known(tx, kind, source, believed_before)
     if catalogue is None:
         return _still_so(tx, kind, source, known)
     new = staged(kind.table).name
@@ -111,6 +121,7 @@ def load(
     counts.changed = len(seen.staged) - counts.added
     kind.back(tx, [one for one in known.absent if one in seen.ids])
     _count_absent(tx, kind, known, [one for one in known.digests if one not in seen.ids], counts)
+    kind.after(tx)
     state = {"read": counts.read, "source": catalogue.state}
     values = {"state": state, "refused": seen.refused, "confirmed_at": tx.now}
     remember = insert(source_states).values(source=source, part=kind.part, **values)
@@ -125,16 +136,20 @@ def last_state(tx: Transaction, source: str, part: str) -> dict[str, Any] | None
     return state["source"] if state else None
 
 
-def _known(tx: Transaction, kind: Kind[Any], source: str) -> _Known:
+def _known(tx: Transaction, kind: Kind[Any], source: str, believed_before: Collection[str]) -> _Known:
     table = kind.table
     query = select(table.c.hsa_id, table.c.content, table.c.missing_runs).where(
         table.c.source == source, table.c.content.is_not(None)
     )
-    known = _Known({}, {})
+    known = _Known({}, {}, set())
     for row in tx.execute(query):
         known.digests[row.hsa_id] = bytes(row.content)
         if row.missing_runs:
             known.absent[row.hsa_id] = row.missing_runs
+    if believed_before:
+        theirs = (table.c.source.in_(believed_before), table.c.missing_runs < rules.RUNS_UNTIL_GONE)
+        others = select(table.c.hsa_id).where(*theirs, table.c.content.is_not(None))
+        known.others = set(tx.execute(others).scalars())
     return known
 
 
@@ -147,7 +162,28 @@ def _stage(tx: Transaction, kind: Kind[Any], source: str, catalogue: Catalogue, 
         for hsa_id, content, record, raw in _new(kind, catalogue, known, seen):
             seen.staged.append(hsa_id)
             copy.write_row((*kind.row(record, raw, tx), content, source, tx.now))
+    if catalogue.present is not None:
+        _note_present(tx, kind, source, catalogue.present, known, seen)
     return seen
+
+
+def _note_present(
+    tx: Transaction, kind: Kind[Any], source: str, present: Sequence[str], known: _Known, seen: _Seen
+) -> None:
+    """Those that were not read, because nothing of theirs has changed. Raises `TooLittle` if one of them is new."""
+    one_state = (source_states.c.source == source) & (source_states.c.part == kind.part)
+    refused = tx.execute(select(source_states.c.refused).where(one_state)).scalar_one_or_none() or []
+    read_now = seen.ids | {one["object"] for one in seen.refused}
+    seen.refused = [one for one in refused if one["object"] not in read_now] + seen.refused
+    without_use = {one["object"] for one in seen.refused}
+    for hsa_id in present:
+        if hsa_id in known.digests:
+            seen.ids.add(hsa_id)
+        elif hsa_id in known.others:
+            seen.others += 1
+        elif hsa_id not in seen.ids and hsa_id not in without_use:
+            raise TooLittle
+    seen.count = len(present)
 
 
 def _new(kind: Kind[Any], catalogue: Catalogue, known: _Known, seen: _Seen) -> Iterator[tuple[str, bytes, Any, Raw]]:
@@ -164,6 +200,14 @@ def _new(kind: Kind[Any], catalogue: Catalogue, known: _Known, seen: _Seen) -> I
             continue
         if hsa_id in seen.ids:
             seen.refused.append(_refusal(hsa_id, "hsaidentity", "duplicate"))
+            continue
+        if hsa_id in known.others:
+            seen.others += 1
+            continue
+        if raw.fault is not None:
+            seen.refused.append(_refusal(hsa_id, "", raw.fault))
+            if hsa_id in known.digests:
+                seen.ids.add(hsa_id)
             continue
         content = _digest(raw)
         if known.digests.get(hsa_id) == content:
@@ -200,7 +244,7 @@ def _digest(raw: Raw) -> bytes:
 def _guard(known: _Known, seen: _Seen, counts: Counts, share: float) -> None:
     present = [one for one in known.digests if one not in known.absent]
     absent = sum(1 for one in present if one not in seen.ids)
-    if not seen.ids:
+    if not seen.ids and not seen.others:
         raise Stopped("empty_catalogue", counts)
     if rules.removes_too_much(present=len(present), absent=absent, share=share):
         counts.missing = absent
@@ -218,7 +262,8 @@ def _merge(tx: Transaction, kind: Kind[Any]) -> None:
     rows = select(*(staged(table).c[name] for name in columns))
     merge = insert(table).from_select(columns, rows)
     changes: dict[str, Any] = {name: merge.excluded[name] for name in columns if name != "hsa_id"}
-    tx.execute(merge.on_conflict_do_update(index_elements=["hsa_id"], set_=changes | {"version": table.c.version + 1}))
+    changes |= {"version": table.c.version + 1, "missing_runs": 0}
+    tx.execute(merge.on_conflict_do_update(index_elements=["hsa_id"], set_=changes))
 
 
 def _written(kind: Kind[Any]) -> list[str]:
@@ -244,6 +289,7 @@ def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known) -> C
     state = tx.execute(select(source_states.c.state).where(one_state)).scalar_one()
     counts = Counts(read=state["read"])
     _count_absent(tx, kind, known, list(known.absent), counts)
+    kind.after(tx)
     tx.execute(update(source_states).where(one_state).values(confirmed_at=tx.now))
     return counts
 

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 HSA = 0x6469720001
 """Who may ask HSA."""
 SYNC = 0x6469720002
-"""Who may run syncs."""
+"""Who may run syncs with catalogues."""
+HSA_REFRESH = 0x6469720004
+"""Who may run those with HSA."""
+HSA_DIRECT = 0x6469720003
+"""Held, shared, by those who wait to ask HSA about one person or unit for somebody who waits."""
 
 _CONNECT_SECONDS = 5
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from services.directory import parsing
+from services.directory import parsing, positions
 from services.directory.parsing import Hours, Notice, Rt90, Unparsed
 
 Value = TypeVar("Value")
 
 # Raised when the same record would give other columns than before, so that unchanged sources are read anew.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One record as it came."""
+    """One record as it came. `fault`: why it can't be taken, though it is there."""
 
     dn: str
     attributes: Mapping[str, Any]
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,24 @@ _TEXTS = {
     "visiting_rules_referral": "hsavisitingrulereferral",
 }
 
+UNIT_ATTRIBUTES = (
+    *("hsaIdentity", "objectClass", "ou", "cn", "l", "organizationalUnitNameShort", "description", "mail"),
+    *("labeledURI", "vgrLabeledURI", "postalCode", "vgrCareType", "hsaBusinessType", "hsaBusinessClassificationCode"),
+    *("hsaManagementCode", "hsaDestinationIndicator", "hsaCountyCode", "hsaMunicipalityCode", "hsaStartDate"),
+    *("hsaEndDate", "hsaGeographicalCoordinates", "hsaResponsibleHealthCareProvider", "vgrTempInfo", "vgrRefInfo"),
+    *("hsaPublicTelephoneNumber", "hsaTelephoneNumber", "hsaSedfSwitchboardTelephoneNo", "hsaTextPhoneNumber"),
+    *("hsaSmsTelephoneNumber", "mobileTelephoneNumber", "facsimileTelephoneNumber", "hsaSurgeryHours"),
+    *("hsaTelephoneTime", "hsaDropInHours", "hsaVisitingHours", "hsaStreetAddress", "hsaPostalAddress"),
+    *("hsaSedfDeliveryAddress", "hsaSedfInvoiceAddress", "hsaInternalAddress", "hsaConsigneeAddress", "hsaRoute"),
+    *("hsaVisitingRules", "hsaVisitingRuleAge", "hsaVisitingRuleReferral"),
+)
+"""What is asked for about a unit, where a source wants to be told."""
+PERSON_ATTRIBUTES = (
+    *("hsaIdentity", "objectClass", "givenName", "hsaMiddleName", "sn", "title", "mail", "mobile", "hsaEndDate"),
+    *("mobileTelephoneNumber", "hsaProtectedPerson"),
+)
+"""The same about a person: nothing but what is used."""
+
 
 def unit(raw: Raw) -> Unit | Unparsed:
     """A unit or function; one without HSA-id or name can't be kept."""
@@ -190,6 +209,9 @@ def unit(raw: Raw) -> Unit | Unparsed:
         "management": reader.line("hsamanagementcode"),
         "modified": _iso(reader.first("vgrmodifytimestamp", parsing.instant)),
     }
+    coordinates = reader.first("hsageographicalcoordinates", parsing.coordinates)
+    if coordinates is not None:
+        details["position"] = asdict(positions.of(coordinates))
     return Unit(
         hsa_id=identity,
         dn=dn,
@@ -199,7 +221,7 @@ def unit(raw: Raw) -> Unit | Unparsed:
         county_code=reader.first("hsacountycode", lambda text: parsing.code(text, 2)),
         municipality_code=reader.first("hsamunicipalitycode", lambda text: parsing.code(text, 4)),
         care_provider=reader.first("hsaresponsiblehealthcareprovider", parsing.hsa_id),
-        coordinates=reader.first("hsageographicalcoordinates", parsing.coordinates),
+        coordinates=coordinates,
         business_types=reader.codes("hsabusinesstype"),
         care_types=reader.codes("vgrcaretype") or reader.codes("caretype"),
         destinations=reader.codes("hsadestinationindicator"),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 RUNS_UNTIL_GONE = 2
 COPY_MAY_BE = timedelta(hours=24)
+STAFF_REFRESHED_EVERY = timedelta(days=30)
+FEW = 3
 
 PUBLIC = "03"  # hsaDestinationIndicator: shown on 1177.se
 DISTANCE_UNIT = "03"  # hsaBusinessType: excused from coordinates and county
 
+Card = TypeVar("Card")
+
 Warning_ = Literal["not_in_directory", "ended"]
+NotShown = Literal["not_a_clinic", "not_in_directory", "ended", "missing_attributes"]
 Status = Literal["fine", "missing"]
 
 
@@ -52,9 +57,30 @@ def missing_attributes(
     return [name for name, there in present.items() if not there]
 
 
+def not_shown(*, active: bool, warning: Warning_ | None, missing: Collection[str]) -> NotShown | None:
+    """Why a unit gets no public card: no clinic, not or no longer in the directory, or something mandatory is missing
+    (R-DIR-4, R-DIR-5)."""
+    if not active:
+        return "not_a_clinic"
+    return warning or ("missing_attributes" if missing else None)
+
+
+def public_order(own: Sequence[Card], regional: Iterable[Card] | None) -> list[Card]:
+    """The order of a clinic's case types on its public card (R-DIR-9): as the region has set it, those that it does not
+    name last in the clinic's own order. What is not active is on no card."""
+    first = [one for one in dict.fromkeys(regional or ()) if one in own]
+    return first + [one for one in own if one not in first]
+
+
 def removes_too_much(*, present: int, absent: int, share: float) -> bool:
     """Whether a run that lacks so many of those that were present last must change nothing (R-DIR-12)."""
     return absent > present * share
+
+
+def too_many_not_found(*, asked: int, absent: int, share: float) -> bool:
+    """Whether a refresh has found so few of those it asked about that it must not believe it (R-DIR-12). A few are as
+    believable as with direct questions."""
+    return absent > FEW and removes_too_much(present=asked, absent=absent, share=share)
 
 
 def staff_status(*, found: bool, hidden: bool, end_date: datetime | None, now: datetime) -> Status:

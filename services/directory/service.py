@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from services.directory import asking, clinics, staff, sync
+from services.directory import applications, asking, cards, clinics, publishing, sources, staff, sync, warnings
 from services.directory.settings import DirectorySettings
 from shared.contracts import cases, directory
 from shared.messaging.entrypoints import job, rpc
@@ -31,7 +32,31 @@ class DirectoryService:
     def activate_clinic(
         self, call: OngoingCall[directory.ActivateClinic, directory.ClinicActivated]
     ) -> directory.ClinicActivated:
-        return call.write(clinics.activate)
+        call.caller.require_regional_admin()
+        unit = call.read(clinics.without_care_provider, call.request.clinic)
+        provider = asking.care_provider_of(call.settings, unit, call.remaining) if unit else None
+        return call.write(clinics.activate, provider)
+
+    @rpc(directory.APPLY_FOR_CLINIC)
+    def apply_for_clinic(
+        self, call: OngoingCall[directory.ApplyForClinic, directory.ApplicationMade]
+    ) -> directory.ApplicationMade:
+        return call.write(applications.apply)
+
+    @rpc(directory.DECIDE_APPLICATION)
+    def decide_application(
+        self, call: OngoingCall[directory.DecideApplication, directory.ApplicationDecided]
+    ) -> directory.ApplicationDecided:
+        call.caller.require_regional_admin()
+        unit = call.read(applications.unit_without_care_provider) if call.request.approved else None
+        provider = asking.care_provider_of(call.settings, unit, call.remaining) if unit else None
+        return call.write(applications.decide, provider)
+
+    @rpc(directory.LIST_APPLICATIONS)
+    def list_applications(
+        self, call: OngoingCall[directory.ListApplications, directory.Applications]
+    ) -> directory.Applications:
+        return call.read(applications.list_of)
 
     @rpc(directory.INACTIVATE_CLINIC)
     def inactivate_clinic(
@@ -51,6 +76,30 @@ class DirectoryService:
     ) -> directory.FoundClinics:
         return call.read(clinics.search)
 
+    @rpc(directory.GET_PUBLIC_CARDS)
+    def get_public_cards(
+        self, call: OngoingCall[directory.GetPublicCards, directory.PublicCards]
+    ) -> directory.PublicCards:
+        return call.read(cards.get_public)
+
+    @rpc(directory.GET_CONTACT_CARD)
+    def get_contact_card(
+        self, call: OngoingCall[directory.GetContactCard, directory.ContactCard]
+    ) -> directory.ContactCard:
+        return call.read(cards.get_contact_card, asking.case_types_of(call, call.request.clinic))
+
+    @rpc(directory.WRITE_CONTACT_CARD)
+    def write_contact_card(
+        self, call: OngoingCall[directory.WriteContactCard, directory.ContactCardWritten]
+    ) -> directory.ContactCardWritten:
+        return call.write(cards.write)
+
+    @rpc(directory.SET_PUBLIC_ORDER)
+    def set_public_order(
+        self, call: OngoingCall[directory.SetPublicOrder, directory.PublicOrderSet]
+    ) -> directory.PublicOrderSet:
+        return call.write(cards.set_public_order)
+
     @rpc(directory.GET_STAFF)
     def get_staff(self, call: OngoingCall[directory.GetStaff, directory.Staff]) -> directory.Staff:
         return call.read(staff.get_staff)
@@ -62,6 +111,13 @@ class DirectoryService:
             return call.read(staff.from_copy, copy_is_all=call.settings.hsa_url is None)
         return call.read(staff.take_answer, answer)
 
+    @rpc(directory.REFRESH_MY_FACTS)
+    def refresh_my_facts(
+        self, call: OngoingCall[directory.RefreshMyFacts, directory.StaffFacts]
+    ) -> directory.StaffFacts:
+        answer = asking.about(call.settings, call.caller.subject, call.remaining)
+        return call.read(staff.refresh, answer)
+
     # A copy may be 24 hours old when HSA is down (R-DIR-12): so often, three loads in a row may fail. Where nothing has
     # changed the source says so, and nothing is read.
     @job("refresh", every=timedelta(hours=6))
@@ -69,10 +125,34 @@ class DirectoryService:
         with run.transaction() as tx:
             sync.request_by_itself(tx)
 
+    # Staff data are a month old at most (R-DIR-1); each night those are asked about whose month is over.
+    @job("refresh_staff", daily_at="01:00")
+    def refresh_staff(self, run: Any) -> None:
+        if run.settings.hsa_url is not None:
+            with run.transaction() as tx:
+                sync.request_by_itself(tx, sources.HSA)
+
     @job("tell_of_ended_staff", every=timedelta(minutes=15))
     def tell_of_ended_staff(self, run: Any) -> None:
         with run.transaction() as tx:
             staff.tell_of_ended(tx)
+
+    @job("tell_of_warnings", every=timedelta(minutes=1))
+    def tell_of_warnings(self, run: Any) -> None:
+        with run.transaction() as tx:
+            warnings.tell(tx)
+
+    @job("publish_cards_at_10", daily_at=publishing.AT[0])
+    def publish_cards_at_10(self, run: Any) -> None:
+        publishing.publish(run.transaction, partial(asking.offered, run.ask))
+
+    @job("publish_cards_at_14", daily_at=publishing.AT[1])
+    def publish_cards_at_14(self, run: Any) -> None:
+        publishing.publish(run.transaction, partial(asking.offered, run.ask))
+
+    @job("publish_cards_at_21", daily_at=publishing.AT[2])
+    def publish_cards_at_21(self, run: Any) -> None:
+        publishing.publish(run.transaction, partial(asking.offered, run.ask))
 
     @job("forget_old_lists", daily_at="04:00")
     def forget_old_lists(self, run: Any) -> None:

@@ -19,6 +19,8 @@ from shared.contracts.directory import STAFF_CHANGED, FindStaff, GetStaff, Staff
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Unavailable
 
+HSA_DOWN = "Katalogtjänsten HSA svarar inte just nu. Försök igen om en stund."
+
 _SHOWN = ("given_name", "surname", "title", "email", "mobile", "protected")
 _COLUMNS = ("hsa_id", *_SHOWN, "hidden", "end_date", "refused", "status")
 
@@ -43,7 +45,7 @@ def from_copy(tx: Transaction, request: FindStaff, *, copy_is_all: bool) -> Staf
         read = select(func.max(source_states.c.confirmed_at)).where(source_states.c.part == "staff")
         facts = facts.model_copy(update={"as_of": tx.execute(read).scalar()})
     if not rules.copy_will_do(facts.as_of, tx.now):
-        raise Unavailable("Katalogtjänsten HSA svarar inte just nu. Försök igen om en stund.", reason="hsa_down")
+        raise Unavailable(HSA_DOWN, reason="hsa_down")
     return facts
 
 
@@ -100,6 +102,13 @@ def take_answer(tx: Transaction, request: FindStaff, answer: list[Person]) -> St
             _tell(tx, [(request.person, values["status"], version)])
     row = tx.execute(_copy().where(staff.c.hsa_id == request.person)).one()
     return _facts(request.person, row, tx.now)
+
+
+def refresh(tx: Transaction, _request: Any, answer: list[Person] | None) -> StaffFacts:
+    """Keeps HSA's answer about the caller, who asked for it (R-DIR-1). Raises `Unavailable` where there is none."""
+    if answer is None:
+        raise Unavailable(HSA_DOWN, reason="hsa_down")
+    return take_answer(tx, FindStaff(person=tx.caller.subject), answer)
 
 
 _TOLD = (*_SHOWN, "status")
@@ -193,4 +202,5 @@ STAFF = Kind(
     before_merge=_changed,
     gone=_gone,
     back=_back,
+    after=tell_of_ended,
 )

@@ -6,17 +6,17 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, func, select, true, update
 
 from services.directory import loading, locks, sources
-from services.directory.loading import Counts, Kind, Stopped
-from services.directory.sources import Source, SourceError
+from services.directory.loading import Counts, Kind, Stopped, TooLittle
+from services.directory.sources import Catalogue, Source, SourceError
 from services.directory.staff import STAFF
 from services.directory.tables import source_states, sync_refused, sync_runs
 from services.directory.units import UNITS
@@ -29,6 +29,7 @@ Transactions = Callable[[], AbstractContextManager[Transaction]]
 
 LISTS_KEPT = timedelta(days=90)
 _WAITING = ("requested", "running")
+_ANY = true()
 
 
 # --- calls ----------------------------------------------------------------------------------------------------------
@@ -43,12 +44,14 @@ def request_run(tx: Transaction, request: StartSync) -> SyncRequested:
     return SyncRequested(run=run)
 
 
-def request_by_itself(tx: Transaction) -> UUID | None:
-    """Asks for a run with every source, unless one is waiting already."""
-    waiting = select(sync_runs.c.id).where(sync_runs.c.state.in_(_WAITING), sync_runs.c.source.is_(None)).limit(1)
-    if tx.execute(waiting).first() is not None:
+def request_by_itself(tx: Transaction, source: str | None = None) -> UUID | None:
+    """Asks for a run with a source, or with all that give catalogues, unless one is waiting already."""
+    waiting = select(sync_runs.c.id).where(
+        sync_runs.c.state.in_(_WAITING), sync_runs.c.source.is_not_distinct_from(source)
+    )
+    if tx.execute(waiting.limit(1)).first() is not None:
         return None
-    return _ask_for_run(tx, None, False, "directory")
+    return _ask_for_run(tx, source, False, "directory")
 
 
 def _ask_for_run(tx: Transaction, source: str | None, accept_removals: bool, by: str) -> UUID:
@@ -108,15 +111,16 @@ def _may_see_runs(tx: Transaction) -> None:
 
 
 class Turn:
-    """The one right to run syncs, if this process has it: it ends with its connection."""
+    """The one right to run syncs of a kind, if this process has it: it ends with its connection."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, lock: int = locks.SYNC) -> None:
+        self._lock = lock
         self._connection = locks.connect(database_url, "directory.sync_lock")
 
     def taken(self) -> bool:
         """Takes the right, if nobody has it, or sees whether it is still ours. Raises `psycopg.Error` if the connection
         is gone. (Whoever has such a lock may take it again, and nobody else may.)"""
-        got = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (locks.SYNC,)).fetchone()
+        got = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (self._lock,)).fetchone()
         return bool(got and got[0])
 
     def close(self) -> None:
@@ -131,101 +135,156 @@ def first_load_wanted(tx: Transaction, configured: Sequence[Source]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Begun:
+class Begun:
+    """A run that is being done. `counts` is what it has done so far."""
+
     id: UUID
     attempt: int
     source: str | None
     accept_removals: bool
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def require_ours(self, tx: Transaction) -> None:
+        """Raises `TakenOver` if another worker has begun this run anew; holds the run until the transaction ends."""
+        if tx.execute(select(sync_runs.c.id).where(self.still_ours).with_for_update()).first() is None:
+            raise TakenOver
+
+    @property
+    def still_ours(self) -> Any:
+        """The condition for its row."""
+        mine = (sync_runs.c.id == self.id) & (sync_runs.c.attempt == self.attempt)
+        return mine & (sync_runs.c.state == "running")
+
+
+class TakenOver(Exception):
+    """Another worker has begun this run anew: this one lost its lock somewhere on the way."""
+
+
+class Interrupted(Exception):
+    """The worker was told to stop: the run is left as it is, and started again by the next one."""
 
 
 def run_next(transactions: Transactions, configured: Sequence[Source], max_removed_share: float) -> bool:
-    """Does the run that has waited longest, to its end. Answers False if none waits.
+    """Does the run with catalogues that has waited longest, to its end. Answers False if none waits.
 
     To be called only by the one process that may. A run that is found running was left by one that died; it is started
     again from the beginning, which is harmless: each part of it is one transaction. Raises `Unavailable` where the
     database does not answer.
     """
-    with transactions() as tx:
-        begun = _begin(tx)
-    if begun is None:
-        return False
-    began = time.monotonic()
-    counts: dict[str, Any] = {}
-    state, reason = "done", None
-    try:
+
+    def work(begun: Begun) -> None:
         chosen = [one for one in configured if begun.source in (None, one.name)]
         if not chosen:
             raise SourceError("source_not_configured")
         share = 1.0 if begun.accept_removals else max_removed_share
         for source in chosen:
             for kind in _kinds(source):
-                _part(transactions, begun, source, kind, share, counts)
+                _part(transactions, begun, source, kind, share, _believed_before(source, configured))
+
+    return do_next(transactions, sync_runs.c.source.is_distinct_from(sources.HSA), work)
+
+
+def do_next(transactions: Transactions, which: Any, work: Callable[[Begun], None]) -> bool:
+    """Begins the run of these that has waited longest, has the work done, and keeps how it ended; see `run_next`."""
+    with transactions() as tx:
+        begun = _begin(tx, which)
+    if begun is None:
+        return False
+    began = time.monotonic()
+    state, reason = "done", None
+    try:
+        work(begun)
     except Stopped as stop:
         state, reason = "stopped", stop.reason
     except SourceError as error:
         state, reason = "failed", error.reason
-    except _TakenOver:
-        log.warning("sync_taken_over", run=str(begun.id), attempt=begun.attempt)
+    except (TakenOver, Interrupted) as end:
+        log.warning("sync_left", run=str(begun.id), attempt=begun.attempt, why=type(end).__name__)
         return True
     except Refused:
         raise  # the database does not answer: the run is found where it was, and started again
     except Exception as error:
         log.error("sync_failed", run=str(begun.id), exc_info=error)
         state, reason = "failed", "internal"
-    counts["seconds"] = round(time.monotonic() - began, 3)
+    begun.counts["seconds"] = round(time.monotonic() - began, 3)
     with transactions() as tx:
-        values = {"state": state, "reason": reason, "finished_at": tx.now, "counts": counts}
-        tx.execute(update(sync_runs).where(_still_ours(begun)).values(values))
-    log.info("sync_finished", run=str(begun.id), state=state, reason=reason, seconds=counts["seconds"])
+        values = {"state": state, "reason": reason, "finished_at": tx.now, "counts": begun.counts}
+        tx.execute(update(sync_runs).where(begun.still_ours).values(values))
+    log.info("sync_finished", run=str(begun.id), state=state, reason=reason, seconds=begun.counts["seconds"])
     return True
-
-
-class _TakenOver(Exception):
-    """Another worker has begun this run anew: this one lost its lock somewhere on the way."""
 
 
 def _kinds(source: Source) -> list[Kind[Any]]:
     return [kind for kind, there in ((UNITS, source.has_units), (STAFF, source.has_staff)) if there]
 
 
-def _begin(tx: Transaction) -> _Begun | None:
-    waiting = select(sync_runs).where(sync_runs.c.state.in_(_WAITING))
+def _believed_before(source: Source, configured: Sequence[Source]) -> list[str]:
+    """Those that are believed before this one. HSA's answers about single units are, wherever HSA can be asked."""
+    there = {one.name for one in configured} | {sources.HSA}
+    return [name for name in sources.NAMES[: sources.NAMES.index(source.name)] if name in there]
+
+
+def _begin(tx: Transaction, which: Any = _ANY) -> Begun | None:
+    waiting = select(sync_runs).where(sync_runs.c.state.in_(_WAITING), which)
     run: Row[Any] | None = tx.execute(waiting.order_by(sync_runs.c.requested_at).limit(1).with_for_update()).first()
     if run is None:
         return None
     values = {"state": "running", "attempt": run.attempt + 1, "started_at": tx.now, "reason": None, "counts": {}}
     tx.execute(update(sync_runs).where(sync_runs.c.id == run.id).values(values))
     tx.execute(delete(sync_refused).where(sync_refused.c.run == run.id))
-    return _Begun(run.id, run.attempt + 1, run.source, run.accept_removals)
-
-
-def _still_ours(begun: _Begun) -> Any:
-    return (sync_runs.c.id == begun.id) & (sync_runs.c.attempt == begun.attempt) & (sync_runs.c.state == "running")
+    return Begun(run.id, run.attempt + 1, run.source, run.accept_removals)
 
 
 def _part(
     transactions: Transactions,
-    begun: _Begun,
+    begun: Begun,
     source: Source,
     kind: Kind[Any],
     share: float,
-    counts: dict[str, Any],
+    believed_before: Sequence[str],
 ) -> None:
     """One part of one source. The source is read to its end first, outside every transaction."""
     with transactions() as tx:
         state = loading.last_state(tx, source.name, kind.part)
+    try:
+        _read_and_load(transactions, begun, source, kind, share, believed_before, state)
+    except TooLittle:
+        _read_and_load(transactions, begun, source, kind, share, believed_before, None)
+
+
+def _read_and_load(
+    transactions: Transactions,
+    begun: Begun,
+    source: Source,
+    kind: Kind[Any],
+    share: float,
+    believed_before: Sequence[str],
+    state: dict[str, Any] | None,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="directory-") as folder:
         catalogue = (source.units if kind is UNITS else source.staff)(Path(folder), state)
-        try:
-            with transactions() as tx:
-                if tx.execute(select(sync_runs.c.id).where(_still_ours(begun)).with_for_update()).first() is None:
-                    raise _TakenOver
-                done = loading.load(tx, kind, source.name, catalogue, removable_share=share)
-                loading.list_refused(tx, kind, source.name, begun.id)
-        except Stopped as stop:
-            _add(counts, kind, stop.counts)
-            raise
-    _add(counts, kind, done)
+        load_part(transactions, begun, kind, source.name, catalogue, share, believed_before)
+
+
+def load_part(
+    transactions: Transactions,
+    begun: Begun,
+    kind: Kind[Any],
+    source: str,
+    catalogue: Catalogue | None,
+    share: float,
+    believed_before: Sequence[str],
+) -> None:
+    """Takes one part into the copy, and counts it. Raises what `loading.load` raises."""
+    try:
+        with transactions() as tx:
+            begun.require_ours(tx)
+            done = loading.load(tx, kind, source, catalogue, removable_share=share, believed_before=believed_before)
+            loading.list_refused(tx, kind, source, begun.id)
+    except Stopped as stop:
+        _add(begun.counts, kind, stop.counts)
+        raise
+    _add(begun.counts, kind, done)
 
 
 def _add(counts: dict[str, Any], kind: Kind[Any], more: Counts) -> None:

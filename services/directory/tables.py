@@ -100,7 +100,55 @@ clinics = Table(
     Column("activated_by", Text, nullable=False),
     Column("inactivated_at", MOMENT),
     Column("inactivated_by", Text),
-    comment="Units that are or have been clinics in the e-services.",
+    Column("replaces", ForeignKey("clinics.hsa_id")),
+    Column("told_warning", Text),
+    CheckConstraint("told_warning IN ('not_in_directory', 'ended')", name="clinics_told_warning"),
+    Index("clinics_replaces", "replaces", postgresql_where=text("replaces IS NOT NULL")),
+    comment="Units that are or have been clinics in the e-services. replaces: the clinic's former HSA-id. "
+    "told_warning is the warning last published.",
+)
+
+applications = Table(
+    "applications",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("clinic", ForeignKey("units.hsa_id"), nullable=False),
+    Column("replaces", ForeignKey("clinics.hsa_id")),
+    Column("note", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("applied_by", Text, nullable=False),
+    Column("applied_at", MOMENT, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", MOMENT),
+    CheckConstraint("state IN ('waiting', 'approved', 'refused')", name="applications_state"),
+    Index("applications_in_order", "applied_at", "id"),
+    Index("applications_by_person", "applied_by", "applied_at", "id"),
+    Index("applications_waiting", "clinic", unique=True, postgresql_where=text("state = 'waiting'")),
+    comment="Applications for units to become clinics; one at a time waits for each unit.",
+)
+
+cards = Table(
+    "cards",
+    metadata,
+    Column("clinic", ForeignKey("clinics.hsa_id"), primary_key=True),
+    Column("text", Text, nullable=False, server_default=""),
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("updated_at", MOMENT),
+    Column("updated_by", Text),
+    Column("regional_order", ARRAY(Uuid)),
+    Column("ordered_at", MOMENT),
+    Column("ordered_by", Text),
+    comment="What people have written about a clinic: the logged-in card, the region's order of case types.",
+)
+
+public_cards = Table(
+    "public_cards",
+    metadata,
+    Column("clinic", ForeignKey("clinics.hsa_id"), primary_key=True),
+    Column("card", JSONB, nullable=False),
+    Column("published_at", MOMENT, nullable=False),
+    comment="Public contact cards as last published. published_at: since when it says what it says.",
 )
 
 sync_runs = Table(

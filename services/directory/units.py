@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from services.directory import parsing, records, tables
+from services.directory import parsing, records, tables, warnings
 from services.directory.loading import Kind
 from services.directory.records import Raw, Unit
 from shared.contracts.directory import CLINIC_RENAMED, ClinicChanged
@@ -107,4 +107,5 @@ UNITS = Kind(
     before_merge=_renamed,
     gone=_gone,
     back=_back,
+    after=warnings.tell,
 )

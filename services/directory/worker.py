@@ -1,4 +1,4 @@
-"""Runs the syncs that are asked for: a plain process, any number of them, one active.
+"""Runs the syncs that are asked for: a plain process, any number of them, one active for each kind of run.
 
 python -m services.directory.worker
 """
@@ -6,9 +6,11 @@ python -m services.directory.worker
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 
-from services.directory import sync
+from services.directory import locks, refreshing, sync
+from services.directory.hsa_queue import HsaQueue
 from services.directory.settings import DirectoryWorkerSettings
 from shared.contracts.directory import directory
 from shared.database.engine import is_lost
@@ -19,12 +21,44 @@ from shared.operations.process import Process
 _FIRST_LOAD_AGAIN_SECONDS = 60
 
 
-def work(process: Process) -> None:
-    """Takes turns with other workers until told to stop."""
+def catalogues(process: Process) -> None:
+    """Runs with catalogues, in turn with other workers, until told to stop."""
+    settings = process.settings
+    sources = settings.sources()
+    look_at_first_load = 0.0
+
+    def run_next() -> bool:
+        nonlocal look_at_first_load
+        if time.monotonic() >= look_at_first_load:
+            look_at_first_load = time.monotonic() + _FIRST_LOAD_AGAIN_SECONDS
+            with process.transaction() as tx:
+                if sync.first_load_wanted(tx, sources):
+                    sync.request_by_itself(tx)
+        return sync.run_next(process.transaction, sources, settings.max_removed_share)
+
+    _in_turn(process, locks.SYNC, run_next)
+
+
+def questions(process: Process) -> None:
+    """Runs with HSA, likewise; they take hours, and stand in nobody's way."""
+    settings = process.settings
+    hsa, asking = settings.hsa(), None
+    if hsa is not None:
+        asking = refreshing.Asking(hsa, HsaQueue(settings.database_url), process.stopping)
+    _in_turn(
+        process,
+        locks.HSA_REFRESH,
+        lambda: refreshing.run_next(process.transaction, asking, settings.max_removed_share),
+    )
+
+
+def _in_turn(process: Process, lock: int, run_next: Callable[[], bool]) -> None:
     while not process.stopping.is_set():
         try:
-            with closing(sync.Turn(process.settings.database_url)) as turn:
-                _while_ours(process, turn)
+            with closing(sync.Turn(process.settings.database_url, lock)) as turn:
+                while not process.stopping.is_set():
+                    if not turn.taken() or not run_next():
+                        process.stopping.wait(process.settings.poll_seconds)
         except Exception as error:
             if not (isinstance(error, Refused) or is_lost(error)):
                 raise
@@ -32,22 +66,5 @@ def work(process: Process) -> None:
         process.stopping.wait(process.settings.poll_seconds)
 
 
-def _while_ours(process: Process, turn: sync.Turn) -> None:
-    settings = process.settings
-    sources = settings.sources()
-    look_at_first_load = 0.0
-    while not process.stopping.is_set():
-        if not turn.taken():
-            process.stopping.wait(settings.poll_seconds)
-            continue
-        if time.monotonic() >= look_at_first_load:
-            look_at_first_load = time.monotonic() + _FIRST_LOAD_AGAIN_SECONDS
-            with process.transaction() as tx:
-                if sync.first_load_wanted(tx, sources):
-                    sync.request_by_itself(tx)
-        if not sync.run_next(process.transaction, sources, settings.max_removed_share):
-            process.stopping.wait(settings.poll_seconds)
-
-
 if __name__ == "__main__":
-    Process("directory", "worker", DirectoryWorkerSettings, contract=directory).run(work)
+    Process("directory", "worker", DirectoryWorkerSettings, contract=directory).run(catalogues, questions)

@@ -552,6 +552,31 @@ UNHANDLED_CASES = cases.call("unhandled_cases", AskUnhandledCases, UnhandledCase
 CLINIC_ACTIVITY = cases.call("clinic_activity", AskClinicActivity, ClinicActivity, who=("service:directory",))
 
 
+class AskOfferedCaseTypes(Query):
+    """Which case types these clinics offer now, for their contact cards (R-DIR-6, R-DIR-10)."""
+
+    clinics: Annotated[list[HsaId], Field(max_length=200)]
+
+
+class OfferedCaseType(Reply):
+    case_type: UUID
+    name: str
+
+
+class OfferedAtClinic(Reply):
+    clinic: str
+    case_types: list[OfferedCaseType] = Field(description="in the clinic's own order")
+
+
+class OfferedCaseTypes(Reply):
+    """Clinics that offer none are left out."""
+
+    clinics: list[OfferedAtClinic]
+
+
+OFFERED_CASE_TYPES = cases.call("offered_case_types", AskOfferedCaseTypes, OfferedCaseTypes, who=("service:directory",))
+
+
 # --- events ---------------------------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,10 @@ STAFF = Caller("staff", "SE2321000131-P000000000002")
 RESIDENT = Caller("resident", "7d3f1c1e-6c57-4b0b-8f6f-3b1d0f0f6f11")
 OPERATOR = Caller("operator", "operator")
 MAX_REMOVED_SHARE = 0.5
-_TABLES = "clinics, units, staff, sync_refused, sync_runs, source_states, outbox, inbox, requests"
+_TABLES = (
+    "public_cards, cards, applications, clinics, units, staff, sync_refused, sync_runs, source_states, outbox, inbox, "
+    "requests"
+)
 
 
 def unit_id(number: int) -> str:

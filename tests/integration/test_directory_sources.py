@@ -18,6 +18,8 @@ from services.directory.hsa_queue import HsaQueue
 from services.directory.sources import SourceError
 from services.directory.sources.hsa import Hsa
 from services.directory.sources.kiv import Kiv
+from services.directory.sources.places import Access
+from services.directory.sources.soap import Endpoint
 from tests.integration.counterparts_support import Counterpart, free_ports
 from tests.integration.directory_support import FakeSource, unit
 
@@ -53,20 +55,27 @@ def kiv_source(kiv: Counterpart, timeout: float = 5) -> Kiv:
     return Kiv(
         unit_places=(f"{kiv.url}/units", f"{kiv.url}/roles"),
         staff_places=(f"{kiv.url}/persons",),
-        certificate=siths_ca.issue_function(kiv.pki, "vardarende").pair,
-        authority=str(siths_ca.trust_file(kiv.pki)),
-        timeout_seconds=timeout,
+        access=Access(
+            certificate=siths_ca.issue_function(kiv.pki, "vardarende").pair,
+            authority=str(siths_ca.trust_file(kiv.pki)),
+            timeout_seconds=timeout,
+        ),
     )
 
 
+def with_access(source: Kiv, **changes) -> Kiv:
+    return replace(source, access=replace(source.access, **changes))
+
+
 def hsa_source(hsa: Counterpart, timeout: float = 2) -> Hsa:
-    return Hsa(
+    endpoint = Endpoint(
         url=hsa.url,
         logical_address=LOGICAL_ADDRESS,
         certificate=siths_ca.issue_function(hsa.pki, "vardarende").pair,
         authority=str(siths_ca.trust_file(hsa.pki)),
         timeout_seconds=timeout,
     )
+    return Hsa(endpoint, endpoint)
 
 
 # --- KiV ------------------------------------------------------------------------------------------------------------
@@ -145,9 +154,9 @@ def test_a_source_that_fails_changes_nothing_r_dir_12(directory, kiv, mode, stat
 
 def test_without_the_right_certificate_nothing_is_read(kiv, tmp_path):
     with pytest.raises(SourceError):
-        replace(kiv_source(kiv), certificate=None).units(tmp_path, None)
+        with_access(kiv_source(kiv), certificate=None).units(tmp_path, None)
     with pytest.raises(SourceError) as refused:
-        replace(kiv_source(kiv), authority=None).units(tmp_path, None)
+        with_access(kiv_source(kiv), authority=None).units(tmp_path, None)
     assert refused.value.reason == "tls_refused"
 
 
@@ -157,7 +166,7 @@ def test_nobody_listens_or_too_much_is_said(kiv, tmp_path):
         replace(kiv_source(kiv), unit_places=(f"https://127.0.0.1:{port}/units",)).units(tmp_path, None)
     assert refused.value.reason == "unreachable"
     with pytest.raises(SourceError) as refused:
-        replace(kiv_source(kiv), max_bytes=1000).units(tmp_path, None)
+        with_access(kiv_source(kiv), max_bytes=1000).units(tmp_path, None)
     assert refused.value.reason == "too_large"
     with pytest.raises(SourceError) as refused:
         replace(kiv_source(kiv), unit_places=("http://127.0.0.1/units",)).units(tmp_path, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -183,3 +184,79 @@ def test_who_is_only_in_hsa_can_be_given_a_role_r_id_8(system):
     [one] = [one for one in people if one.person == cast.ONLY_IN_HSA]
     assert one.directory_status == "fine"
     assert one.surname
+
+
+def public_card(system, clinic):
+    """Without any login."""
+    return system.call(directory.GET_PUBLIC_CARDS, directory.GetPublicCards(clinics=[clinic.hsa_id]))
+
+
+def contact_card(system, clinic, token):
+    return system.call(directory.GET_CONTACT_CARD, directory.GetContactCard(clinic=clinic.hsa_id), token)
+
+
+def test_case_types_show_at_once_when_logged_in_and_publicly_at_the_next_publication_r_dir_8_r_dir_10(system):
+    clinic, resident = system.clinic(), system.resident_token(cast.RESIDENT)
+    put_unit(system, clinic, hsaDestinationIndicator=["03"], hsaCountyCode=["14"], vgrCareType=["01"])
+    system.sync_directory()
+    asked = cases.ActivateCaseType(
+        request_id=uuid4(),
+        clinic=clinic.hsa_id,
+        name="Förnya recept",
+        components=[cases.Component(id="fraga", kind="text", label="Fråga")],
+    )
+    system.call(cases.ACTIVATE_CASE_TYPE, asked, system.staff_token(cast.LOCAL_ADMIN))
+    assert [one.name for one in contact_card(system, clinic, resident).case_types] == ["Förnya recept"]
+    assert [one.reason for one in public_card(system, clinic).not_shown] == ["not_yet_published"]
+    # The system is down when it is time: the card is published late (no publication is more than 13 hours away).
+    service = system.process("directory")
+    service.stop()
+    system.move_clock(timedelta(hours=13))
+    service.start()
+    end = time.monotonic() + SOON
+    while not (shown := public_card(system, clinic)).cards:
+        assert time.monotonic() < end, shown.not_shown
+        time.sleep(0.1)
+    [card] = shown.cards
+    assert [one.name for one in card.case_types] == ["Förnya recept"]
+    assert card.position is not None
+
+
+def test_the_logged_in_card_says_so_when_cases_does_not_answer(system):
+    clinic, regional = system.clinic(), system.staff_token(cast.REGIONAL_ADMIN)
+    system.process("cases").stop()
+    shown = contact_card(system, clinic, regional)
+    assert (shown.name, shown.case_types_known) == (clinic.name, False)
+
+
+def test_a_clinic_is_applied_for_and_approved_r_dir_3(system):
+    unit, regional = system.unit(), system.staff_token(cast.REGIONAL_ADMIN)
+    asked = directory.ApplyForClinic(request_id=uuid4(), clinic=unit.hsa_id)
+    application = system.call(directory.APPLY_FOR_CLINIC, asked, system.staff_token(cast.OUTSIDER)).application
+    decision = directory.DecideApplication(request_id=uuid4(), application=application, approved=True)
+    assert system.call(directory.DECIDE_APPLICATION, decision, regional).state == "approved"
+    assert facts(system, unit, regional).active
+
+
+def test_staff_refresh_their_own_facts_from_hsa_r_dir_1(system):
+    token = system.staff_token(cast.HANDLER)
+    shown = system.call(directory.REFRESH_MY_FACTS, directory.RefreshMyFacts(), token)
+    assert (shown.person, shown.status) == (cast.HANDLER, "fine")
+    system.counterpart_behaves("hsa", mode="unavailable", only=cast.HANDLER)
+    with pytest.raises(Unavailable):
+        system.call(directory.REFRESH_MY_FACTS, directory.RefreshMyFacts(), token)
+
+
+def test_the_worker_asks_hsa_about_all_staff_in_bulk_r_dir_1(system):
+    run = start_sync(system, system.operator_token, source="hsa").run
+    end = time.monotonic() + SOON
+    while (
+        shown := system.call(directory.GET_SYNC_RUN, directory.GetSyncRun(run=run), system.operator_token)
+    ).state in (
+        "requested",
+        "running",
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert (shown.state, shown.reason) == ("done", None)
+    assert system.rows("directory", "SELECT count(*) FROM staff WHERE asked_at IS NULL") == [(0,)]

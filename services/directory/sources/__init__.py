@@ -6,15 +6,17 @@ that nothing half-read ever meets the database and memory stays small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from services.directory.records import Raw
 
-NAMES = ("kiv",)
-"""Every source that there is, configured here or not."""
+HSA = "hsa"
+NAMES = ("kiv", "kiv_ldap", HSA, "hsa_file", "file")
+"""Every source that there is, configured here or not. Of two that have the same unit or person, the one that stands
+first is believed."""
 
 
 class SourceError(Exception):
@@ -29,11 +31,13 @@ class SourceError(Exception):
 class Catalogue:
     """A whole catalogue, read to the end. `state` is what the source wants back the next time, as JSON.
 
-    `records` may be gone through more than once. An item that is no record at all comes as None.
+    `records` may be gone through more than once. An item that is no record at all comes as None. With `present`,
+    `records` are only those that may have changed since `state` was given, and `present` has the HSA-ids of all.
     """
 
     state: dict[str, Any]
     records: Callable[[], Iterator[Raw | None]]
+    present: Sequence[str] | None = None
 
 
 class Source(Protocol):

@@ -1,29 +1,33 @@
-"""HSA's question about one person: GetEmployeeIncludingProtectedPerson 4.0, SOAP 1.1 over mutual TLS (RIVTABP21)."""
+"""HSA's direct questions: employee 4 (GetEmployeeIncludingProtectedPerson) and organization 5 (GetUnit,
+GetHealthCareUnit), SOAP over mutual TLS. Answers become the same records as KiV's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import requests
 from lxml import etree
 
-from services.directory import records
+from services.directory import parsing, records
 from services.directory.parsing import Unparsed
 from services.directory.records import Person, Raw
-from services.directory.sources import SourceError
+from services.directory.sources.soap import Endpoint
 from shared.operations.clock import SWEDEN
 
-_SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
-_REGISTRY = "urn:riv:itintegration:registry:1"
-_RESPONDER = "urn:riv:infrastructure:directory:employee:GetEmployeeIncludingProtectedPersonResponder:4"
-_CORE = "urn:riv:infrastructure:directory:employee:4"
-_ACTION = f"{_RESPONDER}:GetEmployeeIncludingProtectedPerson"
-_LARGEST_ANSWER = 4 << 20
+EMPLOYEE = "GetEmployeeIncludingProtectedPerson"
+UNIT = "GetUnit"
+CARE_UNIT = "GetHealthCareUnit"
+RESPONDERS = {
+    EMPLOYEE: "urn:riv:infrastructure:directory:employee:GetEmployeeIncludingProtectedPersonResponder:4",
+    UNIT: "urn:riv:infrastructure:directory:organization:GetUnitResponder:5",
+    CARE_UNIT: "urn:riv:infrastructure:directory:organization:GetHealthCareUnitResponder:2",
+}
+_EMPLOYEE_CORE = "urn:riv:infrastructure:directory:employee:4"
 
-# HSA's field names to the directory's attribute names, which the record is made from.
-_ATTRIBUTES = {
+# HSA's field names to the directory's attribute names, which the records are made from.
+_PERSON = {
     "personHsaId": "hsaIdentity",
     "givenName": "givenName",
     "middleAndSurName": "sn",
@@ -32,98 +36,150 @@ _ATTRIBUTES = {
     "mobileNumber": "mobile",
     "protectedPerson": "protectedPerson",
 }
+_UNIT = {
+    "unitHsaId": "hsaIdentity",
+    "publicName": "ou",
+    "location": "l",
+    "countyCode": "hsaCountyCode",
+    "municipalityCode": "hsaMunicipalityCode",
+    "businessType": "hsaBusinessType",
+    "careType": "vgrCareType",
+    "destinationIndicator": "hsaDestinationIndicator",
+    "management": "hsaManagementCode",
+    "description": "description",
+    "mail": "mail",
+    "labeledUri": "labeledURI",
+    "route": "hsaRoute",
+    "street": "hsaStreetAddress",
+    "postalCode": "postalCode",
+    "telephoneNumber": "hsaPublicTelephoneNumber",
+    "switchboardNumber": "hsaSedfSwitchboardTelephoneNo",
+    "textTelephoneNumber": "hsaTextPhoneNumber",
+    "facsimileTelephoneNumber": "facsimileTelephoneNumber",
+    "referralRules": "vgrRefInfo",
+    "visitingRules": "hsaVisitingRules",
+}
+_UNIT_HOURS = {
+    "surgeryHour": "hsaSurgeryHours",
+    "telephoneHour": "hsaTelephoneTime",
+    "dropInHour": "hsaDropInHours",
+    "visitingHour": "hsaVisitingHours",
+}
 
 
 @dataclass(frozen=True)
 class Hsa:
-    """The catalogue's address and how to get in. Callers keep to one call at a time (`hsa_queue`)."""
+    """The catalogue's contracts; the two may have different addresses. One call at a time: `hsa_queue`."""
 
-    url: str
-    logical_address: str
-    certificate: tuple[str, str] | None = None
-    authority: str | None = None
-    timeout_seconds: float = 4
+    employee: Endpoint
+    organization: Endpoint
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The longest that an answer may take."""
+        return max(self.employee.timeout_seconds, self.organization.timeout_seconds)
 
     def persons(self, hsa_id: str) -> list[Person]:
         """Every person object with this HSA-id; none: missing or hidden. Raises `SourceError` if HSA is down."""
-        headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{_ACTION}"'}
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                session.cert = self.certificate
-                session.verify = self.authority or True
-                with session.post(
-                    self.url,
-                    data=question(self.logical_address, hsa_id),
-                    headers=headers,
-                    timeout=self.timeout_seconds,
-                    allow_redirects=False,
-                    stream=True,
-                ) as answer:
-                    # A SOAP fault comes with status 500; it is no answer either.
-                    if answer.status_code != 200:
-                        raise SourceError(f"http_{answer.status_code}")
-                    body = answer.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
-        except requests.exceptions.Timeout:
-            raise SourceError("timeout") from None
-        except (requests.exceptions.RequestException, OSError):
-            raise SourceError("unreachable") from None
-        except Exception as error:  # urllib3's own errors while the body is read
-            if type(error).__module__.startswith("urllib3"):
-                raise SourceError("truncated") from None
-            raise
-        if len(body) > _LARGEST_ANSWER:
-            raise SourceError("too_large")
-        return [one for one in persons_in(body) if one.hsa_id == hsa_id]
+        response = self.employee.ask(EMPLOYEE, RESPONDERS[EMPLOYEE], {"personHsaId": hsa_id})
+        return [one for one in persons_in(response) if one.hsa_id == hsa_id]
+
+    def unit(self, hsa_id: str) -> Raw | None:
+        """The unit's record; None: not in HSA, or hidden, or something mandatory is missing. Raises `SourceError`."""
+        response = self.organization.ask(UNIT, RESPONDERS[UNIT], {"unitHsaId": hsa_id})
+        found = unit_in(response)
+        return found if found is not None and _same(found, hsa_id) else None
+
+    def care_provider(self, unit: str) -> str | None:
+        """HSA-id of the care provider of a unit, as a health care unit or as a member of one (R-ID-25). Raises
+        `SourceError`."""
+        asked = {"healthCareUnitMemberHsaId": unit}
+        return care_provider_in(self.organization.ask(CARE_UNIT, RESPONDERS[CARE_UNIT], asked))
 
 
-def question(logical_address: str, hsa_id: str) -> bytes:
-    """The envelope that asks for one person."""
-    envelope = etree.Element(f"{{{_SOAP}}}Envelope", nsmap={"soap": _SOAP, "reg": _REGISTRY, "emp": _RESPONDER})
-    header = etree.SubElement(envelope, f"{{{_SOAP}}}Header")
-    etree.SubElement(header, f"{{{_REGISTRY}}}LogicalAddress").text = logical_address
-    body = etree.SubElement(envelope, f"{{{_SOAP}}}Body")
-    asked = etree.SubElement(body, f"{{{_RESPONDER}}}GetEmployeeIncludingProtectedPerson")
-    etree.SubElement(asked, f"{{{_RESPONDER}}}personHsaId").text = hsa_id
-    return etree.tostring(envelope, xml_declaration=True, encoding="UTF-8")
-
-
-def persons_in(body: bytes) -> list[Person]:
-    """The persons in an answer. Raises `SourceError` for a fault or for anything that is not such an answer."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-    try:
-        root = etree.fromstring(body, parser)
-    except etree.XMLSyntaxError:
-        raise SourceError("not_xml") from None
-    if root.getroottree().docinfo.doctype:  # type: ignore[union-attr]
-        raise SourceError("not_xml")
-    content = root.find(f"{{{_SOAP}}}Body")
-    if root.tag != f"{{{_SOAP}}}Envelope" or content is None:
-        raise SourceError("not_soap")
-    response = content.find(f"{{{_RESPONDER}}}GetEmployeeIncludingProtectedPersonResponse")
-    if response is None:
-        raise SourceError("soap_fault" if content.find(f"{{{_SOAP}}}Fault") is not None else "not_soap")
-    people = (_person(element) for element in response.findall(f"{{{_RESPONDER}}}personInformation"))
+def persons_in(response: Any) -> list[Person]:
+    """The persons in an answer."""
+    people = (_person(element) for element in response.findall(f"{{{RESPONDERS[EMPLOYEE]}}}personInformation"))
     return [person for person in people if person is not None]
 
 
 def _person(element: Any) -> Person | None:
     attributes: dict[str, list[str]] = {}
-    for child in element:
-        if not isinstance(child.tag, str):
-            continue
-        name = etree.QName(child)
-        if name.namespace != _CORE:
-            continue
-        if name.localname in _ATTRIBUTES and child.text:
-            attributes.setdefault(_ATTRIBUTES[name.localname], []).append(child.text)
-        elif name.localname == "personEndDate" and child.text:
-            attributes["hsaEndDate"] = [_stamp(child.text)]
+    for name, child in _children(element, _EMPLOYEE_CORE):
+        if name in _PERSON and child.text:
+            attributes.setdefault(_PERSON[name], []).append(child.text)
+        elif name == "personEndDate" and child.text:
+            attributes["hsaEndDate"] = [stamp(child.text)]
     person = records.person(Raw("", attributes))
     return None if isinstance(person, Unparsed) else person
 
 
-def _stamp(xml_time: str) -> str:
+def unit_in(response: Any) -> Raw | None:
+    """The unit in an answer, if there is one."""
+    responder = RESPONDERS[UNIT]
+    element = response.find(f"{{{responder}}}unit")
+    if element is None:
+        return None
+    attributes: dict[str, list[str]] = {}
+    for name, child in _children(element, responder):
+        if name in _UNIT and child.text:
+            attributes.setdefault(_UNIT[name], []).append(child.text)
+        elif name in _UNIT_HOURS:
+            attributes.setdefault(_UNIT_HOURS[name], []).append(_hours(_inside(child)))
+        elif name in ("unitStartDate", "unitEndDate") and child.text:
+            attributes["hsaStartDate" if name == "unitStartDate" else "hsaEndDate"] = [stamp(child.text)]
+        elif name == "geographicalCoordinatesRt90":
+            point = _inside(child)
+            attributes["hsaGeographicalCoordinates"] = [f"X: {point.get('xCoordinate')}, Y: {point.get('yCoordinate')}"]
+        elif name == "postalAddress":
+            lines = (one.text or "" for one in child if isinstance(one.tag, str))
+            attributes["hsaPostalAddress"] = ["$".join(lines)]
+        elif name == "unitTemporaryInformation":
+            told = _inside(child)
+            text = f"{told.get('fromDate')}-{told.get('toDate')} {told.get('temporaryInformation', '')}"
+            attributes["vgrTempInfo"] = [text]
+        elif name == "businessClassification":
+            code = _inside(child).get("businessClassificationCode", "")
+            attributes.setdefault("hsaBusinessClassificationCode", []).append(code)
+    return Raw(f"ou={attributes.get('ou', [''])[0]}", attributes)
+
+
+def care_provider_in(response: Any) -> str | None:
+    """The care provider in an answer; none for a unit that has none, or only one that is archived."""
+    found = response.find(f"{{{RESPONDERS[CARE_UNIT]}}}healthCareUnit")
+    if found is None:
+        return None
+    told = _inside(found)
+    provider = parsing.hsa_id(told.get("healthCareProviderHsaId", ""))
+    archived = told.get("archivedHealthCareProvider", "").strip() in ("true", "1")
+    return None if archived or isinstance(provider, Unparsed) else provider
+
+
+def _children(element: Any, namespace: str) -> Iterator[tuple[str, Any]]:
+    for child in element:
+        if isinstance(child.tag, str):
+            name = etree.QName(child)
+            if name.namespace == namespace:
+                yield name.localname, child
+
+
+def _inside(element: Any) -> dict[str, str]:
+    return {etree.QName(one).localname: one.text or "" for one in element if isinstance(one.tag, str)}
+
+
+def _hours(span: dict[str, str]) -> str:
+    """A span of days and times in KiV's form."""
+    comment = f"#{span['comment']}" if span.get("comment") else ""
+    days = f"{span.get('fromDay', '')}-{span.get('toDay', '')}"
+    return f"{days}#{span.get('fromTime', '')[:5]}#{span.get('toTime', '')[:5]}{comment}"
+
+
+def _same(raw: Raw, hsa_id: str) -> bool:
+    given = raw.attributes.get("hsaIdentity") or [""]
+    return parsing.hsa_id(given[0]) == hsa_id
+
+
+def stamp(xml_time: str) -> str:
     """An xs:dateTime in the directory's own form; as it came if it is none."""
     try:
         moment = datetime.fromisoformat(xml_time.strip())

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from services.directory.sources import SourceError
-from services.directory.sources.hsa import persons_in, question
+from services.directory.sources import SourceError, hsa
+from services.directory.sources.soap import question, response_in
 
 EMPLOYEE = "urn:riv:infrastructure:directory:employee:4"
 RESPONDER = "urn:riv:infrastructure:directory:employee:GetEmployeeIncludingProtectedPersonResponder:4"
 SCHEMAS = Path(__file__).parents[4] / "shared" / "testdata" / "hsa" / "rivta" / "employee" / "4.0" / "interactions"
 KARIN = "SE2321000131-P000009000001"
+
+
+def persons_in(body: bytes):
+    return hsa.persons_in(response_in(body, hsa.EMPLOYEE, RESPONDER))
 
 
 def envelope(body: str) -> bytes:
@@ -71,6 +75,8 @@ def test_what_is_no_answer(body, reason):
 @pytest.mark.skipif(not SCHEMAS.exists(), reason="the official schemas are not on this machine")
 def test_the_question_follows_the_official_schema():
     [file] = SCHEMAS.glob("GetEmployee*/*Responder_4.0.xsd")
-    body = etree.fromstring(question("SE165565594230-1000", KARIN)).find("{*}Body")
+    body = etree.fromstring(question("SE165565594230-1000", hsa.EMPLOYEE, RESPONDER, {"personHsaId": KARIN})).find(
+        "{*}Body"
+    )
     assert body is not None
     etree.XMLSchema(etree.parse(str(file))).assertValid(body[0])

@@ -1,0 +1,138 @@
+"""Runs with HSA: asking about each member of staff once a month (R-DIR-1), and each night about the clinics that no
+catalogue describes. One question at a time, after all direct ones (R-DIR-12)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import or_, select
+
+from services.directory import rules, sync
+from services.directory.hsa_queue import HsaQueue
+from services.directory.loading import Counts, Stopped
+from services.directory.records import Raw
+from services.directory.sources import HSA, NAMES, Catalogue, SourceError
+from services.directory.sources.hsa import Hsa
+from services.directory.staff import take_answer
+from services.directory.sync import Begun, Interrupted, Transactions
+from services.directory.tables import clinics, staff, sync_runs, units
+from services.directory.units import UNITS
+from shared.contracts.directory import FindStaff
+from shared.database.transaction import Transaction
+
+Answer = TypeVar("Answer")
+
+_AT_A_TIME = 200
+_PAUSES_SECONDS = (1.0, 5.0, 30.0, 60.0)
+"""After a question without an answer, before it is asked again; then the run fails, and the next goes on from there."""
+
+
+class Asking:
+    """Asks HSA for the bulk refresh."""
+
+    def __init__(self, hsa: Hsa, queue: HsaQueue, stopping: threading.Event) -> None:
+        self._hsa = hsa
+        self._queue = queue
+        self._stopping = stopping
+
+    def ask(self, question: Callable[[Hsa], Answer]) -> Answer:
+        """Raises `SourceError` if HSA does not answer, again and again, or `Interrupted`."""
+        for pause in (*_PAUSES_SECONDS, None):
+            if self._stopping.is_set():
+                raise Interrupted
+            try:
+                with self._queue.turn_after_others(self._stopping):
+                    return question(self._hsa)
+            except SourceError:
+                if pause is None:
+                    raise
+                self._stopping.wait(pause)
+        raise AssertionError("the last attempt answers or raises")
+
+
+def run_next(transactions: Transactions, asking: Asking | None, max_removed_share: float) -> bool:
+    """Does the run with HSA that has waited longest. Answers False if none waits. As `sync.run_next`; a run that was
+    left goes on with those who have not been asked about."""
+
+    def work(begun: Begun) -> None:
+        if asking is None:
+            raise SourceError("source_not_configured")
+        share = 1.0 if begun.accept_removals else max_removed_share
+        _units(transactions, begun, asking, share)
+        _staff(transactions, begun, asking, share)
+
+    return sync.do_next(transactions, sync_runs.c.source == HSA, work)
+
+
+def _units(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:
+    """Active clinics that no richer source has: what GetUnit and GetHealthCareUnit say of them is a catalogue."""
+    described = NAMES[: NAMES.index(HSA)]
+    query = (
+        select(units.c.hsa_id)
+        .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
+        .where(units.c.source.not_in(described), or_(units.c.source == HSA, clinics.c.active))
+        .order_by(units.c.hsa_id)
+    )
+    with transactions() as tx:
+        wanted = list(tx.execute(query).scalars())
+    if not wanted:
+        return
+    found: list[Raw] = []
+    for hsa_id in wanted:
+        raw = asking.ask(lambda hsa, hsa_id=hsa_id: hsa.unit(hsa_id))  # type: ignore[misc]
+        if raw is not None:
+            provider = asking.ask(lambda hsa, hsa_id=hsa_id: hsa.care_provider(hsa_id))  # type: ignore[misc]
+            named = {"hsaResponsibleHealthCareProvider": [provider]} if provider else {}
+            found.append(Raw(raw.dn, {**raw.attributes, **named}))
+    sync.load_part(transactions, begun, UNITS, HSA, Catalogue({}, lambda: iter(found)), share, described)
+
+
+def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:
+    """Everyone whose month is over. Who is found is taken over at once; who is not, when all have been asked about and
+    they are not too many: HSA may have been half there (R-DIR-12)."""
+    counts, absent = Counts(), []
+    for person in _due(transactions):
+        answer = asking.ask(lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
+        counts.read += 1
+        if not answer:
+            absent.append(person)
+            continue
+        with transactions() as tx:
+            begun.require_ours(tx)
+            counts.changed += _take(tx, person, answer)
+    counts.missing = len(absent)
+    begun.counts.update({f"staff_{name}": number for name, number in vars(counts).items()})
+    if rules.too_many_not_found(asked=counts.read, absent=len(absent), share=share):
+        raise Stopped("too_many_missing", counts)
+    for person in absent:
+        with transactions() as tx:
+            begun.require_ours(tx)
+            _take(tx, person, [])
+
+
+def _take(tx: Transaction, person: str, answer: list[Any]) -> bool:
+    before = tx.execute(select(staff.c.version).where(staff.c.hsa_id == person)).scalar_one()
+    take_answer(tx, FindStaff(person=person), answer)
+    return bool(tx.execute(select(staff.c.version).where(staff.c.hsa_id == person)).scalar_one() != before)
+
+
+def _due(transactions: Transactions) -> Iterator[str]:
+    """Persons whom HSA has not been asked about for a month, or ever; those missing already are asked about too, for
+    they may be back."""
+    last = ""
+    while True:
+        with transactions() as tx:
+            some = list(tx.execute(_portion(last, tx.now)).scalars())
+        if not some:
+            return
+        yield from some
+        last = some[-1]
+
+
+def _portion(last: str, now: datetime) -> Any:
+    old = now - rules.STAFF_REFRESHED_EVERY
+    due = or_(staff.c.asked_at.is_(None), staff.c.asked_at < old)
+    return select(staff.c.hsa_id).where(staff.c.hsa_id > last, due).order_by(staff.c.hsa_id).limit(_AT_A_TIME)
