@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, func, select, update
 
 from services.attachments import rules
-from services.attachments.files import OTHER_OWNER, open_name
+from services.attachments.files import OTHER_OWNER, kept_size, open_name
 from services.attachments.settings import AttachmentsSettings
 from services.attachments.tables import REMOVED, attachments
 from shared.contracts.attachments import Claim, Claimed, ClaimedFile, OwnerKind, Release, State
@@ -51,7 +51,13 @@ def claim(tx: Transaction, asked: Claim) -> Claimed:
         tx.execute(update(attachments).where(unsent).values(bound))
     return Claimed(
         attachments=[
-            ClaimedFile(attachment=one, name=open_name(tx, row), size=row.size, content_type=row.content_type)
+            ClaimedFile(
+                attachment=one,
+                name=open_name(tx, row),
+                size=kept_size(row),
+                content_type=row.content_type,
+                cleaned=row.cleaned,
+            )
             for one, row in ((one, rows[one]) for one in asked.attachments)
         ]
     )

@@ -1,6 +1,6 @@
-"""Checking one file: all there, the announced bytes, of the announced type, decodes in full (R-ATT-7).
+"""Checking one file: all there, the announced bytes, no virus, of the announced type, decodes in full (R-ATT-7).
 
-The bytes are streamed to a nameless temporary file and never held in memory as a whole; what decodes them is a child
+The bytes are streamed to nameless temporary files and never held in memory as a whole; what decodes them is a child
 process with limits, because decoders are where strangers' bytes do their harm, and their memory is not this process's.
 """
 
@@ -12,33 +12,65 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from services.attachments.examination.words import Limits, Wish
 from services.attachments.rules import Refusal
 from services.attachments.settings import CheckerSettings
 from services.attachments.store import Store, save
 from services.attachments.worklist import Turn
 
-_PROGRAM = Path(__file__).with_name("examine.py")
+PREVIEW_PIXELS = 1024
+"""The longest side of a preview."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from services.attachments.examination.program import main; main()"
+)
 _START_SECONDS = 10
+_REWRITTEN_MAY_GROW_BYTES = 8 * 1024 * 1024
 _BROKEN_LIBRARY = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 
 
 class CannotCheck(Exception):
-    """The check itself failed, through no fault of the file: try again later."""
+    """The check itself failed, through no fault of the file: try again later. The argument is a word for why."""
+
+    @property
+    def reason(self) -> str:
+        """What failed."""
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Files without names for one check: however the process ends, nothing is left of them on the disk."""
+
+    upload: BinaryIO
+    rewritten: BinaryIO
+    preview: BinaryIO
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the child process says: why the file is refused, or which bytes are kept, and whether there is a preview."""
+
+    refusal: str | None
+    rewritten: bool = False
+    preview: bool = False
 
 
 @contextmanager
-def room(settings: CheckerSettings) -> Iterator[BinaryIO]:
-    """A file without a name for the bytes of one check: however the process ends, nothing is left of it on the disk."""
-    try:
-        file = tempfile.TemporaryFile(dir=settings.work_folder)  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise CannotCheck from error
-    with file:
-        yield file
+def desk(settings: CheckerSettings) -> Iterator[Desk]:
+    """The files of one check. Raises `CannotCheck` if there is no place for them."""
+    with ExitStack() as opened:
+        try:
+            files = [opened.enter_context(tempfile.TemporaryFile(dir=settings.work_folder)) for _ in range(3)]
+        except OSError as error:
+            raise CannotCheck("work_folder") from error
+        yield Desk(*files)
 
 
 def fetch(store: Store, turn: Turn, file: BinaryIO) -> str | None:
@@ -49,7 +81,7 @@ def fetch(store: Store, turn: Turn, file: BinaryIO) -> str | None:
     try:
         size, sha256 = save(store.read_upload(turn.attachment), file, most=turn.size)
     except OSError as error:
-        raise CannotCheck from error
+        raise CannotCheck("work_folder") from error
     if size != turn.size:
         return Refusal.WRONG_SIZE
     if sha256 != turn.sha256:
@@ -57,42 +89,64 @@ def fetch(store: Store, turn: Turn, file: BinaryIO) -> str | None:
     return None
 
 
-def examine(file: BinaryIO, content_type: str, settings: CheckerSettings) -> str | None:
-    """Lets a child process decode the file. Answers why it is refused, None if it is fit. Raises `CannotCheck`."""
-    limits = {
-        "seconds": settings.check_seconds,
-        "memory_bytes": settings.check_memory_bytes,
-        "max_pixels": settings.max_pixels,
-        "max_total_pixels": settings.max_total_pixels,
-        "max_pages": settings.max_pages,
-    }
-    command = [sys.executable, "-I", str(_PROGRAM), "/dev/stdin", content_type, json.dumps(limits)]
+def examine(desk: Desk, content_type: str, settings: CheckerSettings) -> Examined:
+    """Lets a child process decode the file, rewrite it where that is wished, and draw a preview.
+
+    Raises `CannotCheck`.
+    """
+    wish = Wish(
+        file="/dev/stdin",
+        rewritten=f"/dev/fd/{desk.rewritten.fileno()}",
+        preview=f"/dev/fd/{desk.preview.fileno()}",
+        content_type=content_type,
+        strip_metadata=settings.strip_metadata,
+        clean_pdf=settings.active_pdf == "clean",
+        preview_pixels=PREVIEW_PIXELS,
+    )
+    limits = Limits(
+        seconds=settings.check_seconds,
+        memory_bytes=settings.check_memory_bytes,
+        output_bytes=settings.max_file_bytes + _REWRITTEN_MAY_GROW_BYTES,
+        max_pixels=settings.max_pixels,
+        max_total_pixels=settings.max_total_pixels,
+        max_pages=settings.max_pages,
+    )
+    told = [json.dumps(asdict(one)) for one in (wish, limits)]
     try:
         ended = subprocess.run(
-            command,
-            stdin=file,
+            [sys.executable, "-I", "-c", _START, str(_ROOT), *told],
+            stdin=desk.upload,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            pass_fds=(desk.rewritten.fileno(), desk.preview.fileno()),
             timeout=settings.check_seconds + _START_SECONDS,
             env={"LANG": "C.UTF-8"},
             start_new_session=True,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return Refusal.TOO_COMPLEX
+    except subprocess.TimeoutExpired as late:
+        return understood(-signal.SIGKILL, late.stdout or b"")
     except OSError as error:
-        raise CannotCheck from error
+        raise CannotCheck("no_child_process") from error
     return understood(ended.returncode, ended.stdout)
 
 
-def understood(status: int, said: bytes) -> str | None:
-    """What the child's end means: `status` below 0 is the signal that ended it. Raises `CannotCheck`."""
-    if status < 0:
-        return Refusal.DAMAGED if -status in _BROKEN_LIBRARY else Refusal.TOO_COMPLEX
-    if status != 0:
-        raise CannotCheck
+def understood(status: int, said: bytes) -> Examined:
+    """What the child's end means: `status` below 0 is the signal that ended it. Raises `CannotCheck`.
+
+    A file that was found fit before its preview used up the limits is fit, and has none.
+    """
+    if status < 0 and -status in _BROKEN_LIBRARY:
+        return Examined(Refusal.DAMAGED)
+    if status > 0:
+        raise CannotCheck("child_process_failed")
     try:
-        refusal = json.loads(said)["refusal"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CannotCheck from error
-    return None if refusal is None else str(refusal)
+        first, *more = [json.loads(line) for line in said.splitlines()] or [None]
+        if first is None and status < 0:
+            return Examined(Refusal.TOO_COMPLEX)
+        if first["refusal"] is not None:
+            return Examined(str(first["refusal"]))
+        drawn = bool(more[0]["preview"]) if more else False
+        return Examined(None, rewritten=bool(first["rewritten"]), preview=drawn)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CannotCheck("child_process_unclear") from error

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Row, and_, delete, exists, or_, select, update
 
 from services.attachments import rules
 from services.attachments.files import own
@@ -37,21 +38,40 @@ def remove(tx: Transaction, asked: RemoveAttachment) -> Done:
         .where(attachments.c.attachment == row.attachment)
         .values(_GONE | {"changed_at": tx.now, "sweep_at": tx.now})
     )
+    if row.draft is not None:  # the draft has changed, and the others are of it
+        others = (
+            (attachments.c.draft == row.draft)
+            & (attachments.c.owner_kind == row.owner_kind)
+            & (attachments.c.owner == row.owner)
+            & attachments.c.sent_at.is_(None)
+            & (attachments.c.state != REMOVED)
+        )
+        tx.execute(update(attachments).where(others).values(changed_at=tx.now))
     return Done()
 
 
 def remove_never_sent(tx: Transaction) -> int:
-    """Marks up to 500 files as removed that were not touched for 24 hours and belong to no message (R-ATT-8).
+    """Marks up to 500 files as removed whose draft has not changed for 24 hours, and that belong to no message.
 
-    Answers how many.
+    A file of no draft is one by itself (R-ATT-8). Answers how many.
     """
+    before = tx.now - timedelta(hours=tx.settings.keep_unsent_hours)
+    other = attachments.alias()
+    same_draft = and_(
+        other.c.draft == attachments.c.draft,
+        other.c.owner_kind == attachments.c.owner_kind,
+        other.c.owner == attachments.c.owner,
+        other.c.state != REMOVED,
+        other.c.changed_at > before,
+    )
     old = (
         select(attachments.c.attachment)
         .where(
             attachments.c.message.is_(None),
             attachments.c.sent_at.is_(None),
             attachments.c.state != REMOVED,
-            attachments.c.changed_at <= tx.now - timedelta(hours=tx.settings.keep_unsent_hours),
+            attachments.c.changed_at <= before,
+            or_(attachments.c.draft.is_(None), ~exists().where(same_draft)),
         )
         .order_by(attachments.c.changed_at)
         .limit(AT_ONCE)
@@ -75,8 +95,8 @@ class Sweep:
     """One file whose places in the store want tidying."""
 
     attachment: UUID
-    kept: tuple[str, str] | None
-    """The checked file's key and version, which stay; None: nothing stays."""
+    kept: frozenset[tuple[str, str]]
+    """Key and version of the checked file and of its preview, which stay; empty: nothing stays."""
 
 
 def next_sweep(tx: Transaction) -> Sweep | None:
@@ -93,7 +113,15 @@ def next_sweep(tx: Transaction) -> Sweep | None:
         return None
     this = attachments.c.attachment == row.attachment
     tx.execute(update(attachments).where(this).values(sweep_at=tx.now + SWEEP_LEASE))
-    return Sweep(row.attachment, (row.clean_key, row.clean_version) if row.state == State.USABLE else None)
+    return Sweep(row.attachment, kept_objects(row))
+
+
+def kept_objects(row: Row[Any]) -> frozenset[tuple[str, str]]:
+    """Key and version of all that the store is to have of a file: nothing, unless it is usable."""
+    if row.state != State.USABLE:
+        return frozenset()
+    both = ((row.clean_key, row.clean_version), (row.preview_key, row.preview_version))
+    return frozenset((key, version) for key, version in both if key is not None)
 
 
 def sweep(store: Store, task: Sweep) -> int:

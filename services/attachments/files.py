@@ -40,3 +40,8 @@ def own(tx: Transaction, attachment: UUID, *, lock: bool = False) -> Row[Any]:
     if row is None:
         raise NotFound(OTHER_OWNER)
     return row
+
+
+def kept_size(row: Row[Any]) -> int:
+    """How many bytes there are to be read: those that were announced, until the check has left some of them out."""
+    return int(row.size if row.kept_size is None else row.kept_size)

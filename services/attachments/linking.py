@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from services.attachments import rules
-from services.attachments.files import OTHER_OWNER, open_name, own
+from services.attachments.files import OTHER_OWNER, kept_size, open_name, own
 from services.attachments.store import Signer
 from services.attachments.tables import attachments
 from shared.contracts.attachments import AskLink, Attachment, GetAttachment, Link, PreviewAttachment, State
@@ -22,9 +22,11 @@ def get_attachment(tx: Transaction, asked: GetAttachment) -> Attachment:
     return Attachment(
         attachment=row.attachment,
         name=open_name(tx, row),
-        size=row.size,
+        size=kept_size(row),
         content_type=row.content_type,
         state=State(row.state),
+        cleaned=row.cleaned,
+        preview=row.preview_key is not None,
         refusal=rules.REFUSALS_SV[row.refusal] if row.refusal else None,
         refusal_reason=row.refusal,
     )
@@ -68,5 +70,15 @@ def _signed(tx: Transaction, row: Row[Any], signer: Signer) -> Link:
     seconds: int = tx.settings.link_seconds
     name = open_name(tx, row)
     url = signer.link(row.clean_key, row.clean_version, row.content_type, name, seconds)
-    expires_at = tx.now + timedelta(seconds=seconds)
-    return Link(url=url, expires_at=expires_at, name=name, content_type=row.content_type)
+    preview_url = None
+    if row.preview_key is not None:
+        drawn = (row.preview_key, row.preview_version, rules.PREVIEW_TYPE, rules.preview_name(name))
+        preview_url = signer.link(*drawn, seconds, disposition="inline")
+    return Link(
+        url=url,
+        expires_at=tx.now + timedelta(seconds=seconds),
+        name=name,
+        content_type=row.content_type,
+        preview_url=preview_url,
+        cleaned=row.cleaned,
+    )

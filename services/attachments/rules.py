@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from shared.contracts.attachments import State
 from shared.messaging.errors import Conflict, Invalid, LimitExceeded, Refused
 
+PDF = "application/pdf"
+PREVIEW_TYPE = "image/png"
 ENDINGS: dict[str, tuple[str, ...]] = {
-    "application/pdf": (".pdf",),
+    PDF: (".pdf",),
     "image/gif": (".gif",),
     "image/jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "image/png": (".png",),
@@ -44,6 +46,8 @@ class Refusal:
     TOO_MANY_PAGES = "too_many_pages"
     LOCKED = "locked"
     ACTIVE_CONTENT = "active_content"
+    POLYGLOT = "polyglot"
+    INFECTED = "infected"
     CHECK_FAILED = "check_failed"
 
 
@@ -58,6 +62,8 @@ REFUSALS_SV: dict[str, str] = {
     Refusal.TOO_MANY_PAGES: "Dokumentet har för många sidor.",
     Refusal.LOCKED: "Dokumentet är skyddat med lösenord.",
     Refusal.ACTIVE_CONTENT: "Dokumentet innehåller skript, inbäddade filer eller annat aktivt innehåll.",
+    Refusal.POLYGLOT: "Filen innehåller en annan sorts fil, gömd i sig.",
+    Refusal.INFECTED: "Filen innehåller skadlig kod.",
     Refusal.CHECK_FAILED: "Filen gick inte att kontrollera.",
 }
 """What the one who attached the file is told (R-ATT-7)."""
@@ -83,6 +89,11 @@ def clean_name(raw: str) -> str:
 def _shows(character: str) -> bool:
     # Cc control, Cs surrogate, Co private use, Cn unassigned; of Cf only the joiner that emoji sequences need
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn") or character == "\u200d"
+
+
+def preview_name(name: str) -> str:
+    """What the preview of a file of this name is called, should somebody save it."""
+    return f"{name.rpartition('.')[0]}.png"
 
 
 def clean_type(raw: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from pydantic import DirectoryPath, Field, FilePath, field_validator
 
@@ -56,3 +57,15 @@ class CheckerSettings(AttachmentsSettings):
     max_pixels: int = Field(100_000_000, ge=1, description="largest picture, width times height")
     max_total_pixels: int = Field(1_000_000_000, ge=1, description="all frames of a picture together")
     max_pages: int = Field(2_000, ge=1, description="pages of a PDF")
+    strip_metadata: bool = Field(True, description="leave out of pictures what only tells about them")
+    active_pdf: Literal["refuse", "clean"] = Field("refuse", description="what is done with PDFs that do something")
+    clamd: str | None = Field(None, description="a virus scanner: host:port, or its socket's path")
+    clamd_seconds: float = Field(60.0, ge=1, le=600, description="longest wait for the scanner")
+    reconcile_hours: int = Field(24, ge=1, le=24 * 7, description="how often store and database are compared")
+
+    @field_validator("clamd")
+    @classmethod
+    def _is_a_scanner(cls, value: str | None) -> str | None:
+        if value and not value.startswith("/") and not value.rpartition(":")[2].isdecimal():
+            raise ValueError("must be host:port, or a path")
+        return value or None

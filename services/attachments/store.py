@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -41,6 +42,25 @@ def upload_key(attachment: UUID) -> str:
 def new_clean_key(attachment: UUID) -> str:
     """Where a checker puts the checked file: a new place each time, so that two checkers never meet."""
     return f"{attachment}/{uuid4()}"
+
+
+def preview_key_of(clean_key: str) -> str:
+    """Where the checked file's preview lies."""
+    return f"{clean_key}.preview"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a checker has put into the store: the checked bytes, which may be fewer than the upload's, and a preview."""
+
+    key: str
+    version: str
+    size: int
+    sha256: bytes
+    cleaned: bool
+    """Active content was removed from it."""
+    preview_key: str | None = None
+    preview_version: str | None = None
 
 
 def _client(settings: AttachmentsSettings, endpoint: str) -> Any:
@@ -90,14 +110,16 @@ class Signer:
         }
         return UploadRequest(method="PUT", url=url, headers=headers)
 
-    def link(self, key: str, version: str, content_type: str, name: str, seconds: int) -> str:
+    def link(
+        self, key: str, version: str, content_type: str, name: str, seconds: int, *, disposition: str = "attachment"
+    ) -> str:
         """An address that gives this version of a checked file for so many seconds, to be saved, not shown."""
         wanted = {
             "Bucket": self._bucket,
             "Key": key,
             "VersionId": version,
             "ResponseContentType": content_type,
-            "ResponseContentDisposition": content_disposition(name),
+            "ResponseContentDisposition": content_disposition(name, disposition),
             "ResponseCacheControl": "private, no-store",
         }
         return str(self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
@@ -109,11 +131,11 @@ def signer(settings: AttachmentsSettings) -> Signer:
     return Signer(settings)
 
 
-def content_disposition(name: str) -> str:
+def content_disposition(name: str, disposition: str = "attachment") -> str:
     """The header that makes a browser save the file under its name, åäö and all (RFC 6266, RFC 8187)."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = "".join("_" if character in '"\\%/;' or not character.isprintable() else character for character in plain)
-    return f"attachment; filename=\"{plain.strip() or 'fil'}\"; filename*=UTF-8''{quote(name, safe='')}"
+    return f"{disposition}; filename=\"{plain.strip() or 'fil'}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 class Store:
@@ -186,10 +208,10 @@ class Store:
 
     def remove_upload(self, attachment: UUID) -> int:
         """Removes what the client uploaded, every version of it. Answers how many there were."""
-        return self._remove(self._upload_bucket, upload_key(attachment), except_for=None)
+        return self._remove(self._upload_bucket, upload_key(attachment), except_for=())
 
-    def remove_clean(self, attachment: UUID, *, except_for: tuple[str, str] | None) -> int:
-        """Removes all that checkers have put there for the file, every version, but this key and version of it."""
+    def remove_clean(self, attachment: UUID, *, except_for: Collection[tuple[str, str]]) -> int:
+        """Removes all that checkers have put there for the file, every version, but these keys and versions."""
         return self._remove(self._bucket, f"{attachment}/", except_for=except_for)
 
     def versions(self, bucket: str, prefix: str) -> list[tuple[str, str]]:
@@ -204,8 +226,8 @@ class Store:
                 return found
             more = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
 
-    def _remove(self, bucket: str, prefix: str, except_for: tuple[str, str] | None) -> int:
-        surplus = [one for one in self.versions(bucket, prefix) if one != except_for]
+    def _remove(self, bucket: str, prefix: str, except_for: Collection[tuple[str, str]]) -> int:
+        surplus = [one for one in self.versions(bucket, prefix) if one not in except_for]
         for key, version in surplus:
             self._do("delete_object", Bucket=bucket, Key=key, VersionId=version)
         return len(surplus)
@@ -230,6 +252,17 @@ class Store:
 
 def _is_absent(error: ClientError) -> bool:
     return str(error.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
+
+
+def measure(file: BinaryIO) -> tuple[int, bytes]:
+    """Size and SHA-256 of a file."""
+    digest, size = hashlib.sha256(), 0
+    file.seek(0)
+    while piece := file.read(CHUNK_BYTES):
+        digest.update(piece)
+        size += len(piece)
+    file.seek(0)
+    return size, digest.digest()
 
 
 def save(pieces: Iterator[bytes], file: BinaryIO, most: int) -> tuple[int, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -47,6 +48,12 @@ attachments = Table(
     Column("clean_key", Text),
     Column("clean_version", Text),
     Column("checked_at", DateTime(timezone=True)),
+    # what the check made of it: size and checksum of the bytes that are kept, and the picture that shows what it is
+    Column("kept_size", BigInteger),
+    Column("kept_sha256", LargeBinary),
+    Column("cleaned", Boolean, nullable=False, server_default="false"),
+    Column("preview_key", Text),
+    Column("preview_version", Text),
     # the message that it belongs to: claimed first, sent when cases has told so
     Column("case", Uuid),
     Column("message", Uuid),
@@ -54,6 +61,8 @@ attachments = Table(
     Column("sent_at", DateTime(timezone=True)),
     # when the store shall be rid of whatever lies there without being the checked file
     Column("sweep_at", DateTime(timezone=True)),
+    # which message it is meant for, as its owner says: files of one draft are kept as long as any of them changes
+    Column("draft", Uuid),
     CheckConstraint("owner_kind IN ('resident', 'staff')", name="attachments_owner_kind"),
     CheckConstraint("state IN ('waiting', 'checking', 'usable', 'refused', 'removed')", name="attachments_state"),
     CheckConstraint("(state = 'refused') = (refusal IS NOT NULL) OR state = 'removed'", name="attachments_refusal"),
@@ -70,6 +79,7 @@ _unsent = _row.sent_at.is_(None) & (_row.state != REMOVED)
 Index("attachments_to_look_at", _row.look_at, postgresql_where=_row.look_at.is_not(None))
 Index("attachments_to_sweep", _row.sweep_at, postgresql_where=_row.sweep_at.is_not(None))
 Index("attachments_unsent_of_owner", _row.owner_kind, _row.owner, postgresql_where=_unsent)
+Index("attachments_of_draft", _row.draft, postgresql_where=_unsent & _row.draft.is_not(None))
 Index("attachments_unsent", _row.changed_at, postgresql_where=_unsent & _row.message.is_(None))
 Index("attachments_claimed", _row.claimed_at, postgresql_where=_row.message.is_not(None) & _row.sent_at.is_(None))
 Index("attachments_of_message", _row.message, postgresql_where=_row.message.is_not(None))

@@ -45,6 +45,7 @@ def ask_upload(tx: Transaction, asked: AskUpload, signer: Signer) -> UploadAsked
             changed_at=tx.now,
             upload_expires_at=expires_at,
             look_at=tx.now + rules.pause_before_look(0),
+            draft=asked.draft,
         )
     )
     upload = signer.upload(attachment, asked.size, content_type, sha256, settings.upload_seconds)

@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import BinaryIO
 from uuid import uuid4
 
 from prometheus_client import Counter, Histogram
 
 from services.attachments import checking, cleaning, rules, worklist
-from services.attachments.checking import CannotCheck
+from services.attachments.checking import CannotCheck, Desk, Examined
 from services.attachments.owing import Transactions, Writes
 from services.attachments.rules import Refusal
+from services.attachments.scanning import Scanner
 from services.attachments.settings import CheckerSettings
-from services.attachments.store import Store, StoreDown, new_clean_key
+from services.attachments.store import Kept, Store, StoreDown, measure, new_clean_key, preview_key_of
 from services.attachments.worklist import Turn
 from shared.contracts.attachments import attachments
 from shared.messaging.errors import Refused
@@ -31,7 +33,7 @@ _RENEWALS_PER_LEASE = 4
 _IDLE_SECONDS = 0.25
 _SWEEP_IDLE_SECONDS = 1.0
 _PAUSE_AFTER_FAULT_SECONDS = 1.0
-_LOOK_AT_STORE_SECONDS = 2.0
+_LOOK_AGAIN_SECONDS = 2.0
 _SWEEP_PAUSE = timedelta(seconds=30)
 
 Told = Callable[[str, float], None]
@@ -40,8 +42,16 @@ Told = Callable[[str, float], None]
 class Checker:
     """Checks one file after the other. `told` is called with each outcome and the seconds that it took."""
 
-    def __init__(self, transaction: Transactions, store: Store, settings: CheckerSettings, told: Told) -> None:
+    def __init__(
+        self,
+        transaction: Transactions,
+        store: Store,
+        settings: CheckerSettings,
+        told: Told,
+        scanner: Scanner | None = None,
+    ) -> None:
         self._transaction = transaction
+        self._scanner = scanner
         self._writes = Writes(transaction)
         self._store = store
         self._settings = settings
@@ -67,7 +77,13 @@ class Checker:
             except (StoreDown, CannotCheck) as error:
                 outcome = "put_off"
                 self._writes.write(lambda tx: worklist.put_off(tx, turn))
-                log.warning("check_put_off", attachment=str(turn.attachment), attempts=turn.looks + 1, exc_info=error)
+                log.warning(
+                    "check_put_off",
+                    attachment=str(turn.attachment),
+                    attempts=turn.looks + 1,
+                    reason="store_down" if isinstance(error, StoreDown) else error.reason,
+                    exc_info=error,
+                )
         if outcome is not None:
             self._told(outcome, time.monotonic() - began)
         return True
@@ -95,21 +111,50 @@ class Checker:
         return self._check(turn)
 
     def _check(self, turn: Turn) -> str:
-        with checking.room(self._settings) as file:
-            refusal = checking.fetch(self._store, turn, file)
-            if refusal is None:
-                refusal = checking.examine(file, turn.content_type, self._settings)
+        if self._scanner is not None and not self._scanner.answers():
+            raise CannotCheck("scanner_down")  # before all the bytes are fetched
+        with checking.desk(self._settings) as desk:
+            refusal = checking.fetch(self._store, turn, desk.upload) or self._infected(turn, desk.upload)
             if refusal is not None:
                 return self._refuse(turn, refusal)
-            # what is kept are the very bytes that were examined, not whatever lies in the upload's place by now
-            key = new_clean_key(turn.attachment)
-            file.seek(0)
-            version = self._store.keep(key, file, turn.content_type, turn.sha256)
-        if not self._writes.write(lambda tx: worklist.accept(tx, turn, key, version)):
-            self._store.remove_version(key, version)
+            examined = checking.examine(desk, turn.content_type, self._settings)
+            refusal = examined.refusal
+            if refusal is None and examined.rewritten:
+                refusal = self._infected(turn, desk.rewritten)
+            if refusal is not None:
+                return self._refuse(turn, refusal)
+            kept = self._keep(turn, desk, examined)
+        if not self._writes.write(lambda tx: worklist.accept(tx, turn, kept)):
+            self._remove(kept)
             return "lost"
-        log.info("attachment_usable", attachment=str(turn.attachment), size=turn.size)
+        log.info("attachment_usable", attachment=str(turn.attachment), size=kept.size, outcome=_outcome(kept, examined))
         return "usable"
+
+    def _infected(self, turn: Turn, file: BinaryIO) -> str | None:
+        found = None if self._scanner is None else self._scanner.found(file)
+        if found is None:
+            return None
+        log.warning("virus_found", attachment=str(turn.attachment), reason=found)
+        return Refusal.INFECTED
+
+    def _keep(self, turn: Turn, desk: Desk, examined: Examined) -> Kept:
+        # what is kept are the very bytes that were examined, not whatever lies in the upload's place by now
+        file = desk.rewritten if examined.rewritten else desk.upload
+        size, sha256 = measure(file)
+        key = new_clean_key(turn.attachment)
+        version = self._store.keep(key, file, turn.content_type, sha256)
+        cleaned = examined.rewritten and turn.content_type == rules.PDF
+        if not examined.preview:
+            return Kept(key, version, size, sha256, cleaned)
+        preview_key = preview_key_of(key)
+        _, preview_sha256 = measure(desk.preview)
+        preview_version = self._store.keep(preview_key, desk.preview, rules.PREVIEW_TYPE, preview_sha256)
+        return Kept(key, version, size, sha256, cleaned, preview_key, preview_version)
+
+    def _remove(self, kept: Kept) -> None:
+        self._store.remove_version(kept.key, kept.version)
+        if kept.preview_key is not None and kept.preview_version is not None:
+            self._store.remove_version(kept.preview_key, kept.preview_version)
 
     def _refuse(self, turn: Turn, refusal: str) -> str:
         if not self._writes.write(lambda tx: worklist.refuse(tx, turn, refusal)):
@@ -135,6 +180,12 @@ class Checker:
         finally:
             over.set()
             renewing.join()
+
+
+def _outcome(kept: Kept, examined: Examined) -> str:
+    if not examined.rewritten:
+        return "as_uploaded"
+    return "cleaned" if kept.cleaned else "metadata_removed"
 
 
 class Sweeper:
@@ -178,8 +229,11 @@ def check_all(process: Process) -> None:
     if settings.s3_create_buckets and not _prepared(process, store):
         return
     told = _counting(process)
+    scanner = Scanner(settings.clamd, settings.clamd_seconds) if settings.clamd else None
+    if scanner is not None:
+        process.core.needs["scanner"] = _lately(scanner.answers)
     workers: list[tuple[str, Checker | Sweeper, float]] = [
-        (f"checker {number}", Checker(process.transaction, store, settings, told), _IDLE_SECONDS)
+        (f"checker {number}", Checker(process.transaction, store, settings, told, scanner), _IDLE_SECONDS)
         for number in range(settings.checks_at_once)
     ]
     workers.append(("sweeper", Sweeper(process.transaction, store), _SWEEP_IDLE_SECONDS))
@@ -220,7 +274,7 @@ def _lately(check: Callable[[], bool]) -> Callable[[], bool]:
     seen: list[tuple[float, bool]] = []
 
     def there() -> bool:
-        if not seen or time.monotonic() - seen[-1][0] > _LOOK_AT_STORE_SECONDS:
+        if not seen or time.monotonic() - seen[-1][0] > _LOOK_AGAIN_SECONDS:
             seen[:] = [(time.monotonic(), check())]
         return seen[-1][1]
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from services.attachments import rules
+from services.attachments.store import Kept
 from services.attachments.tables import attachments
 from shared.contracts.attachments import State
 from shared.database.transaction import Transaction
@@ -95,12 +96,21 @@ def put_off(tx: Transaction, turn: Turn) -> bool:
     return _give_back(tx, turn, {"look_at": tx.now + pause, "looks": turn.looks + 1})
 
 
-def accept(tx: Transaction, turn: Turn, clean_key: str, clean_version: str) -> bool:
+def accept(tx: Transaction, turn: Turn, kept: Kept) -> bool:
     """Checked and kept: usable from now on. False if the turn is lost; then the sweeper removes what was kept."""
-    kept = {"state": State.USABLE, "clean_key": clean_key, "clean_version": clean_version}
-    if _finish(tx, turn, kept):
+    usable = {
+        "state": State.USABLE,
+        "clean_key": kept.key,
+        "clean_version": kept.version,
+        "kept_size": kept.size,
+        "kept_sha256": kept.sha256,
+        "cleaned": kept.cleaned,
+        "preview_key": kept.preview_key,
+        "preview_version": kept.preview_version,
+    }
+    if _finish(tx, turn, usable):
         return True
-    this = (attachments.c.attachment == turn.attachment) & attachments.c.clean_key.is_distinct_from(clean_key)
+    this = (attachments.c.attachment == turn.attachment) & attachments.c.clean_key.is_distinct_from(kept.key)
     tx.execute(update(attachments).where(this).values(sweep_at=tx.now))
     return False
 

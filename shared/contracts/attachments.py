@@ -61,6 +61,9 @@ class AskUpload(Command):
     size: Annotated[int, Field(ge=0, le=2**53)]
     content_type: Annotated[str, StringConstraints(max_length=200)]
     sha256: Sha256
+    draft: UUID | None = None
+    """Any id that the client gives to the message it is writing: files of one draft are kept until 24 hours after the
+    last of them was added, changed or removed (R-ATT-8). None: each file by itself."""
 
 
 class UploadRequest(Reply):
@@ -107,10 +110,14 @@ class Attachment(Reply):
     """Why it was refused, in Swedish, for the one who attached it."""
     refusal_reason: str | None = None
     """The same for programs: a stable snake_case word."""
+    cleaned: bool = False
+    """Active content (scripts, embedded files) was removed from it: it is not what was uploaded (R-ATT-7)."""
+    preview: bool = False
+    """Whether there is a picture of it to show: `preview_url` in a link."""
 
 
 class PreviewAttachment(Query):
-    """Gives a link to a checked file of the caller's own that is not sent yet (R-ATT-5)."""
+    """Gives links to a checked file of the caller's own that is not sent yet, and to a picture of it (R-ATT-5)."""
 
     attachment: UUID
 
@@ -166,6 +173,8 @@ class ClaimedFile(Reply):
     name: str
     size: int
     content_type: str
+    cleaned: bool = False
+    """Active content was removed from it."""
 
 
 class Claimed(Reply):
@@ -197,6 +206,10 @@ class Link(Reply):
     expires_at: Instant
     name: str
     content_type: str
+    preview_url: str | None = None
+    """An address, as short-lived, of a PNG that shows the picture or the first page; None where there is none."""
+    cleaned: bool = False
+    """Active content was removed from it: it is not what its sender uploaded."""
 
 
 _PEOPLE = ("resident", "staff")

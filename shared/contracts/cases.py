@@ -410,6 +410,10 @@ class AttachmentOpened(Reply):
     expires_at: Instant
     name: str
     content_type: str
+    preview_url: str | None = None
+    """As short-lived: a PNG that shows the picture or the first page; None where there is none."""
+    cleaned: bool = False
+    """Active content (scripts, embedded files) was removed from the file when it was checked (R-ATT-7)."""
 
 
 OPEN_ATTACHMENT = cases.call("open_attachment", OpenAttachment, AttachmentOpened, who=("resident", "staff"))

@@ -19,9 +19,13 @@ import pytest
 import requests
 
 from deploy.local import keys
+from deploy.local.problems import Problem
+from deploy.local.servers import Place
+from deploy.local.servers.clamd import Clamd
 from deploy.local.servers.seaweedfs import ACCESS_KEY
 from deploy.local.stack import Stack
 from services.attachments import binding, cleaning, linking, uploading
+from services.attachments.scanning import Scanner
 from services.attachments.settings import CheckerSettings
 from services.attachments.store import Signer, Store
 from services.attachments.worker import Checker, Sweeper
@@ -35,7 +39,7 @@ from shared.security.sealing import Sealer
 from tests.stack.rooms import Rooms
 
 PDF, GIF, JPEG, PNG = "application/pdf", "image/gif", "image/jpeg", "image/png"
-_ENDINGS = {PDF: ".pdf", GIF: ".gif", JPEG: ".jpg", PNG: ".png"}
+ENDINGS = {PDF: ".pdf", GIF: ".gif", JPEG: ".jpg", PNG: ".png"}
 
 
 class World:
@@ -72,11 +76,11 @@ class World:
         self._clock = folder / "clock.json"
         self._offset = timedelta()
 
-    def checker_on(self, store: Any) -> Checker:
+    def checker_on(self, store: Any, scanner: Scanner | None = None) -> Checker:
         def told(outcome: str, _seconds: float) -> None:
             self.outcomes.append(outcome)
 
-        return Checker(self.database.transaction, store, self.settings, told)
+        return Checker(self.database.transaction, store, self.settings, told, scanner)
 
     def close(self) -> None:
         self.database.dispose()
@@ -97,7 +101,7 @@ class World:
             request_id=uuid4(),
             **(
                 {
-                    "name": "fil" + _ENDINGS.get(content_type, ""),
+                    "name": "fil" + ENDINGS.get(content_type, ""),
                     "size": len(data),
                     "content_type": content_type,
                     "sha256": hashlib.sha256(data).hexdigest(),
@@ -149,6 +153,12 @@ class World:
         case: UUID | None = None,
         at_most: int = 20,
     ) -> list[UUID]:
+        claimed = self.claimed(caller, *files, message=message, case=case, at_most=at_most)
+        return [one.attachment for one in claimed]
+
+    def claimed(
+        self, caller: Caller, *files: UUID, message: UUID | None = None, case: UUID | None = None, at_most: int = 20
+    ) -> list[contract.ClaimedFile]:
         asked = contract.Claim(
             request_id=uuid4(),
             attachments=list(files),
@@ -158,8 +168,7 @@ class World:
             message=message or uuid4(),
             at_most=at_most,
         )
-        claimed = self.database.write(lambda tx: binding.claim(tx, asked))
-        return [one.attachment for one in claimed.attachments]
+        return self.database.write(lambda tx: binding.claim(tx, asked)).attachments
 
     def sent(self, message: UUID, case: UUID, *files: UUID) -> None:
         told = cases.MessageSentEvent(
@@ -192,6 +201,12 @@ class World:
         while self.sweeper.round():
             taken += 1
         return taken
+
+    def kept(self, attachment: UUID) -> list[tuple[str, str]]:
+        """What the row says that the store has of the file, in the order of `objects`."""
+        row = self.row(attachment, "clean_key, clean_version, preview_key, preview_version")
+        assert row is not None
+        return [one for one in (row[:2], row[2:]) if one[0] is not None]
 
     # --- the store, the database and the clock ---
 
@@ -241,6 +256,19 @@ def attachments_place(
     world.close()
     yield database.url, store
     database.drop()
+
+
+@pytest.fixture(scope="session")
+def clamd(servers: Stack) -> Iterator[Clamd]:
+    """A real virus scanner, with signatures of its own. Where it can't be had the test fails: it is never skipped."""
+    server = Clamd(Place(servers.folder, servers.ports, servers.keys, passing=True))
+    try:
+        server.start()
+        server.wait()
+    except Problem as problem:
+        pytest.fail(f"the virus scanner can't be started: {problem}", pytrace=False)
+    yield server
+    server.kill()
 
 
 @pytest.fixture

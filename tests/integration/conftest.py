@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.operations import logs
-from tests.integration.attachments_support import attachments_place, world
+from tests.integration.attachments_support import attachments_place, clamd, world
 from tests.integration.directory_support import directory, directory_database
 from tests.integration.kernel_broker import KernelBroker
 from tests.integration.kernel_support import KernelDatabase, fresh_database
@@ -16,6 +16,7 @@ from tests.integration.notifications_support import notifications_database, noti
 
 __all__ = [
     "attachments_place",
+    "clamd",
     "directory",
     "directory_database",
     "notifications_database",

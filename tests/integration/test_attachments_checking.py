@@ -115,18 +115,25 @@ def test_the_client_can_hurry_the_check_r_att_7(world: World) -> None:
 
 
 class _Failing:
-    """The store, until the named step, at which it does what it is told."""
+    """The store, until the named step, at which it does what it is told. `keep 2` is its second `keep`, the preview."""
 
     def __init__(self, store: Store, step: str, raises: BaseException) -> None:
-        self._store, self._step, self._raises = store, step, raises
+        self._store, self._raises = store, raises
+        self._step, _, nth = step.partition(" ")
+        self._left = int(nth or 1)
 
     def __getattr__(self, name: str) -> Any:
         if name == self._step:
-            raise self._raises
+            self._left -= 1
+            if self._left == 0:
+                self.fail()
         return getattr(self._store, name)
 
+    def fail(self) -> None:
+        raise self._raises
 
-STEPS = ["uploaded_size", "read_upload", "keep"]
+
+STEPS = ["uploaded_size", "read_upload", "keep", "keep 2"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -168,13 +175,12 @@ def test_a_checker_that_died_after_keeping_leaves_no_second_copy_r_sys_5(
         patch.setattr(worklist, "accept", dies)
         with pytest.raises(Killed):
             world.checker.round()
-    assert len(world.objects(attachment)) == 2
+    assert len(world.objects(attachment)) == 3, "upload, file, preview"
     world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
     world.checker.round()
-    assert len(world.objects(attachment)) == 3
+    assert len(world.objects(attachment)) == 5
     world.sweep()
-    stored = world.row(attachment, "clean_key, clean_version")
-    assert world.objects(attachment) == [stored]
+    assert world.objects(attachment) == world.kept(attachment)
 
 
 def test_a_checker_that_lost_its_turn_changes_nothing_r_att_7(world: World) -> None:
@@ -183,17 +189,15 @@ def test_a_checker_that_lost_its_turn_changes_nothing_r_att_7(world: World) -> N
     world.make_due()
 
     class Slow(_Failing):
-        def __getattr__(self, name: str) -> Any:
-            if name == "keep":
-                world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
-                assert world.checker.round()
-            return getattr(self._store, name)
+        def fail(self) -> None:
+            world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
+            assert world.checker.round()
 
-    assert world.checker_on(Slow(world.store, "", Killed())).round()
+    assert world.checker_on(Slow(world.store, "keep", Killed())).round()
     assert world.outcomes == ["usable", "lost"]
     assert world.show(caller, attachment).state is State.USABLE
     world.sweep()
-    assert world.objects(attachment) == [world.row(attachment, "clean_key, clean_version")]
+    assert world.objects(attachment) == world.kept(attachment)
 
 
 def test_a_file_removed_during_its_check_stays_removed_r_att_5(world: World) -> None:
@@ -202,12 +206,10 @@ def test_a_file_removed_during_its_check_stays_removed_r_att_5(world: World) -> 
     world.make_due()
 
     class Removing(_Failing):
-        def __getattr__(self, name: str) -> Any:
-            if name == "keep":
-                world.remove(caller, attachment)
-            return getattr(self._store, name)
+        def fail(self) -> None:
+            world.remove(caller, attachment)
 
-    world.checker_on(Removing(world.store, "", Killed())).round()
+    world.checker_on(Removing(world.store, "keep", Killed())).round()
     assert world.outcomes == ["lost"]
     world.sweep()
     assert world.objects(attachment) == []
@@ -278,7 +280,7 @@ def test_a_database_that_was_away_leaves_no_file_to_the_end_of_its_lease_r_att_7
     assert world.show(caller, attachment).state is State.USABLE
     assert world.row(attachment, "takeovers") == (0,)
     world.sweep()
-    assert world.objects(attachment) == [world.row(attachment, "clean_key, clean_version")]
+    assert world.objects(attachment) == world.kept(attachment)
 
 
 def test_no_room_on_the_disk_delays_the_check_r_att_7(world: World, tmp_path: Path) -> None:

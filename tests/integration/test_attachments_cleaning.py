@@ -70,7 +70,7 @@ def test_never_sent_files_go_after_a_day_every_version_r_att_8(world: World) -> 
         assert world.objects(gone) == []
         assert world.row(gone, "1") is None
     for stays in (claimed, sent):
-        assert world.objects(stays) == [world.row(stays, "clean_key, clean_version")]
+        assert world.objects(stays) == world.kept(stays)
     assert world.link(sent, case).name == "fil.png"
 
 
@@ -83,6 +83,25 @@ def test_a_day_counts_from_the_last_change_r_att_8(world: World) -> None:
     assert remove_never_sent(world) == 0
     world.move_clock(DAY / 2)
     assert remove_never_sent(world) == 1
+
+
+def test_the_files_of_a_draft_are_kept_as_long_as_it_changes_r_att_8(world: World) -> None:
+    caller, other, draft = world.resident(), world.resident(), uuid4()
+    first = world.ask(caller, crafted.png(), PNG, draft=draft).attachment
+    alone = world.ask(caller, crafted.png(), PNG).attachment
+    world.move_clock(DAY / 2)
+    second = world.ask(caller, crafted.png(), PNG, draft=draft).attachment
+    third = world.ask(caller, crafted.png(), PNG, draft=draft).attachment
+    world.ask(other, crafted.png(), PNG, draft=draft)
+    world.move_clock(DAY / 2 + SECOND)
+    assert remove_never_sent(world) == 1
+    assert world.row(alone, "state") == ("removed",)
+    world.remove(caller, third)
+    world.move_clock(DAY / 2)
+    assert remove_never_sent(world) == 1, "that of the other, whose draft only has the same name"
+    assert {world.show(caller, one).state for one in (first, second)} == {State.WAITING}
+    world.move_clock(DAY / 2 + SECOND)
+    assert remove_never_sent(world) == 2
 
 
 def test_an_upload_that_comes_in_after_the_removal_goes_too_r_att_8(world: World) -> None:
@@ -103,9 +122,9 @@ def test_a_usable_file_is_left_alone_and_nothing_else_of_it_r_att_7(world: World
     attachment = world.usable(caller, data, PNG)
     # what a checker that lost its turn and then died leaves behind
     world.store._do("put_object", Bucket=world.settings.s3_bucket, Key=new_clean_key(attachment), Body=data)
-    assert len(world.objects(attachment)) == 3
+    assert len(world.objects(attachment)) == 4, "upload, file, preview, and the other"
     world.sweep()
-    assert world.objects(attachment) == [world.row(attachment, "clean_key, clean_version")]
+    assert world.objects(attachment) == world.kept(attachment)
     world.move_clock(window(world) + SECOND)
     world.sweep()
     assert world.row(attachment, "sweep_at") == (None,)

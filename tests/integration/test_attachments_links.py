@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pikepdf
 import pytest
 import requests
+from PIL import Image
 
+from services.attachments.checking import PREVIEW_PIXELS
 from shared.messaging.errors import Conflict, NotFound
-from tests.integration.attachments_support import PDF, PNG, World
-from tests.unit.attachments import crafted
+from tests.integration.attachments_support import ENDINGS, GIF, JPEG, PDF, PNG, World
+from tests.unit.attachments import corpus, crafted
 
 NAME = "Läkarintyg “höft”; 100 % 👍.pdf"
 
@@ -77,6 +81,55 @@ def test_the_owner_previews_before_sending_r_att_5(world: World) -> None:
     assert refused.value.reason == "attachment_not_checked"
     world.check()
     assert requests.get(world.preview(caller, attachment).url, timeout=10).content == data
+
+
+@pytest.mark.parametrize("content_type", [PDF, GIF, JPEG, PNG])
+def test_a_picture_of_it_is_shown_before_and_after_sending_r_att_5_r_att_6(world: World, content_type: str) -> None:
+    caller, message, case = world.staff(), uuid4(), uuid4()
+    attachment = world.usable(caller, crafted.fit(content_type), content_type, name=f"Å{ENDINGS[content_type]}")
+    assert world.show(caller, attachment).preview
+    before = world.preview(caller, attachment)
+    world.claim(caller, attachment, message=message, case=case)
+    world.sent(message, case, attachment)
+    for link in (before, world.link(attachment, case)):
+        assert link.preview_url is not None
+        assert "X-Amz-Expires=60" in link.preview_url
+        answer = requests.get(link.preview_url, timeout=10)
+        assert answer.headers["Content-Type"] == "image/png"
+        assert answer.headers["Content-Disposition"] == "inline; filename=\"A.png\"; filename*=UTF-8''%C3%85.png"
+        assert answer.headers["Cache-Control"] == "private, no-store"
+        picture = Image.open(io.BytesIO(answer.content))
+        assert picture.format == "PNG"
+        assert max(picture.size) <= PREVIEW_PIXELS
+
+
+def test_a_photo_is_given_out_without_its_place_r_att_7(world: World) -> None:
+    caller, data = world.resident(), corpus.located_jpeg(6)
+    assert b"GPSSECRET" in data
+    attachment = world.usable(caller, data, JPEG)
+    link = world.preview(caller, attachment)
+    given = requests.get(link.url, timeout=10).content
+    assert b"GPSSECRET" not in given
+    assert world.show(caller, attachment).size == len(given) < len(data)
+    assert not link.cleaned, "that is said of active content alone"
+
+
+def test_a_cleaned_document_is_marked_everywhere_r_att_7(attachments_place: Any, tmp_path: Path) -> None:
+    world = World(*attachments_place, tmp_path / "cleaning", active_pdf="clean")
+    caller, message, case = world.resident(), uuid4(), uuid4()
+    attachment = world.usable(caller, crafted.pdf_with_hidden_javascript(), PDF)
+    plain = world.usable(caller, crafted.pdf(), PDF)
+    assert (world.show(caller, attachment).cleaned, world.show(caller, plain).cleaned) == (True, False)
+    [claimed] = world.claimed(caller, attachment, message=message, case=case)
+    assert claimed.cleaned
+    world.sent(message, case, attachment)
+    link = world.link(attachment, case)
+    given = requests.get(link.url, timeout=10).content
+    assert link.cleaned
+    assert len(given) == claimed.size
+    with pikepdf.open(io.BytesIO(given)) as document:
+        assert not any("JavaScript" in repr(thing) for thing in document.objects)
+    world.close()
 
 
 def test_what_is_bound_to_a_message_is_not_previewed_r_att_6(world: World) -> None:

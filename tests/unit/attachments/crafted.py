@@ -58,6 +58,11 @@ def huge_png(side: int = 12_000) -> bytes:
     return _saved(Image.new("1", (side, side)), "PNG")
 
 
+def colourful_png(side: int) -> bytes:
+    """All of one colour, three bytes a pixel."""
+    return _saved(Image.new("RGB", (side, side), (200, 30, 90)), "PNG", compress_level=1)
+
+
 def _with_action(**action: object) -> Callable[[pikepdf.Pdf], None]:
     def change(document: pikepdf.Pdf) -> None:
         document.Root.OpenAction = pikepdf.Dictionary(action)

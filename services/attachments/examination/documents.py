@@ -1,0 +1,215 @@
+"""PDF: every object read, every stream decoded, every page opened; what does something by itself is found or removed.
+
+Two libraries read each document, and must agree on its pages: a file that they read differently shows differently in
+different readers.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from services.attachments.examination import foreign, pictures
+from services.attachments.examination.words import (
+    ACTIVE_CONTENT,
+    DAMAGED,
+    LOCKED,
+    TOO_LARGE_PICTURE,
+    TOO_MANY_PAGES,
+    Limits,
+    Unfit,
+)
+
+ACTIVE_KEYS = {"/JS", "/EF", "/XFA"}
+ACTIVE_VALUES = {
+    "/S": {
+        "/JavaScript", "/Launch", "/ImportData", "/SubmitForm", "/GoToE", "/GoToR", "/Rendition", "/RichMediaExecute",
+    },
+    "/Subtype": {"/FileAttachment", "/RichMedia", "/Screen", "/Movie", "/Sound", "/3D"},
+    "/Type": {"/EmbeddedFile"},
+}  # fmt: skip
+_NAMED_ACTIVE = ("/JavaScript", "/EmbeddedFiles", "/Renditions")
+_ACTIVE_ADDRESS = re.compile(r"\s*(?:javascript|vbscript|data|smb):|\s*\\\\", re.IGNORECASE)
+"""Addresses that a link may not have: they run something, or show the reader's credentials to another machine."""
+
+_UNPACKED_BY_QPDF = {
+    "/FlateDecode", "/LZWDecode", "/ASCIIHexDecode", "/ASCII85Decode", "/RunLengthDecode", "/DCTDecode",
+    "/Fl", "/LZW", "/AHx", "/A85", "/RL", "/DCT",
+}  # fmt: skip
+_CLEANING_ROUNDS = 20
+_TAIL_BYTES = 4096
+
+
+def rewrite(path: Path, target: Path, *, clean: bool) -> bool:
+    """Writes the document without its active content, if it has any and that is to be removed. Answers whether it did.
+
+    Raises `Unfit` if it has any that may not be removed, or if the file is also something else.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        foreign.look_at_whole(data, picture=False)
+        tail = data[-_TAIL_BYTES:]
+        foreign.look_at_part(tail[tail.rfind(b"%%EOF") :] if b"%%EOF" in tail else b"")
+    with _opened(path) as document:
+        if not any(_is_active(part) for thing in document.objects for part in _parts(thing)):
+            return False
+        if not clean:
+            raise Unfit(ACTIVE_CONTENT)
+        _remove_active(document)
+        with target.open("w+b") as kept:
+            document.save(kept)
+        return True
+
+
+def decode(path: Path, limits: Limits) -> None:
+    """Reads all of it. Raises `Unfit`, or whatever the libraries make of a damaged file."""
+    import pikepdf
+    import pypdfium2
+
+    with _opened(path) as document:
+        pages = len(document.pages)
+        if pages == 0:
+            raise Unfit(DAMAGED)
+        if pages > limits.max_pages:
+            raise Unfit(TOO_MANY_PAGES)
+        for thing in document.objects:
+            if any(_is_active(part) for part in _parts(thing)):
+                raise Unfit(ACTIVE_CONTENT)
+            if isinstance(thing, pikepdf.Stream):
+                _decode_stream(thing, limits)
+    shown = pypdfium2.PdfDocument(path.read_bytes())
+    try:
+        if len(shown) != pages:
+            raise Unfit(DAMAGED)
+        for number in range(pages):
+            shown[number].close()
+    finally:
+        shown.close()
+
+
+def preview(path: Path, target: Path, most: int) -> None:
+    """Writes the first page as a PNG of at most so many pixels a side."""
+    import pypdfium2
+
+    document = pypdfium2.PdfDocument(path.read_bytes())
+    try:
+        page = document[0]
+        longest = max(*page.get_size(), 1.0)
+        picture = page.render(scale=most / longest, may_draw_forms=False).to_pil()
+        pictures.save(picture.convert("RGB"), target)
+    finally:
+        document.close()
+
+
+def _opened(path: Path) -> Any:
+    import pikepdf
+
+    try:
+        # a file that must be mended before it can be read shows differently in every reader
+        return pikepdf.open(path, attempt_recovery=False, suppress_warnings=True)
+    except pikepdf.PasswordError:
+        raise Unfit(LOCKED) from None
+
+
+# --- active content -------------------------------------------------------------------------------------------------
+
+
+def _parts(thing: Any) -> Iterator[Any]:
+    """Every dictionary in an object, itself included, without following references to other objects."""
+    import pikepdf
+
+    waiting = [thing]
+    while waiting:
+        now = waiting.pop()
+        if isinstance(now, pikepdf.Stream):
+            if "/F" in now.stream_dict:
+                raise Unfit(ACTIVE_CONTENT)  # its content lies in another file
+            now = now.stream_dict
+        if isinstance(now, pikepdf.Dictionary):
+            yield now
+            inner = [value for _, value in now.items()]
+        elif isinstance(now, pikepdf.Array):
+            inner = list(now)
+        else:
+            continue
+        waiting += [one for one in inner if isinstance(one, pikepdf.Object) and not one.is_indirect]
+
+
+def _is_active(part: Any) -> bool:
+    keys = set(part.keys())
+    if keys & ACTIVE_KEYS:
+        return True
+    if "/URI" in keys and _ACTIVE_ADDRESS.match(str(part["/URI"])):
+        return True
+    return any(key in keys and str(part[key]) in values for key, values in ACTIVE_VALUES.items())
+
+
+def _remove_active(document: Any) -> None:
+    """Takes every active part out of what it hangs in. What hangs nowhere is not saved.
+
+    What is left active after some rounds is found by `decode`, which reads what was written.
+    """
+    import pikepdf
+
+    if "/Names" in document.Root:
+        for name in _NAMED_ACTIVE:
+            if name in document.Root.Names:
+                del document.Root.Names[name]
+    for _ in range(_CLEANING_ROUNDS):
+        found = False
+        for thing in document.objects:
+            for part in list(_parts(thing)):
+                for key in list(part.keys()):
+                    value = part[key]
+                    if key in ACTIVE_KEYS or _is_active_dictionary(value):
+                        del part[key]
+                        found = True
+                    elif isinstance(value, pikepdf.Array):
+                        fit = [one for one in value if not _is_active_dictionary(one)]
+                        if len(fit) < len(value):
+                            part[key] = pikepdf.Array(fit)
+                            found = True
+        if not found:
+            return
+
+
+def _is_active_dictionary(value: Any) -> bool:
+    import pikepdf
+
+    if isinstance(value, pikepdf.Stream):
+        return _is_active(value.stream_dict)
+    return isinstance(value, pikepdf.Dictionary) and _is_active(value)
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+def _decode_stream(stream: Any, limits: Limits) -> None:
+    import pikepdf
+
+    about = stream.stream_dict
+    if about.get("/Subtype") == "/Image":
+        pixels = int(about.get("/Width", 0)) * int(about.get("/Height", 0))
+        if pixels > limits.max_pixels:
+            raise Unfit(TOO_LARGE_PICTURE)
+    filters = about.get("/Filter", [])
+    names = [str(filters)] if isinstance(filters, pikepdf.Name) else [str(one) for one in filters]
+    if names == ["/JPXDecode"]:
+        _decode_jpx(stream.read_raw_bytes(), limits)
+    elif set(names) <= _UNPACKED_BY_QPDF:
+        stream.read_bytes(decode_level=pikepdf.StreamDecodeLevel.all)
+    else:
+        stream.read_raw_bytes()
+
+
+def _decode_jpx(data: bytes, limits: Limits) -> None:
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+    with Image.open(io.BytesIO(data), formats=["JPEG2000"]) as picture:
+        if picture.width * picture.height > limits.max_pixels:
+            raise Unfit(TOO_LARGE_PICTURE)
+        picture.load()

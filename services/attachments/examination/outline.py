@@ -1,0 +1,238 @@
+"""What a picture's file is made of, part by part: what makes the picture, and what only tells about it.
+
+Metadata (where and when a photo was taken, by whom, with what; comments; thumbnails) are left out by leaving out their
+parts: the picture's own bytes stay as they are, nothing is encoded anew. How the picture is to be turned is kept, in
+the smallest form there is. What comes after the picture's end is left out too: phones hang films there, and forgers
+archives (R-ATT-7).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from mmap import mmap
+
+from services.attachments.examination.words import DAMAGED, Unfit
+
+Data = mmap | bytes
+
+
+@dataclass
+class Outline:
+    """What is kept, in order, and what is left out."""
+
+    kept: list[slice | bytes] = field(default_factory=list)
+    left_out: list[slice] = field(default_factory=list)
+
+    def keep(self, start: int, end: int) -> None:
+        """A part that makes the picture."""
+        last = self.kept[-1] if self.kept else None
+        if isinstance(last, slice) and last.stop == start:
+            self.kept[-1] = slice(last.start, end)
+        else:
+            self.kept.append(slice(start, end))
+
+    def leave_out(self, start: int, end: int) -> None:
+        """A part that does not."""
+        if end > start:
+            self.left_out.append(slice(start, end))
+
+    def pieces(self, data: Data) -> Iterator[bytes]:
+        """The picture's bytes without what is left out."""
+        for piece in self.kept:
+            yield piece if isinstance(piece, bytes) else data[piece]
+
+
+def outline(data: Data, form: str) -> Outline:
+    """The parts of a file of this form. Raises `Unfit` if it does not hold together up to its end."""
+    try:
+        return _OUTLINES[form](data)
+    except (IndexError, struct.error):
+        raise Unfit(DAMAGED) from None
+
+
+# --- how a picture is to be turned ----------------------------------------------------------------------------------
+
+_ORIENTATION = 0x0112
+
+
+def _orientation(tiff: bytes) -> int:
+    """What Exif data say about how the picture is to be turned: 1 (as it is) to 8; 1 too where they make no sense."""
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[tiff[:4]]
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        for number in range(count):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * number)
+            if tag == _ORIENTATION and kind == 3 and 1 <= value <= 8:
+                return int(value)
+    except (KeyError, struct.error):
+        pass
+    return 1
+
+
+def _only_orientation(value: int) -> bytes:
+    return b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, _ORIENTATION, 3, 1, value, 0, 0)
+
+
+# --- JPEG -----------------------------------------------------------------------------------------------------------
+
+_SOI, _EOI, _SOS, _COM, _APP0, _APP15 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xEF
+_ALONE = {0x01, *range(0xD0, 0xD8)}
+_SCAN_ENDS = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+_EXIF = b"Exif\0\0"
+_JFIF_BYTES = 14
+
+
+def _jpeg(data: Data) -> Outline:
+    parts, at, turned = Outline(), 2, False
+    parts.keep(0, 2)
+    while True:
+        if data[at] != 0xFF:
+            raise Unfit(DAMAGED)
+        start = at
+        while data[at] == 0xFF:
+            at += 1
+        marker, at = data[at], at + 1
+        if marker == _EOI:
+            parts.keep(start, at)
+            parts.leave_out(at, len(data))
+            return parts
+        if marker in _ALONE:
+            parts.keep(start, at)
+            continue
+        if marker in (0x00, _SOI):
+            raise Unfit(DAMAGED)
+        (length,) = struct.unpack_from(">H", data, at)
+        end = at + length
+        if length < 2 or end > len(data):
+            raise Unfit(DAMAGED)
+        body, at = slice(at + 2, end), end
+        if _APP0 <= marker <= _APP15 or marker == _COM:
+            turned = _application_segment(parts, data, marker, start, body, turned)
+            continue
+        if marker == _SOS:
+            found = _SCAN_ENDS.search(data, end)
+            if found is None:
+                raise Unfit(DAMAGED)
+            at = found.start()
+        parts.keep(start, at)
+
+
+def _application_segment(parts: Outline, data: Data, marker: int, start: int, body: slice, turned: bool) -> bool:
+    """Keeps it, leaves it out, or keeps what matters of it. Answers whether it is said how the picture is turned."""
+    head, end = data[body.start : min(body.start + 16, body.stop)], body.stop
+    if marker == _APP0 and head.startswith(b"JFIF\0") and body.stop - body.start >= _JFIF_BYTES:
+        if end - body.start == _JFIF_BYTES and data[body.start + 12 : end] == b"\0\0":
+            parts.keep(start, end)
+        else:  # with a thumbnail
+            bare = data[body.start : body.start + 12] + b"\0\0"
+            parts.kept.append(b"\xff\xe0" + struct.pack(">H", len(bare) + 2) + bare)
+            parts.leave_out(body.start + _JFIF_BYTES, end)
+        return turned
+    if (marker == 0xE2 and head.startswith(b"ICC_PROFILE\0")) or (marker == 0xEE and head.startswith(b"Adobe")):
+        parts.keep(start, end)
+        return turned
+    if marker == 0xE1 and head.startswith(_EXIF) and not turned:
+        orientation = _orientation(data[body.start + len(_EXIF) : end])
+        bare = _EXIF + _only_orientation(orientation)
+        if orientation != 1:
+            if data[body] == bare:
+                parts.keep(start, end)
+                return True
+            parts.kept.append(b"\xff\xe1" + struct.pack(">H", len(bare) + 2) + bare)
+            turned = True
+    parts.leave_out(start, end)
+    return turned
+
+
+# --- PNG ------------------------------------------------------------------------------------------------------------
+
+_CHUNKS = {
+    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"pHYs",
+    b"hIST", b"cICP", b"mDCV", b"cLLI", b"acTL", b"fcTL", b"fdAT",
+}  # fmt: skip
+"""What makes the picture, its colours and its movement."""
+
+
+def _png(data: Data) -> Outline:
+    parts, at = Outline(), 8
+    parts.keep(0, 8)
+    while True:
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data) or (at == 8) != (name == b"IHDR"):
+            raise Unfit(DAMAGED)
+        checksum = zlib.crc32(data[at + 4 : end - 4])
+        if data[end - 4 : end] != struct.pack(">I", checksum):
+            raise Unfit(DAMAGED)
+        if name in _CHUNKS:
+            parts.keep(at, end)
+        elif name == b"eXIf":
+            _png_exif(parts, data, at, end)
+        elif name[0] & 0x20 == 0:  # nobody knows what it is, and without it the picture is another
+            raise Unfit(DAMAGED)
+        else:
+            parts.leave_out(at, end)
+        at = end
+        if name == b"IEND":
+            parts.leave_out(end, len(data))
+            return parts
+
+
+def _png_exif(parts: Outline, data: Data, start: int, end: int) -> None:
+    tiff = data[start + 8 : end - 4]
+    orientation = _orientation(tiff)
+    bare = _only_orientation(orientation)
+    if orientation != 1 and tiff == bare:
+        parts.keep(start, end)
+        return
+    if orientation != 1:
+        checksum = zlib.crc32(b"eXIf" + bare)
+        parts.kept.append(struct.pack(">I", len(bare)) + b"eXIf" + bare + struct.pack(">I", checksum))
+    parts.leave_out(start, end)
+
+
+# --- GIF ------------------------------------------------------------------------------------------------------------
+
+_EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
+_COMMENT, _APPLICATION = 0xFE, 0xFF
+_APPLICATIONS = (b"NETSCAPE2.0", b"ANIMEXTS1.0", b"ICCRGBG1012")
+
+
+def _gif(data: Data) -> Outline:
+    parts = Outline()
+    at = 13 + _colours(data[10])
+    parts.keep(0, at)
+    while True:
+        start, kind = at, data[at]
+        if kind == _TRAILER:
+            parts.keep(start, start + 1)
+            parts.leave_out(start + 1, len(data))
+            return parts
+        if kind == _PICTURE:
+            at = _after_blocks(data, start + 11 + _colours(data[start + 9]))
+            parts.keep(start, at)
+            continue
+        if kind != _EXTENSION:
+            raise Unfit(DAMAGED)
+        at = _after_blocks(data, start + 2)
+        label = data[start + 1]
+        foreign = label == _APPLICATION and data[start + 3 : start + 14] not in _APPLICATIONS
+        (parts.leave_out if label == _COMMENT or foreign else parts.keep)(start, at)
+
+
+def _colours(flags: int) -> int:
+    return int(3 << ((flags & 7) + 1)) if flags & 0x80 else 0
+
+
+def _after_blocks(data: Data, at: int) -> int:
+    while size := data[at]:
+        at += 1 + size
+    return at + 1
+
+
+_OUTLINES: dict[str, Callable[[Data], Outline]] = {"JPEG": _jpeg, "PNG": _png, "GIF": _gif}
