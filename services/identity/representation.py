@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from sqlalchemy import insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
-from services.identity import residents, rules
+from services.identity import residents, rules, sessions
+from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
+from services.identity.population_register import MANY, PopulationRegister, RegisteredPerson
 from services.identity.residents import NumberKey
-from services.identity.tables import blocked_guardians
-from shared.contracts import access
+from services.identity.tables import blocked_guardians, guardianships, identity_numbers
+from services.identity.tables import sessions as sessions_table
+from shared.contracts import access, identity
 from shared.contracts.base import Done
+from shared.messaging.errors import Forbidden, NotAuthenticated
 from shared.operations.clock import SWEDEN
 
 if TYPE_CHECKING:
@@ -45,6 +53,133 @@ def now(tx: Transaction, guardian: UUID, child: UUID) -> access.RepresentationNo
 def asked(tx: Transaction, request: access.Representation) -> access.RepresentationNow:
     """Answers another service."""
     return now(tx, request.guardian, request.child)
+
+
+# --- the family, as the register has it -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Family:
+    """Someone, and the children whom they may act for."""
+
+    guardian: RegisteredPerson | None
+    children: tuple[RegisteredPerson, ...] = ()
+
+
+def require_oneself(tx: Transaction, _request: object) -> IdentityNumber:
+    """The number of the caller, who acts in their own name. Raises `Forbidden` for one who acts for a child."""
+    if tx.caller.acting_for is not None:
+        raise Forbidden("Det kan du bara göra i ditt eget namn.", reason="acting_for_child")
+    row = tx.execute(
+        select(identity_numbers).where(
+            identity_numbers.c.resident == UUID(tx.caller.subject), identity_numbers.c.current
+        )
+    ).one()
+    return parse(residents.opened_number(tx, row), tx.now.astimezone(SWEDEN).date())
+
+
+def look_up(register: PopulationRegister, number: IdentityNumber, today: date) -> Family:
+    """Asks the register whose custody someone has, and about these children. Raises `Unavailable`."""
+    guardian = register.look_up(number, relations=True)
+    if guardian is None or guardian.protected:
+        return Family(guardian)
+    named = {one.number for one in guardian.relations if one.other == "child" and one.in_force(today)}
+    numbers = [
+        one for one in (_number(one, today) for one in sorted(named)) if one is not None and _is_child(one, today)
+    ]
+    found = register.look_up_many(numbers[:MANY], relations=True) if numbers else {}
+    return Family(guardian, tuple(one for one in found.values() if one is not None and _theirs(one, guardian, today)))
+
+
+def _number(number: str, today: date) -> IdentityNumber | None:
+    try:
+        return parse(number, today)
+    except NotANumber:
+        return None
+
+
+def _is_child(number: IdentityNumber, today: date) -> bool:
+    born = rules.birth_date(number.number)
+    return rules.may_act_for(today=today, born=born, guardian_protected=False, child_protected=False)
+
+
+def _theirs(child: RegisteredPerson, guardian: RegisteredPerson, today: date) -> bool:
+    """Whether the child's own record agrees: neither protected nor dead, and these have custody (R-ID-13)."""
+    custody = {one.number for one in child.relations if one.other == "guardian" and one.in_force(today)}
+    dead = rules.register_code(child.code) is rules.RegisterCode.INACTIVATES
+    return not child.protected and not dead and bool(custody & {guardian.number, *guardian.former})
+
+
+def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -> access.ChildrenFound:
+    """Keeps what the register said of the family: accounts for the children, and whom custody has ended of."""
+    if family.guardian is not None:
+        residents.bring_up_to_date(tx, None, family.guardian, key)
+    guardian = UUID(tx.caller.subject)
+    found = []
+    for child in sorted(family.children, key=lambda one: one.number):
+        resident, active = residents.keep(tx, child, key)
+        born = rules.birth_date(child.number)
+        if not active or born is None:
+            continue
+        _note(tx, guardian, resident, rules.independent_on(born))
+        last_day = rules.independent_on(born) - timedelta(days=1)
+        found.append(
+            access.Child(child=resident, name=f"{child.given_name} {child.surname}".strip(), last_day=last_day)
+        )
+    _end_others(tx, guardian, [one.child for one in found])
+    return access.ChildrenFound(children=found)
+
+
+def _note(tx: Transaction, guardian: UUID, child: UUID, ends_on: date) -> None:
+    values = {"ends_on": ends_on, "confirmed_at": tx.now, "ended_at": None}
+    tx.execute(
+        insert_or_update(guardianships)
+        .values(guardian=guardian, child=child, **values)
+        .on_conflict_do_update(index_elements=["guardian", "child"], set_=values)
+    )
+
+
+def _end_others(tx: Transaction, guardian: UUID, still: Sequence[UUID]) -> None:
+    """Custody that the register no longer tells of has ended, and so have the sessions that rest on it."""
+    ended = tx.execute(
+        update(guardianships)
+        .where(
+            guardianships.c.guardian == guardian,
+            guardianships.c.child.not_in(still),
+            guardianships.c.ended_at.is_(None),
+        )
+        .values(ended_at=tx.now)
+        .returning(guardianships.c.child)
+    ).scalars()
+    for child in list(ended):
+        sessions.end_acting(tx, child, "representation_ended", guardian)
+
+
+# --- acting for a child ---------------------------------------------------------------------------------------------
+
+
+def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) -> identity.SessionOpened:
+    """Opens a session in which the caller acts for the child. Call it after `take_in`.
+
+    Raises `Forbidden` with reason `not_representative`, `NotAuthenticated` if the caller's own session has ended.
+    """
+    guardian = UUID(tx.caller.subject)
+    own = tx.execute(
+        select(sessions_table).where(sessions_table.c.session == tx.caller.session).with_for_update()
+    ).one_or_none()
+    if own is None or own.ended_at is not None:
+        raise NotAuthenticated(reason="session_ended")
+    if not now(tx, guardian, request.child).acting:
+        raise Forbidden("Du kan inte agera ombud för den personen.", reason="not_representative")
+    this = (guardianships.c.guardian == guardian) & (guardianships.c.child == request.child)
+    ends_on: date = tx.execute(select(guardianships.c.ends_on).where(this)).scalar_one()
+    acting = sessions.Acting(request.child, own.session, min(own.ends_at, _midnight(ends_on)))
+    return sessions.open_session(tx, "resident", tx.caller.subject, desk, acting)
+
+
+def _midnight(day: date) -> datetime:
+    """When the day begins in Sweden, in UTC."""
+    return datetime.combine(day, time(), SWEDEN).astimezone(UTC)
 
 
 # --- blocking by a clinic -------------------------------------------------------------------------------------------

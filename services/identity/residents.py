@@ -91,6 +91,15 @@ def take_in(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     return resident
 
 
+def keep(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> tuple[UUID, bool]:
+    """Makes or brings up to date the account of someone who does not log in themselves, as a child whom a guardian acts
+    for. Answers the resident id, and whether the account is active."""
+    row = _find_for_change(tx, person, key)
+    if row is None:
+        return _create(tx, person, key), True
+    return row.resident, _bring_up_to_date(tx, row, person)
+
+
 def lock(tx: Transaction, _request: identity.LockLogin) -> Done:
     """Locks the caller's login and ends their sessions, at once and everywhere (R-ID-4)."""
     row = tx.execute(select(residents).where(residents.c.resident == UUID(tx.caller.subject)).with_for_update()).one()
@@ -280,6 +289,8 @@ def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) 
             looked_up_at=tx.now,
         )
     )
+    if person.protected or not active:
+        sessions.end_acting(tx, row.resident, "representation_ended")  # R-ID-13
     if active == row.active:
         return active
     if not active:

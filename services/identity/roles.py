@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -156,8 +156,44 @@ def people_at(tx: Transaction, request: identity.ListRights) -> dict[HsaId, list
     return {person: _in_order(found) for person, found in held.items()}
 
 
-def with_directory(held: dict[HsaId, list[Role]], facts: Sequence[directory.StaffFacts]) -> identity.ClinicRights:
-    """The list of rights, each person with name and directory status (R-ID-9); unknown to the directory is missing."""
+def roles_of(tx: Transaction, _request: identity.ListRolesOf, person: HsaId) -> identity.RolesOf:
+    """What the person holds, as far as the caller may know of it. Nothing, whether there is no such person or none of
+    the caller's business."""
+    held = held_by(tx, [person]).get(person, [])
+    everything = tx.caller.rights.is_regional_admin or person == tx.caller.subject
+    regional = select(regional_admins.c.person).where(regional_admins.c.person == person)
+    return identity.RolesOf(
+        person=person,
+        roles=[one for one in held if everything or rules.administers(tx.caller.rights.roles_at(one.clinic))],
+        regional=everything and tx.execute(regional).first() is not None,
+    )
+
+
+def history(tx: Transaction, request: identity.ListRoleHistory) -> identity.RoleHistory:
+    """Who gave and took what at the clinic. Raises `Forbidden` for those who administer nothing there."""
+    require_administers(tx.caller, request.clinic)
+    query = select(role_history).where(role_history.c.clinic == request.clinic)
+    if request.person is not None:
+        query = query.where(role_history.c.person == request.person)
+    if request.before is not None:
+        query = query.where(role_history.c.seq < request.before)
+    rows = tx.execute(query.order_by(role_history.c.seq.desc()).limit(request.limit + 1)).all()
+    changes = [
+        identity.RoleChange(
+            number=row.seq, at=row.at, person=row.person, role=Role(row.role), change=row.change, by=row.by
+        )
+        for row in rows[: request.limit]
+    ]
+    return identity.RoleHistory(changes=changes, more=len(rows) > request.limit)
+
+
+def with_directory(
+    held: dict[HsaId, list[Role]], facts: Sequence[directory.StaffFacts], overlapping: Collection[str] | None
+) -> identity.ClinicRights:
+    """The list of rights, each person with name and directory status (R-ID-9); unknown to the directory is missing.
+
+    `overlapping`: those of their addresses that the clinic has entered as its own; None: nobody could tell (R-ID-10).
+    """
     known = {one.person: one for one in facts}
     people = []
     for person, found in held.items():
@@ -171,6 +207,9 @@ def with_directory(held: dict[HsaId, list[Role]], facts: Sequence[directory.Staf
                 roles=found,
                 directory_status=about.status,
                 protected=about.protected,
+                overlapping_addresses=None
+                if overlapping is None
+                else [one for one in (about.email,) if one and one in overlapping],
             )
         )
     return identity.ClinicRights(people=people)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from services.identity import (
     approvals,
     clinic_access,
     contacts,
+    disturbances,
     listings,
     logins,
     refreshing,
@@ -23,6 +25,7 @@ from services.identity.desk import desk_of
 from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
 from shared.contracts import access, directory, identity, notifications
+from shared.contracts import disturbances as disturbance
 from shared.contracts.base import Done
 from shared.messaging.entrypoints import job, rpc
 from shared.messaging.errors import Refused
@@ -146,28 +149,27 @@ class IdentityService:
             roles.require_may_take(call.caller, call.request.clinic, call.request.role)
         taken = call.write(roles.take, person)
         # Only now: the right is gone at once, whether or not the others answer (R-ID-10).
-        overlapping = self._overlapping(call, taken.person)
+        overlapping = _overlapping_of(call, taken.person)
         if not call.read(roles.may_still_take):
             return taken
         return taken.model_copy(update={"overlapping_addresses": overlapping})
 
-    def _overlapping(self, call: OngoingCall[identity.TakeRole, identity.RoleTaken], person: str) -> list[str] | None:
-        """Which of the clinic's notification addresses equal the person's own; None: nobody could tell."""
-        try:
-            found = call.ask(directory.GET_STAFF, directory.GetStaff(people=[person]), timeout=OVERLAP_SECONDS)
-            addresses = [one.email for one in found.staff if one.email]
-            if not addresses:
-                return []
-            question = notifications.OverlappingAddresses(clinic=call.request.clinic, addresses=addresses)
-            return call.ask(notifications.OVERLAPPING_ADDRESSES, question, timeout=OVERLAP_SECONDS).overlapping
-        except Refused:
-            return None
-
     @rpc(identity.LIST_RIGHTS)
     def list_rights(self, call: OngoingCall[identity.ListRights, identity.ClinicRights]) -> identity.ClinicRights:
         held = call.read(roles.people_at)
-        found = call.ask(directory.GET_STAFF, directory.GetStaff(people=list(held))) if held else None
-        return roles.with_directory(held, found.staff if found else [])
+        facts = call.ask(directory.GET_STAFF, directory.GetStaff(people=list(held))).staff if held else []
+        addresses = [one.email for one in facts if one.email]
+        return roles.with_directory(held, facts, _overlapping(call, call.request.clinic, addresses))
+
+    @rpc(identity.LIST_ROLES_OF)
+    def list_roles_of(self, call: OngoingCall[identity.ListRolesOf, identity.RolesOf]) -> identity.RolesOf:
+        return call.read(roles.roles_of, roles.hsa_id_of(call.request.person))
+
+    @rpc(identity.LIST_ROLE_HISTORY)
+    def list_role_history(
+        self, call: OngoingCall[identity.ListRoleHistory, identity.RoleHistory]
+    ) -> identity.RoleHistory:
+        return call.read(roles.history)
 
     @rpc(identity.CURRENT_RIGHTS)
     def current_rights(self, call: OngoingCall[identity.CurrentRights, identity.RightsNow]) -> identity.RightsNow:
@@ -193,6 +195,22 @@ class IdentityService:
         self, call: OngoingCall[access.Representation, access.RepresentationNow]
     ) -> access.RepresentationNow:
         return call.read(representation.asked)
+
+    @rpc(access.MY_CHILDREN)
+    def my_children(self, call: OngoingCall[access.MyChildren, access.ChildrenFound]) -> access.ChildrenFound:
+        return self._family(call)
+
+    @rpc(access.ACT_FOR_CHILD)
+    def act_for_child(self, call: OngoingCall[access.ActForChild, identity.SessionOpened]) -> identity.SessionOpened:
+        # What is learnt of custody stays, although it may be the reason to refuse (R-ID-13).
+        self._family(call)
+        return call.write(representation.act, desk_of(call.settings).tokens)
+
+    @staticmethod
+    def _family(call: OngoingCall[Any, Any]) -> access.ChildrenFound:
+        desk = desk_of(call.settings)
+        family = representation.look_up(desk.register, call.read(representation.require_oneself), today())
+        return call.read(representation.take_in, family, desk.number_key)
 
     @rpc(access.SET_CATCHMENT)
     def set_catchment(self, call: OngoingCall[access.SetCatchment, access.Catchment]) -> access.Catchment:
@@ -272,6 +290,32 @@ class IdentityService:
         found = call.ask(directory.GET_STAFF, directory.GetStaff(people=asked)).staff if asked else []
         return call.read(contacts.contacts, found)
 
+    # --- disturbances -------------------------------------------------------------------------------------------
+
+    @rpc(disturbance.DISTURBANCES)
+    def disturbances(
+        self, call: OngoingCall[disturbance.Disturbances, disturbance.DisturbancesShown]
+    ) -> disturbance.DisturbancesShown:
+        return call.read(disturbances.shown_now)
+
+    @rpc(disturbance.ALL_DISTURBANCES)
+    def all_disturbances(
+        self, call: OngoingCall[disturbance.AllDisturbances, disturbance.DisturbancesShown]
+    ) -> disturbance.DisturbancesShown:
+        return call.read(disturbances.all_of_them)
+
+    @rpc(disturbance.PUBLISH_DISTURBANCE)
+    def publish_disturbance(
+        self, call: OngoingCall[disturbance.PublishDisturbance, disturbance.Disturbance]
+    ) -> disturbance.Disturbance:
+        return call.write(disturbances.publish)
+
+    @rpc(disturbance.CHANGE_DISTURBANCE)
+    def change_disturbance(
+        self, call: OngoingCall[disturbance.ChangeDisturbance, disturbance.Disturbance]
+    ) -> disturbance.Disturbance:
+        return call.write(disturbances.change)
+
     # --- by the clock -------------------------------------------------------------------------------------------
 
     @job("forget_old_sessions", daily_at="03:10")
@@ -286,3 +330,28 @@ class IdentityService:
         desk = desk_of(run.settings)
         older_than = run.now - timedelta(hours=run.settings.pu_refresh_hours)
         refreshing.refresh(run.transaction, desk.register, desk.number_key, older_than, run.stopping.is_set)
+
+
+def _overlapping_of(call: OngoingCall[identity.TakeRole, identity.RoleTaken], person: str) -> list[str] | None:
+    """Which of the clinic's notification addresses equal the person's own; None: nobody could tell."""
+    try:
+        found = call.ask(directory.GET_STAFF, directory.GetStaff(people=[person]), timeout=OVERLAP_SECONDS)
+    except Refused:
+        return None
+    return _overlapping(call, call.request.clinic, [one.email for one in found.staff if one.email])
+
+
+def _overlapping(call: OngoingCall[Any, Any], clinic: str, addresses: Sequence[str]) -> list[str] | None:
+    """Which of these the clinic has entered as its own; None: notifications could not tell in time (R-ID-10)."""
+    found: list[str] = []
+    try:
+        for some in _in_parts(sorted(set(addresses)), notifications.MOST_ADDRESSES):
+            question = notifications.OverlappingAddresses(clinic=clinic, addresses=some)
+            found += call.ask(notifications.OVERLAPPING_ADDRESSES, question, timeout=OVERLAP_SECONDS).overlapping
+    except Refused:
+        return None
+    return found
+
+
+def _in_parts(values: Sequence[str], size: int) -> Iterator[list[str]]:
+    return (list(values[start : start + size]) for start in range(0, len(values), size))

@@ -6,10 +6,10 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Row, delete, insert, or_, select, update
 
 from services.identity import revocations, rules, terms
 from services.identity.tables import logins, renewal_tokens, sessions
@@ -40,9 +40,22 @@ class RenewalTokenReused(NotAuthenticated):
         self.session = session
 
 
-def open_session(tx: Transaction, kind: identity.PersonKind, subject: str, desk: TokenDesk) -> identity.SessionOpened:
+@dataclass(frozen=True)
+class Acting:
+    """Of a session in which someone acts for a child: whose, from which session of their own, until when (R-ID-11)."""
+
+    child: UUID
+    begun_from: UUID
+    ends_at: datetime
+
+
+def open_session(
+    tx: Transaction, kind: identity.PersonKind, subject: str, desk: TokenDesk, acting: Acting | None = None
+) -> identity.SessionOpened:
     """Begins a session and gives out its first tokens."""
     session = uuid4()
+    ends_at = acting.ends_at if acting else rules.session_end(tx.now)
+    child = acting.child if acting else None
     tx.execute(
         insert(sessions).values(
             session=session,
@@ -50,10 +63,12 @@ def open_session(tx: Transaction, kind: identity.PersonKind, subject: str, desk:
             subject=subject,
             started_at=tx.now,
             renewed_at=tx.now,
-            ends_at=rules.session_end(tx.now),
+            ends_at=ends_at,
+            acting_for=child,
+            begun_from=acting.begun_from if acting else None,
         )
     )
-    return _give_tokens(tx, session, kind, subject, rules.session_end(tx.now), desk)
+    return _give_tokens(tx, session, kind, subject, ends_at, desk, child)
 
 
 def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> identity.SessionOpened:
@@ -72,6 +87,7 @@ def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> i
             sessions.c.renewed_at,
             sessions.c.ends_at,
             sessions.c.ended_at,
+            sessions.c.acting_for,
         )
         .join(sessions, sessions.c.session == renewal_tokens.c.session)
         .where(renewal_tokens.c.hash == _hash(request.renewal_token))
@@ -84,7 +100,7 @@ def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> i
     if not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at):
         raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
     tx.execute(update(renewal_tokens).where(renewal_tokens.c.hash == row.hash).values(spent_at=tx.now))
-    return _go_on(tx, row.session, row.kind, row.subject, row.ends_at, desk)
+    return _go_on(tx, row, desk)
 
 
 def accept_terms(tx: Transaction, request: identity.AcceptTerms, desk: TokenDesk) -> identity.SessionOpened:
@@ -95,7 +111,7 @@ def accept_terms(tx: Transaction, request: identity.AcceptTerms, desk: TokenDesk
         raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
     unspent = (renewal_tokens.c.session == row.session) & renewal_tokens.c.spent_at.is_(None)
     tx.execute(update(renewal_tokens).where(unspent).values(spent_at=tx.now))
-    return _go_on(tx, row.session, row.kind, row.subject, row.ends_at, desk)
+    return _go_on(tx, row, desk)
 
 
 def log_out(tx: Transaction, _request: identity.LogOut) -> Done:
@@ -143,13 +159,23 @@ def end_reused(tx: Transaction, _request: identity.RenewSession, session: UUID) 
 
 
 def end(tx: Transaction, session: UUID, reason: str) -> None:
-    """Ends a session, if it has not ended already."""
-    _end_where(tx, sessions.c.session == session, reason)
+    """Ends a session, if it has not ended already, and those begun from it to act for a child."""
+    _end_where(tx, or_(sessions.c.session == session, sessions.c.begun_from == session), reason)
 
 
 def end_all(tx: Transaction, subject: str, reason: str) -> None:
     """Ends every session of someone."""
     _end_where(tx, sessions.c.subject == subject, reason)
+
+
+def end_acting(tx: Transaction, resident: UUID, reason: str, guardian: UUID | None = None) -> None:
+    """Ends every session in which someone (or only this guardian) acts for the resident, and in which the resident acts
+    for somebody (R-ID-11, R-ID-13)."""
+    for_them = sessions.c.acting_for == resident
+    by_them = sessions.c.acting_for.is_not(None) & (sessions.c.subject == str(resident))
+    _end_where(
+        tx, or_(for_them, by_them) if guardian is None else for_them & (sessions.c.subject == str(guardian)), reason
+    )
 
 
 def forget_old(tx: Transaction, before: datetime, at_most: int = 1000) -> int:
@@ -178,15 +204,19 @@ def _end_where(tx: Transaction, which: object, reason: str) -> None:
         revocations.tell(tx, subject, own)
 
 
-def _go_on(
-    tx: Transaction, session: UUID, kind: identity.PersonKind, subject: str, ends_at: datetime, desk: TokenDesk
-) -> identity.SessionOpened:
-    tx.execute(update(sessions).where(sessions.c.session == session).values(renewed_at=tx.now))
-    return _give_tokens(tx, session, kind, subject, ends_at, desk)
+def _go_on(tx: Transaction, row: Row[Any], desk: TokenDesk) -> identity.SessionOpened:
+    tx.execute(update(sessions).where(sessions.c.session == row.session).values(renewed_at=tx.now))
+    return _give_tokens(tx, row.session, row.kind, row.subject, row.ends_at, desk, row.acting_for)
 
 
 def _give_tokens(
-    tx: Transaction, session: UUID, kind: identity.PersonKind, subject: str, ends_at: datetime, desk: TokenDesk
+    tx: Transaction,
+    session: UUID,
+    kind: identity.PersonKind,
+    subject: str,
+    ends_at: datetime,
+    desk: TokenDesk,
+    acting_for: UUID | None,
 ) -> identity.SessionOpened:
     renewal = secrets.token_urlsafe(_RENEWAL_BYTES)
     tx.execute(insert(renewal_tokens).values(hash=_hash(renewal), session=session, issued_at=tx.now))
@@ -201,6 +231,7 @@ def _give_tokens(
         expires_at=expires,
         session=session,
         terms_accepted=accepted,
+        acting_for=acting_for,
     )
     return identity.SessionOpened(
         access_token=desk.signer.mint(claims),

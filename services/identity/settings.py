@@ -52,6 +52,8 @@ class IdentitySettings(ServiceSettings):
     )
     accept_test_persons: bool = Field(False, description="let persons in whom the register marks as test persons")
 
+    status_page_url: str | None = Field(None, pattern="^https?://", description="the operator's own status page")
+
     terms_folder: DirectoryPath = Field(OWN_TEXTS, description="texts of the terms: staff/1.md, resident/1.md, …")
 
     @field_validator("staff_acr_values", "resident_acr_values", "pu_guardian_codes", "pu_child_codes", mode="before")

@@ -288,3 +288,17 @@ blocked_guardians = Table(
     Index("blocked_guardians_of_clinic", "clinic", postgresql_where="lifted_at IS NULL"),
     comment="Where a guardian may not act for a child (R-ID-13), by hashes of their numbers.",
 )
+
+disturbances = Table(
+    "disturbances",
+    metadata,
+    Column("disturbance", Uuid, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("shown_from", DateTime(timezone=True), nullable=False),
+    Column("shown_until", DateTime(timezone=True)),
+    Column("published_at", DateTime(timezone=True), nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    Column("changed_by", Text, nullable=False),
+    comment="Told to everyone, without login, while they are shown (R-ID-20).",
+)

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import Field
 
 from shared.contracts.base import Command, Done, HsaId, Instant, Part, Query, Reply
-from shared.contracts.identity import MANY, identity
+from shared.contracts.identity import MANY, SessionOpened, identity
 
 AccessRefusal = Literal[
     "outside_catchment", "protected_outside_county", "guardian_blocked", "not_representative", "unknown_resident"
@@ -237,6 +237,35 @@ REMOVE_MY_CLINIC = identity.call("remove_my_clinic", RemoveMyClinic, MyClinicsFo
 # --- representatives (R-ID-11 to R-ID-13) ---------------------------------------------------------------------------
 
 
+class MyChildren(Query):
+    """The children under 13 whom the caller may act for, as the population register has it now (R-ID-11).
+
+    Nobody where the caller has a protected identity; no child that has (R-ID-13).
+    """
+
+
+class Child(Reply):
+    child: UUID
+    name: str
+    last_day: date
+    """The day before the 13th birthday."""
+
+
+class ChildrenFound(Reply):
+    children: list[Child]
+
+
+class ActForChild(Command):
+    """Opens a session in which the caller acts for a child, beside their own session (R-ID-11).
+
+    It ends with the caller's own, and no token of it lives past the child's 13th birthday, Swedish date. `forbidden`,
+    reason `not_representative`, for whoever does not have custody, for a child of 13, and where either is protected
+    (R-ID-13).
+    """
+
+    child: UUID
+
+
 class BlockGuardian(Command):
     """A clinic blocks a guardian: they neither act for the child there nor see anything of them (R-ID-13).
 
@@ -266,5 +295,7 @@ class BlockedGuardians(Reply):
     blocked: list[BlockedGuardian]
 
 
+MY_CHILDREN = identity.call("my_children", MyChildren, ChildrenFound, who=("resident",))
+ACT_FOR_CHILD = identity.call("act_for_child", ActForChild, SessionOpened, who=("resident",))
 BLOCK_GUARDIAN = identity.call("block_guardian", BlockGuardian, Done, who=("staff",))
 LIST_BLOCKED_GUARDIANS = identity.call("list_blocked_guardians", ListBlockedGuardians, BlockedGuardians, who=("staff",))

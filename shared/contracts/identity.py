@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.contracts.base import Command, Contract, Done, EventBody, HsaId, Query, Reply, Role, Text
+from shared.contracts.base import Command, Contract, Done, EventBody, HsaId, Instant, Query, Reply, Role, Text
 
 identity = Contract("identity")
 
@@ -235,6 +235,8 @@ class PersonWithRoles(Reply):
     directory_status: Literal["fine", "missing"]
     """missing: absent from HSA, hidden there, or past the end date (R-ID-9)."""
     protected: bool = False
+    overlapping_addresses: list[str] | None = None
+    """Which of the clinic's own notification addresses equal the person's (R-ID-10). None: not known now."""
 
 
 class ClinicRights(Reply):
@@ -253,6 +255,49 @@ class HeldRole(Reply):
     clinic: HsaId
     role: Role
 
+
+class ListRolesOf(Query):
+    """What someone holds, clinic by clinic: all of it for a regional administrator and for the person, else what they
+    hold where the caller administers. `person` may be pasted with blanks (R-ID-7)."""
+
+    person: str = Field(max_length=200)
+
+
+class RolesOf(Reply):
+    person: HsaId
+    roles: list[HeldRole]
+    regional: bool
+    """Whether the person is a regional administrator."""
+
+
+class ListRoleHistory(Query):
+    """Who gave and took which role at a clinic and when, the newest first, for those who administer there (R-ID-6)."""
+
+    clinic: HsaId
+    person: HsaId | None = None
+    before: int | None = Field(None, ge=1, description="number of the last change of the page before")
+    limit: int = Field(100, ge=1, le=500)
+
+
+class RoleChange(Reply):
+    number: int
+    at: Instant
+    person: HsaId
+    role: Role
+    change: Literal["given", "taken"]
+    by: str
+    """`staff:` and an HSA-id, or `operator:operator`."""
+
+
+class RoleHistory(Reply):
+    """A page. `more`: ask with `before` set to the number of the last of these."""
+
+    changes: list[RoleChange]
+    more: bool
+
+
+LIST_ROLES_OF = identity.call("list_roles_of", ListRolesOf, RolesOf, who=("staff",))
+LIST_ROLE_HISTORY = identity.call("list_role_history", ListRoleHistory, RoleHistory, who=("staff",))
 
 # --- contact data ---------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ class Identity:
             Signer(Ed25519PrivateKey.generate(), "identity"), TermsShelf.from_folder(OWN_TEXTS)
         )
         self.moved = timedelta()
+        self.settings: Any = None
 
     @property
     def now(self) -> datetime:
@@ -74,6 +75,7 @@ class Identity:
         """Runs `work` in a transaction, at the time that the test has come to."""
         with self.database.transaction(caller) as tx:
             tx.now = self.now
+            tx.settings = self.settings
             return work(tx)
 
     def staff(self, person: str, session: UUID | None = None) -> Caller:

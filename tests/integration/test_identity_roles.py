@@ -227,13 +227,79 @@ def test_r_id_9_the_list_says_who_is_missing_in_the_directory(one: Identity) -> 
         directory.StaffFacts(person=admin.subject, status="fine", given_name="Eva", surname="Ek", title="Läkare"),
         directory.StaffFacts(person=protected, status="fine", given_name="Bo", surname="Al", protected=True),
     ]
-    people = {each.person: each for each in roles.with_directory(held, facts).people}
+    people = {each.person: each for each in roles.with_directory(held, facts, None).people}
+    assert {each.overlapping_addresses for each in people.values()} == {None}
     assert people[gone].directory_status == "missing"
     assert people[gone].roles == [RECEIVER]
     assert (people[admin.subject].directory_status, people[admin.subject].title) == ("fine", "Läkare")
     assert people[protected].protected
     with pytest.raises(Forbidden):
         one.run(lambda tx: roles.people_at(tx, request), one.staff(protected))
+
+
+def test_r_id_10_the_list_says_which_of_the_clinics_addresses_are_a_persons_own(one: Identity) -> None:
+    """R-ID-10: unknown where notifications could not tell."""
+    person, other = new_person(), new_person()
+    facts = [directory.StaffFacts(person=person, status="fine", email="shared@vard.example")]
+    held = {person: [RECEIVER], other: [HANDLER]}
+
+    def found(overlapping: list[str] | None) -> list[list[str] | None]:
+        people = roles.with_directory(held, facts, overlapping).people
+        return [each.overlapping_addresses for each in people]
+
+    assert found(["shared@vard.example"]) == [["shared@vard.example"], []]
+    assert found([]) == [[], []]
+    assert found(None) == [None, None]
+
+
+def test_r_id_6_what_someone_holds_is_told_to_those_who_may_know(one: Identity) -> None:
+    """R-ID-5, R-ID-6: all of it to the region and to themselves, else of clinics where the asker administers."""
+    clinic, admin = one.clinic_with_admin()
+    other, other_admin = one.clinic_with_admin()
+    person = new_person()
+    one.give(admin, clinic, person, HANDLER)
+    one.give(other_admin, other, person, RECEIVER)
+
+    def seen(caller: Caller, whom: str = person) -> list[tuple[str, Role]]:
+        request = identity.ListRolesOf(person=whom)
+        found = one.run(lambda tx: roles.roles_of(tx, request, whom), caller)
+        return [(held.clinic, held.role) for held in found.roles]
+
+    whole = sorted([(clinic, HANDLER), (other, RECEIVER)])
+    assert seen(one.regional_admin()) == seen(one.staff(person)) == whole
+    assert seen(one.staff(admin.subject)) == [(clinic, HANDLER)]
+    assert seen(one.staff(new_person())) == []
+    regional = one.regional_admin()
+    request = identity.ListRolesOf(person=regional.subject)
+    assert one.run(lambda tx: roles.roles_of(tx, request, regional.subject), regional).regional
+    assert not one.run(lambda tx: roles.roles_of(tx, request, regional.subject), one.staff(admin.subject)).regional
+
+
+def test_r_id_6_who_gave_and_took_what_can_be_read_page_by_page(one: Identity) -> None:
+    """R-ID-6"""
+    clinic, admin = one.clinic_with_admin()
+    person = new_person()
+    one.give(admin, clinic, person, HANDLER)
+    one.take(admin, clinic, person, HANDLER)
+    admin = one.staff(admin.subject)
+
+    def read(caller: Caller, **limits: Any) -> identity.RoleHistory:
+        request = identity.ListRoleHistory(clinic=clinic, **limits)
+        return one.run(lambda tx: roles.history(tx, request), caller)
+
+    whole = read(admin)
+    assert [(each.person, each.role, each.change) for each in whole.changes] == [
+        (person, HANDLER, "taken"),
+        (person, HANDLER, "given"),
+        (admin.subject, LOCAL, "given"),
+    ]
+    assert {each.by for each in whole.changes[:2]} == {f"staff:{admin.subject}"}
+    first = read(admin, limit=2)
+    assert (first.more, first.changes) == (True, whole.changes[:2])
+    assert read(admin, before=first.changes[-1].number).changes == whole.changes[2:]
+    assert len(read(admin, person=person).changes) == 2
+    with pytest.raises(Forbidden):
+        read(one.staff(new_person()))
 
 
 @pytest.mark.parametrize(

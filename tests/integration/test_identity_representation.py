@@ -1,0 +1,254 @@
+"""Guardians and children, on a database, with a register of the test's own (R-ID-11, R-ID-13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+
+from services.identity import representation, residents, sessions
+from services.identity.identity_numbers import luhn
+from services.identity.population_register import PartialDate, RegisteredPerson, Relation
+from shared.contracts import access, identity
+from shared.messaging.errors import Forbidden, NotAuthenticated
+from shared.operations.clock import SWEDEN
+from shared.security.caller import Caller
+from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, registered
+
+
+class Register:
+    """Persons by number, as the population register answers."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, RegisteredPerson] = {}
+        self.asked: list[list[str]] = []
+
+    def look_up(self, number: Any, *, relations: bool = False) -> RegisteredPerson | None:
+        return self.look_up_many([number], relations=relations)[number.number]
+
+    def look_up_many(self, numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        assert relations
+        self.asked.append([one.number for one in numbers])
+        return {one.number: self.people.get(one.number) for one in numbers}
+
+
+class Home:
+    """A guardian who has logged in, and whose children the register has."""
+
+    def __init__(self, one: Identity) -> None:
+        self.one, self.register, self.number = one, Register(), new_number()
+        self.resident = one.run(lambda tx: residents.take_in(tx, registered(self.number), NUMBER_KEY))
+        self.session = one.open("resident", str(self.resident))
+        self.me = Caller("resident", str(self.resident), self.session)
+        self.custody: dict[str, Relation] = {}
+        self.tell()
+
+    def tell(self, **facts: Any) -> None:
+        """What the register says of the guardian from now on."""
+        relations = () if facts.get("protected") else tuple(self.custody.values())
+        self.register.people[self.number] = registered(self.number, relations=relations, **facts)
+
+    def child(self, born: date, *, ends: str | None = None, guardian: str | None = None, **facts: Any) -> str:
+        number = number_of(born)
+        until = PartialDate(ends) if ends else None
+        self.custody[number] = Relation("child", number, ends=until)
+        self.tell()
+        theirs = () if facts.get("protected") else (Relation("guardian", guardian or self.number, ends=until),)
+        self.register.people[number] = registered(number, given_name="Alva", relations=theirs, **facts)
+        return number
+
+    def family(self) -> access.ChildrenFound:
+        """As the service does it."""
+        today = self.one.now.astimezone(SWEDEN).date()
+        number = self.one.run(lambda tx: representation.require_oneself(tx, None), self.me)
+        found = representation.look_up(self.register, number, today)  # type: ignore[arg-type]
+        return self.one.run(lambda tx: representation.take_in(tx, None, found, NUMBER_KEY), self.me)
+
+    def children(self) -> list[UUID]:
+        return [one.child for one in self.family().children]
+
+    def act(self, child: UUID) -> identity.SessionOpened:
+        self.family()
+        request = access.ActForChild(request_id=uuid4(), child=child)
+        return self.one.run(lambda tx: representation.act(tx, request, self.one.desk), self.me)
+
+    def acting(self, child: UUID) -> bool:
+        return self.one.run(lambda tx: representation.now(tx, self.resident, child)).acting
+
+
+def number_of(born: date) -> str:
+    ten = f"{born:%y%m%d}{new_number()[8:11]}"
+    return f"{born:%Y}"[:2] + ten + luhn(ten)
+
+
+def years_ago(one: Identity, years: int, days: int = 0) -> date:
+    today = one.now.astimezone(SWEDEN).date() + timedelta(days=days)
+    return date(today.year - years, today.month, min(today.day, 28))
+
+
+def claims(opened: identity.SessionOpened) -> dict[str, Any]:
+    found: dict[str, Any] = jwt.decode(opened.access_token, options={"verify_signature": False})
+    return found
+
+
+def ended(one: Identity, opened: identity.SessionOpened) -> bool:
+    [(at,)] = one.rows("SELECT ended_at FROM sessions WHERE session = %s", claims(opened)["sid"])
+    return at is not None
+
+
+@pytest.fixture(scope="module")
+def whole(rooms: Any) -> Iterator[Identity]:
+    database = rooms.database("identity")
+    made = Identity(database.url)
+    yield made
+    made.database.dispose()
+    database.drop()
+
+
+@pytest.fixture
+def one(whole: Identity) -> Identity:
+    whole.moved = timedelta()
+    return whole
+
+
+@pytest.fixture
+def home(one: Identity) -> Home:
+    return Home(one)
+
+
+def test_r_id_11_a_guardian_acts_for_a_child(home: Home) -> None:
+    """R-ID-11: found by the register's word; the child has an id and no number is given."""
+    home.child(years_ago(home.one, 5))
+    [child] = home.family().children
+    assert child.name == "Alva Ek"
+    opened = home.act(child.child)
+    said = claims(opened)
+    assert (said["sub"], said["acting_for"], said["kind"]) == (str(home.resident), str(child.child), "resident")
+    assert claims(home.one.renew(opened.renewal_token))["acting_for"] == str(child.child)
+    assert home.register.asked[-1] != [home.number], "the child's own record is asked for too"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"ends": "2020-01-01"},
+        {"guardian": "198501022381"},
+        {"protected": True, "place": None},
+        {"code": "AV"},
+    ],
+)
+def test_r_id_11_r_id_13_nobody_acts_without_custody_that_both_records_tell(home: Home, facts: Any) -> None:
+    """R-ID-11, R-ID-13: ended, another's, protected, dead."""
+    home.child(years_ago(home.one, 5), **facts)
+    assert home.children() == []
+    with pytest.raises(Forbidden) as caught:
+        home.act(uuid4())
+    assert caught.value.reason == "not_representative"
+
+
+def test_r_id_11_nobody_acts_for_a_child_of_13_nor_for_an_adult(home: Home) -> None:
+    """R-ID-11: on the birthday itself no more, the day before still."""
+    older = [home.child(years_ago(home.one, years)) for years in (13, 14, 30)]
+    assert home.children() == []
+    assert not set(older) & {number for asked in home.register.asked for number in asked}
+    home.child(years_ago(home.one, 13, days=32))
+    assert len(home.children()) == 1
+
+
+def test_r_id_11_no_token_outlives_the_13th_birthday(home: Home) -> None:
+    """R-ID-11: Swedish date, also in a session that was begun before, and not by renewing it."""
+    one = home.one
+    tomorrow = one.now.astimezone(SWEDEN).date() + timedelta(days=1)
+    midnight = datetime.combine(tomorrow, datetime.min.time(), SWEDEN)
+    home.child(date(tomorrow.year - 13, tomorrow.month, tomorrow.day))
+    one.moved = midnight - timedelta(minutes=2) - datetime.now(SWEDEN)
+    home.session = one.open("resident", str(home.resident))
+    home.me = Caller("resident", str(home.resident), home.session)
+    [child] = home.children()
+    opened = home.act(child)
+    assert claims(opened)["exp"] == midnight.timestamp() == opened.session_expires_at.timestamp()
+    assert home.acting(child)
+    renewed = one.renew(opened.renewal_token)
+    assert claims(renewed)["exp"] == midnight.timestamp()
+    one.moved += timedelta(minutes=2, seconds=1)
+    assert not home.acting(child)
+    with pytest.raises(NotAuthenticated):
+        one.renew(renewed.renewal_token)
+    assert home.children() == []
+    with pytest.raises(Forbidden):
+        home.act(child)
+
+
+@pytest.mark.parametrize("who", ["guardian", "child"])
+def test_r_id_13_it_ends_when_either_becomes_protected(home: Home, who: str) -> None:
+    """R-ID-13: at once, by whichever look-up it is learnt, and the session with it."""
+    one, number = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    learnt = registered(home.number if who == "guardian" else number, protected=True, place=None)
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, learnt, NUMBER_KEY))
+    assert ended(one, opened)
+    assert not home.acting(child)
+    told = one.told("rights_changed")[-1]
+    assert [each["session"] for each in told["ended_sessions"]] == [claims(opened)["sid"]]
+    if who == "guardian":
+        [(own,)] = one.rows("SELECT ended_at FROM sessions WHERE session = %s", home.session)
+        assert own is None, "the guardian's own session goes on"
+        home.tell(protected=True, place=None)
+        assert home.children() == []
+
+
+def test_r_id_11_custody_that_the_register_no_longer_tells_of_has_ended(home: Home) -> None:
+    """R-ID-11: for this guardian, and at once."""
+    one, number = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    del home.custody[number]
+    home.tell()
+    assert home.children() == []
+    assert ended(one, opened)
+    assert not home.acting(child)
+
+
+def test_r_id_11_the_session_ends_with_the_guardians_own(home: Home) -> None:
+    """R-ID-11, R-ID-21"""
+    home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    home.one.run(lambda tx: sessions.log_out(tx, identity.LogOut(request_id=uuid4())), home.me)
+    assert ended(home.one, opened)
+    with pytest.raises(NotAuthenticated):
+        home.act(child)
+
+
+def test_r_id_11_whoever_acts_for_a_child_acts_for_no_other_by_it(home: Home) -> None:
+    """R-ID-11"""
+    home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    said = claims(home.act(child))
+    home.me = Caller("resident", str(home.resident), UUID(said["sid"]), acting_for=child)
+    with pytest.raises(Forbidden) as caught:
+        home.family()
+    assert caught.value.reason == "acting_for_child"
+
+
+def test_r_id_11_the_other_guardians_session_goes_on(home: Home) -> None:
+    """R-ID-11: what ends for one parent has not ended for the other."""
+    number = home.child(years_ago(home.one, 5))
+    other = Home(home.one)
+    other.custody[number] = Relation("child", number)
+    other.tell()
+    both = (Relation("guardian", home.number), Relation("guardian", other.number))
+    child_record = registered(number, relations=both)
+    home.register.people[number] = other.register.people[number] = child_record
+    [child] = home.children()
+    assert other.children() == [child]
+    mine, theirs = home.act(child), other.act(child)
+    del home.custody[number]
+    home.tell()
+    assert home.children() == []
+    assert (ended(home.one, mine), ended(home.one, theirs)) == (True, False)
