@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.cases import messages, neighbours
+from services.cases import drafts, messages, neighbours
 from services.cases.changing import change, decided, find, note
 from services.cases.rules import Act, Outcome, State, check_attachments
 from services.cases.tables import Row
@@ -42,7 +42,7 @@ def check_reply(tx: Transaction, request: WriteReply) -> Row:
 
 def prepare_reply(call: OngoingCall[WriteReply, ReplySent]) -> neighbours.Prepared:
     """Asks what a message from staff needs, and claims its files last."""
-    return neighbours.prepare_staff_message(call, call.read(check_reply))
+    return neighbours.prepare_staff_message(call, call.read(check_reply), referral=call.request.referral)
 
 
 def reply(tx: Transaction, request: WriteReply, prepared: neighbours.Prepared) -> ReplySent:
@@ -52,7 +52,15 @@ def reply(tx: Transaction, request: WriteReply, prepared: neighbours.Prepared) -
     check_room(case, request.text, request.attachments, ROOM_FOR_STAFF)
     dates = {"counter_question_at": tx.now} if request.kind == "counter_question" else {}
     version = add_message(
-        tx, case, outcome, prepared, kind=request.kind, text=request.text, handler=case["handler"], **dates
+        tx,
+        case,
+        outcome,
+        prepared,
+        kind=request.kind,
+        text=request.text,
+        handler=case["handler"],
+        unread=False,
+        **dates,
     )
     note(tx, case, version, request.kind, message=prepared.message)
     _tell_if_closed(tx, case, outcome)
@@ -86,8 +94,10 @@ def add_message(
         care_provider=prepared.care_provider,
         text=text,
         files=prepared.files,
+        referral=prepared.referral,
     )
     messages.add(tx, case, message, position=position, handler=handler)
+    drafts.forget(tx, case["id"])
     return change(
         tx,
         case,
@@ -156,6 +166,7 @@ def send_message(tx: Transaction, request: SendMessage, prepared: neighbours.Pre
         text=request.text,
         handler=case["handler"],
         resident_wrote_at=tx.now,
+        unread=True,
     )
     message, sender = prepared.sending
     note(tx, case, version, "resident_message", by=sender.written_by, message=message)

@@ -57,7 +57,7 @@ def change(tx: Transaction, case: Row, outcome: Outcome, *, grown: int = 0, **co
         **columns,
     }
     if outcome.state is State.CLOSED:
-        values |= {"closed_reason": outcome.reason, "closed_at": tx.now}
+        values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "unread": False}
     if outcome.state is not State.AWAITING_RESIDENT:
         values |= {"answer_before": None, "remind_at": None}
     elif columns.get("counter_question_at") is not None:
@@ -79,7 +79,7 @@ def change_by_system(tx: Transaction, found: Sequence[Row], act: Act, kind: str)
         if outcome.state is State.CLOSED:
             values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "answer_before": None, "remind_at": None}
         if act is Act.LOSE_HANDLER:
-            values |= {"handler": None, "handler_rights_number": None}
+            values |= {"handler": None, "handler_rights_number": None, "unread": outcome.state is State.NEW}
         ids = [case for case, its in outcomes.items() if its == outcome]
         tx.execute(update(cases).where(cases.c.id.in_(ids)).values(values))
     if found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from services.cases import neighbours
 from services.cases.answering import add_message
 from services.cases.changing import change, decided, find, note
@@ -53,9 +55,13 @@ def assign_case(tx: Transaction, request: AssignCase, prepared: neighbours.Prepa
     by = entitled(tx, request.handler, case["clinic"], prepared.handler_rights)
     if by is None:
         raise _not_a_handler()
-    number = by.rights_number
+    given: dict[str, Any] = {
+        "handler": request.handler,
+        "handler_rights_number": by.rights_number,
+        "unread": request.handler != tx.caller.subject,
+    }
     if request.partial_reply is None:
-        version = change(tx, case, outcome, handler=request.handler, handler_rights_number=number)
+        version = change(tx, case, outcome, **given)
     else:
         version = add_message(
             tx,
@@ -64,8 +70,7 @@ def assign_case(tx: Transaction, request: AssignCase, prepared: neighbours.Prepa
             prepared,
             kind="partial_reply",
             text=request.partial_reply,
-            handler=request.handler,
-            handler_rights_number=number,
+            **given,
         )
     note(tx, case, version, "assigned", handler=request.handler, message=prepared.message)
     tx.publish(

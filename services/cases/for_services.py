@@ -47,7 +47,7 @@ def offered_case_types(tx: Transaction, request: AskOfferedCaseTypes) -> Offered
     """The active case types of each clinic, in the clinic's order, for its contact cards (R-DIR-6, R-DIR-10)."""
     rows = tx.execute(
         select(case_types.c.clinic, case_types.c.id, case_types.c.name)
-        .where(case_types.c.clinic.in_(request.clinics), case_types.c.active)
+        .where(case_types.c.clinic.in_(request.clinics), case_types.c.purpose == "resident", case_types.c.active)
         .order_by(case_types.c.clinic, case_types.c.position, case_types.c.id)
     )
     found: dict[str, list[OfferedCaseType]] = {}

@@ -21,6 +21,7 @@ from shared.contracts.cases import (
     MessageKind,
     MessageSentEvent,
     MessageShown,
+    ReferralShown,
     Writer,
 )
 from shared.database.transaction import Transaction
@@ -49,11 +50,12 @@ class NewMessage:
     text: str
     answers: tuple[AnswerShown, ...] = ()
     files: tuple[ClaimedFile, ...] = ()
+    referral: ReferralShown | None = None
 
     @property
     def weight(self) -> int:
         """Bytes that it takes in a reply."""
-        signed = f"{self.sender.name or ''}{self.sender.signature or ''}"
+        signed = f"{self.sender.name or ''}{self.sender.signature or ''}{self.referral.name if self.referral else ''}"
         return weight.of_message(self.text, self.files, self.answers, signed)
 
 
@@ -73,6 +75,7 @@ def add(tx: Transaction, case: Row, message: NewMessage, *, position: int, handl
         "text": message.text,
         "answers": [answer.model_dump(mode="json") for answer in message.answers],
         "files": {str(file.attachment): file.name for file in message.files},
+        **({"referral": message.referral.model_dump()} if message.referral else {}),
     }
     tx.execute(
         insert(messages).values(
@@ -164,6 +167,7 @@ def _opened(sealer: Sealer, row: Row, files: Sequence[Row]) -> Stored:
             for file in files
         ],
         opened_at=row["opened_at"],
+        referral=ReferralShown.model_validate(content["referral"]) if "referral" in content else None,
     )
     return Stored(row["writer"], shown)
 

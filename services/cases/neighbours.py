@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from services.cases.messages import Sender, message_id
-from services.cases.signature import name_and_signature
+from services.cases.signature import name_and_signature, personal_signature
 from services.cases.tables import Row
 from shared.contracts import cases as contract
 from shared.contracts.attachments import CLAIM, RELEASE, Claim, ClaimedFile, OwnerKind, Release
 from shared.contracts.base import Answered, HsaId
-from shared.contracts.directory import GET_CLINICS, GET_STAFF, GetClinics, GetStaff, StaffFacts
+from shared.contracts.case_desk import Signature
+from shared.contracts.cases import ReferralShown
+from shared.contracts.directory import GET_CLINICS, GET_STAFF, ClinicFacts, GetClinics, GetStaff, StaffFacts
 from shared.contracts.identity import (
     CURRENT_RIGHTS,
     FIND_RESIDENT,
@@ -25,7 +27,7 @@ from shared.contracts.identity import (
     ResidentCards,
     RightsNow,
 )
-from shared.messaging.errors import Conflict, LimitExceeded, Refused, Unavailable
+from shared.messaging.errors import Conflict, Invalid, LimitExceeded, Refused, Unavailable
 from shared.messaging.server import OngoingCall
 
 Asking = OngoingCall[Any, Any]
@@ -44,6 +46,7 @@ class Prepared:
     files: tuple[ClaimedFile, ...] = ()
     resident_active: bool = True
     handler_rights: RightsNow | None = None
+    referral: ReferralShown | None = None
 
     @property
     def sending(self) -> tuple[UUID, Sender]:
@@ -71,14 +74,20 @@ def write_prepared(
         raise
 
 
-def prepare_staff_message(call: Asking, case: Row, *, handler_rights: RightsNow | None = None) -> Prepared:
-    """Whether the resident can be written to, the caller's signature, the care provider; last, so that a refusal binds
-    no file, the files."""
+def prepare_staff_message(
+    call: Asking, case: Row, *, handler_rights: RightsNow | None = None, referral: HsaId | None = None
+) -> Prepared:
+    """Whether the resident can be written to, the caller's signature, the care provider, the name of the clinic that is
+    referred to; last, so that a refusal binds no file, the files."""
     message = message_id(call.request.request_id, call.caller)
+    active = resident_can_be_written_to(call, case["resident"])
+    sender = staff_sender(call)
+    facts = clinics(call, [case["clinic"], *([referral] if referral else [])])
     return Prepared(
-        resident_active=resident_can_be_written_to(call, case["resident"]),
-        sender=staff_sender(call),
-        care_provider=care_provider(call, case["clinic"]),
+        resident_active=active,
+        sender=sender,
+        care_provider=_care_provider(facts, case["clinic"]),
+        referral=_referral(facts, referral),
         message=message,
         files=claim(
             call, call.request.attachments, case=case["id"], message=message, at_most=call.settings.max_files_staff
@@ -87,25 +96,59 @@ def prepare_staff_message(call: Asking, case: Row, *, handler_rights: RightsNow 
     )
 
 
+def clinics(call: Asking, wanted: Sequence[HsaId]) -> dict[str, ClinicFacts]:
+    """What the directory says of these clinics; one question for all."""
+    return {one.clinic: one for one in call.ask(GET_CLINICS, GetClinics(clinics=list(wanted))).clinics}
+
+
 def care_provider(call: Asking, clinic: HsaId, *, active: bool = False) -> str:
     """The clinic's care provider as of now (R-ID-25). With `active`, the clinic must be in use: else `Conflict`."""
-    found = call.ask(GET_CLINICS, GetClinics(clinics=[clinic])).clinics
-    if active and not (found and found[0].active):
+    found = clinics(call, [clinic])
+    if active and not (clinic in found and found[clinic].active):
         raise Conflict("Mottagningen är inte aktiv i e-tjänsterna.", reason="clinic_not_active")
-    if not found:
+    return _care_provider(found, clinic)
+
+
+def _care_provider(found: Mapping[str, ClinicFacts], clinic: HsaId) -> str:
+    if clinic not in found:
         raise Unavailable(reason="care_provider_unknown")
-    return found[0].care_provider
+    return found[clinic].care_provider
+
+
+def _referral(found: Mapping[str, ClinicFacts], clinic: HsaId | None) -> ReferralShown | None:
+    """The link to another clinic's contact card (R-CASE-8): `Invalid` where there is no such clinic."""
+    if clinic is None:
+        return None
+    if clinic not in found:
+        raise Invalid(
+            "Mottagningen att hänvisa till finns inte.",
+            reason="referral_unknown",
+            fields=[("referral", "finns inte")],
+        )
+    return ReferralShown(clinic=clinic, name=found[clinic].name)
 
 
 def staff_sender(call: Asking) -> Sender:
-    """The caller with name and signature as they are when sending (R-CASE-11)."""
+    """The caller with name and signature as they are when sending: the personal one, else made from the directory
+    (R-CASE-11)."""
+    name, made = own_name_and_signature(call)
+    if not name:
+        raise Conflict("Ditt namn saknas i katalogen, så svaret kan inte signeras.", reason="sender_without_name")
+    return Sender("staff", call.caller.subject, name, call.read(personal_signature) or made)
+
+
+def own_signature(call: Asking) -> Signature:
+    """The caller's signature, as the next reply will have it (R-CASE-11)."""
+    personal = call.read(personal_signature)
+    return Signature(text=personal or own_name_and_signature(call)[1], personal=personal is not None)
+
+
+def own_name_and_signature(call: Asking) -> tuple[str, str]:
+    """The caller's name, and the signature that is made from what the directory says of them."""
     found = staff(call, [call.caller.subject]).get(call.caller.subject)
     if found is None:
         raise Unavailable(reason="sender_unknown")
-    name, signature = name_and_signature(found.given_name, found.surname, found.title)
-    if not name:
-        raise Conflict("Ditt namn saknas i katalogen, så svaret kan inte signeras.", reason="sender_without_name")
-    return Sender("staff", call.caller.subject, name, signature)
+    return name_and_signature(found.given_name, found.surname, found.title)
 
 
 def staff(call: Asking, people: Collection[str]) -> dict[str, StaffFacts]:

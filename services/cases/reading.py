@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from services.cases import access_log, messages
+from services.cases import access_log, drafts, messages, notes
 from services.cases.changing import find
 from services.cases.neighbours import card_for_staff
-from services.cases.rules import resident_may_write
+from services.cases.rules import parties, reading_makes_known, resident_may_write
 from services.cases.tables import Row, activities, cases, message_files
 from services.cases.visibility import facts, viewer, visible
 from shared.contracts import identity
@@ -45,6 +45,7 @@ def get_case(tx: Transaction, request: GetCase) -> Read:
     for_staff = tx.caller.kind == "staff"
     if for_staff:
         access_log.log_reading(tx, case, "case")
+        _make_known(tx, case)
     found = messages.of_case(tx, case["id"])
     if not for_staff:
         found = messages.open_for_resident(tx, case["id"], found)
@@ -68,9 +69,18 @@ def get_case(tx: Transaction, request: GetCase) -> Read:
         resident=None,
         messages=[one.shown for one in found],
         activities=_activities(tx, case["id"]) if for_staff else [],
+        notes=notes.of_case(tx, case) if for_staff else [],
+        others_writing=drafts.others_writing(tx, case),
     )
     cards = frozenset({case["resident"], *writers.values()}) if for_staff else frozenset()
     return Read(case["resident"], shown, writers, cards)
+
+
+def _make_known(tx: Transaction, case: Row) -> None:
+    """It is unread no more, unless the resident has written since it was read."""
+    if case["unread"] and reading_makes_known(case["handler"], parties(viewer(tx.caller), facts(case))):
+        as_read = (cases.c.id == case["id"], cases.c.version == case["version"])
+        tx.execute(update(cases).where(*as_read).values(unread=False))
 
 
 def _activities(tx: Transaction, case: UUID) -> list[ActivityShown]:

@@ -19,9 +19,11 @@ from uuid import UUID
 from sqlalchemy import Column, Table, bindparam, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from services.cases import drafts as of_drafts
 from services.cases import messages as of_messages
+from services.cases import notes as of_notes
 from services.cases import seals
-from services.cases.tables import Row, access_log_seals, messages, resealing
+from services.cases.tables import Row, access_log_seals, drafts, messages, notes, resealing
 from shared.contracts.case_records import AskResealing, ResealedTable, Resealing
 from shared.database.transaction import Transaction
 from shared.operations.logs import log
@@ -54,6 +56,8 @@ class Sealed:
 
 SEALED = (
     Sealed(messages.c.id, messages.c.content, lambda row: of_messages.context(row["case_id"], row["id"]), UUID),
+    Sealed(notes.c.id, notes.c.content, lambda row: of_notes.context(row["case_id"], row["id"]), UUID),
+    Sealed(drafts.c.id, drafts.c.content, lambda row: of_drafts.context(row["case_id"], row["writer"]), UUID),
     Sealed(access_log_seals.c.seal, access_log_seals.c.proof, lambda row: seals.context(row["seal"]), int),
 )
 """Every column of this service that holds sealed values, but for those that are never older than some days."""

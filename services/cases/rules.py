@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID
@@ -164,6 +164,16 @@ def resident_may_write(case: Facts) -> bool:
     return case.state is not State.CLOSED and case.counter_question_at is not None
 
 
+def waiting_since(state: State, resident_wrote_at: datetime | None) -> datetime | None:
+    """Since when the resident waits for the clinic: what they wrote last, while the case is the clinic's to handle."""
+    return resident_wrote_at if state in (State.NEW, State.ASSIGNED) else None
+
+
+def reading_makes_known(handler: str | None, them: frozenset[Party]) -> bool:
+    """Whether a case is unread no more when these have read it: its handler, or while it has none a receiver."""
+    return Party.HANDLER in them or (handler is None and Party.RECEIVER in them)
+
+
 # --- who may read ---------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +269,18 @@ def years_before(moment: datetime, years: int) -> datetime:
     local = moment.astimezone(SWEDEN)
     day = min(local.day, calendar.monthrange(local.year - years, local.month)[1])
     return utc(local.replace(year=local.year - years, day=day))
+
+
+def start_of_day(day: date) -> datetime:
+    """When this Swedish day begins; the first day there is has no beginning. In UTC."""
+    if day == date.min:
+        return datetime.min.replace(tzinfo=UTC)
+    return utc(datetime(day.year, day.month, day.day, tzinfo=SWEDEN))
+
+
+def end_of_day(day: date) -> datetime:
+    """When the Swedish day after this one begins; the last day there is never ends. In UTC."""
+    return start_of_day(day + timedelta(days=1)) if day < date.max else datetime.max.replace(tzinfo=UTC)
 
 
 def counter_question_due(case: Facts) -> datetime | None:

@@ -11,22 +11,26 @@ from services.cases import (
     case_types,
     central_types,
     distributing,
+    drafts,
     expiry,
     for_services,
     listing,
     log_review,
     neighbours,
+    notes,
     reading,
     reminding,
     resealing,
     rights_lost,
     seals,
+    signature,
     standard_answers,
     starting,
     templates,
 )
 from services.cases.settings import CasesSettings
 from shared.contracts import attachments, identity
+from shared.contracts import case_desk as desk
 from shared.contracts import case_records as records
 from shared.contracts import case_types as offer
 from shared.contracts import cases as contract
@@ -151,15 +155,45 @@ class CasesService:
     def close_case(self, call: OngoingCall[contract.CloseCase, contract.CaseClosedReply]) -> contract.CaseClosedReply:
         return call.write(answering.close)
 
+    # --- at hand for those who answer
+
+    @rpc(desk.ADD_NOTE)
+    def add_note(self, call: OngoingCall[desk.AddNote, desk.NoteAdded]) -> desk.NoteAdded:
+        return call.write(notes.add)
+
+    @rpc(desk.SAVE_DRAFT)
+    def save_draft(self, call: OngoingCall[desk.SaveDraft, desk.DraftSaved]) -> desk.DraftSaved:
+        return call.write(drafts.save)
+
+    @rpc(desk.GET_DRAFT)
+    def get_draft(self, call: OngoingCall[desk.GetDraft, desk.DraftFound]) -> desk.DraftFound:
+        return call.read(drafts.get)
+
+    @rpc(desk.DISCARD_DRAFT)
+    def discard_draft(self, call: OngoingCall[desk.DiscardDraft, Done]) -> Done:
+        return call.write(drafts.discard)
+
+    @rpc(desk.SET_SIGNATURE)
+    def set_signature(self, call: OngoingCall[desk.SetSignature, Done]) -> Done:
+        return call.write(signature.set_signature)
+
+    @rpc(desk.GET_SIGNATURE)
+    def get_signature(self, call: OngoingCall[desk.GetSignature, desk.Signature]) -> desk.Signature:
+        return neighbours.own_signature(call)
+
     # --- lists and reading
 
     @rpc(contract.LIST_CLINIC_CASES)
     def list_clinic_cases(self, call: OngoingCall[contract.ListClinicCases, contract.CasePage]) -> contract.CasePage:
-        return call.read(listing.clinic_cases)
+        return listing.of_whom(call, listing.clinic_cases, listing.NO_CASES)
 
     @rpc(contract.LIST_MY_CASES)
     def list_my_cases(self, call: OngoingCall[contract.ListMyCases, contract.CasePage]) -> contract.CasePage:
-        return call.read(listing.my_cases)
+        return listing.of_whom(call, listing.my_cases, listing.NO_CASES)
+
+    @rpc(desk.COUNT_CASES)
+    def count_cases(self, call: OngoingCall[desk.CountCases, desk.CaseCounts]) -> desk.CaseCounts:
+        return listing.of_whom(call, listing.count, listing.NONE_COUNTED)
 
     @rpc(contract.LIST_INBOX)
     def list_inbox(self, call: OngoingCall[contract.ListInbox, contract.Inbox]) -> contract.Inbox:
@@ -242,6 +276,10 @@ class CasesService:
     @job("remind_of_counter_questions", every=timedelta(minutes=1))
     def remind_of_counter_questions(self, run: Any) -> None:
         reminding.remind_all(run)
+
+    @job("forget_old_drafts", daily_at="03:10")
+    def forget_old_drafts(self, run: Any) -> None:
+        drafts.forget_old(run)
 
     @job("seal_access_log", every=timedelta(seconds=30))
     def seal_access_log(self, run: Any) -> None:

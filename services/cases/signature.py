@@ -1,6 +1,14 @@
-"""The signature under a reply: made of what the directory says of the sender (R-CASE-11)."""
+"""The signature under a reply: the personal one, else made of what the directory says of the sender (R-CASE-11)."""
 
 from __future__ import annotations
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+
+from services.cases.tables import signatures
+from shared.contracts.base import Done, Query
+from shared.contracts.case_desk import SetSignature
+from shared.database.transaction import Transaction
 
 
 def name_and_signature(given_name: str | None, surname: str | None, title: str | None) -> tuple[str, str]:
@@ -8,3 +16,20 @@ def name_and_signature(given_name: str | None, surname: str | None, title: str |
     name = " ".join(part.strip() for part in (given_name, surname) if part and part.strip())
     signature = ", ".join(part for part in (name, (title or "").strip()) if part)
     return name, signature
+
+
+def set_signature(tx: Transaction, request: SetSignature) -> Done:
+    """Keeps the caller's personal signature, or removes it. What has been sent keeps its own."""
+    person = tx.caller.subject
+    if request.text is None:
+        tx.execute(delete(signatures).where(signatures.c.person == person))
+    else:
+        row = {"person": person, "text": request.text, "changed_at": tx.now}
+        tx.execute(insert(signatures).values(row).on_conflict_do_update(index_elements=["person"], set_=row))
+    return Done()
+
+
+def personal_signature(tx: Transaction, _request: Query) -> str | None:
+    """What the caller has written, if they have."""
+    question = select(signatures.c.text).where(signatures.c.person == tx.caller.subject)
+    return tx.execute(question).scalar_one_or_none()

@@ -74,6 +74,7 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
         "latest_message_at": tx.now,
         "latest_written_by": sender.written_by,
         "resident_wrote_at": tx.now,
+        "unread": True,
     }
     first = messages.NewMessage(
         id=message,

@@ -129,6 +129,8 @@ cases = Table(
     Column("resident_wrote_at", MOMENT),
     Column("counter_question_at", MOMENT),
     Column("answer_before", MOMENT),
+    # New to whoever has it: the handler, or while there is none the receivers.
+    Column("unread", Boolean, nullable=False, server_default=text("false")),
     # When the resident is to be reminded of the counter-question; empty once that is done, or needed no more.
     Column("remind_at", MOMENT),
     Index("cases_of_clinic", "clinic", text("started_at DESC"), text("id DESC")),
@@ -141,6 +143,7 @@ cases = Table(
         postgresql_where=text("handler IS NOT NULL"),
     ),
     Index("cases_of_resident", "resident", text("latest_message_at DESC"), text("id DESC")),
+    Index("cases_unread", "clinic", text("started_at DESC"), text("id DESC"), postgresql_where=text("unread")),
     Index("cases_awaiting_resident", "answer_before", "id", postgresql_where=text("state = 'awaiting_resident'")),
     Index("cases_to_remind_of", "remind_at", "id", postgresql_where=text("remind_at IS NOT NULL")),
     Index("cases_with_clinic", "clinic", "latest_message_at", postgresql_where=text(WITH_CLINIC)),
@@ -196,6 +199,40 @@ activities = Table(
     Column("reason", Text),
     Column("message", Uuid),
     Index("activities_of_case", "case_id", "case_version", "id"),
+)
+
+# Internal: no resident ever sees them.
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("case_id", ForeignKey("cases.id"), nullable=False),
+    Column("care_provider", Text, nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("notes_of_case", "case_id", "at", "id"),
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("case_id", ForeignKey("cases.id"), nullable=False),
+    Column("writer", Text, nullable=False),
+    Column("case_version", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("saved_at", MOMENT, nullable=False),
+    Index("drafts_of_case", "case_id", "writer", unique=True),
+    Index("drafts_by_age", "saved_at"),
+)
+
+signatures = Table(
+    "signatures",
+    metadata,
+    Column("person", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("changed_at", MOMENT, nullable=False),
 )
 
 # Append-only: the database itself refuses to change or remove rows (R-CASE-18).

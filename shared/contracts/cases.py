@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -190,6 +191,7 @@ class WriteReply(Command):
     """The handler of the case writes to the resident (R-CASE-5).
 
     An answer closes the case, after a counter-question it awaits the resident, a partial reply leaves it as it is.
+    `referral` names another clinic whose contact card the reply links to: cases are not moved there (R-CASE-8).
     """
 
     case: UUID
@@ -197,6 +199,7 @@ class WriteReply(Command):
     kind: ReplyKind
     text: Message
     attachments: Attachments = Field(default_factory=list)
+    referral: HsaId | None = None
 
 
 class ReplySent(Reply):
@@ -249,20 +252,35 @@ CLOSE_CASE = cases.call("close_case", CloseCase, CaseClosedReply, who=("staff",)
 # --- lists and reading ----------------------------------------------------------------------------------------------
 
 
-class ListClinicCases(Query):
+class CaseFilter(Query):
+    """Which cases: those that fit everything that is named (R-CASE-19).
+
+    `started_from` and `started_to` are Swedish dates, both included. `identity_number` is looked up by identity, who
+    alone has it (R-ID-24). `unread`: with something from the resident that nobody who should has read.
+    """
+
+    state: CaseState | None = None
+    case_type: UUID | None = None
+    handler: HsaId | None = None
+    started_from: date | None = None
+    started_to: date | None = None
+    identity_number: Annotated[str, Field(max_length=40)] | None = None
+    number: Annotated[str, Field(max_length=20)] | None = None
+    unread: bool | None = None
+
+
+class ListClinicCases(CaseFilter):
     """The clinic's cases, newest first, for its receivers (R-CASE-3). `after` is the cursor of the page before."""
 
     clinic: HsaId
-    state: CaseState | None = None
     after: Cursor | None = None
     limit: PageSize = 50
 
 
-class ListMyCases(Query):
+class ListMyCases(CaseFilter):
     """The cases assigned to the caller, newest first, at one clinic or at all where they handle cases (R-CASE-3)."""
 
     clinic: HsaId | None = None
-    state: CaseState | None = None
     after: Cursor | None = None
     limit: PageSize = 50
 
@@ -280,6 +298,8 @@ class CaseListed(Reply):
     started_at: Instant
     latest_message_at: Instant
     latest_written_by: Writer
+    unread: bool = Field(False, description="something from the resident, or the case itself, is new to who has it")
+    waiting_since: Instant | None = Field(None, description="since when the resident waits for the clinic")
 
 
 class CasePage(Reply):
@@ -313,10 +333,11 @@ class InboxItem(Reply):
 
 
 class Inbox(Reply):
-    """`after` is the cursor for the next page; none: this was the last."""
+    """`after` is the cursor for the next page; none: this was the last. `unopened` counts the messages of all pages."""
 
     cases: list[InboxItem]
     after: str | None
+    unopened: int = 0
 
 
 LIST_INBOX = cases.call("list_inbox", ListInbox, Inbox, who=("resident",))
@@ -350,6 +371,13 @@ class AnswerShown(Reply):
     values: list[str]
 
 
+class ReferralShown(Reply):
+    """A link to a clinic's contact card (R-CASE-8)."""
+
+    clinic: str
+    name: str = Field(description="as it was when the message was sent")
+
+
 class MessageShown(Reply):
     message: UUID
     kind: MessageKind
@@ -363,6 +391,7 @@ class MessageShown(Reply):
     opened_at: Instant | None = Field(
         description="when the resident first opened a message from the clinic (R-CASE-15)"
     )
+    referral: ReferralShown | None = None
 
 
 class ActivityShown(Reply):
@@ -373,6 +402,20 @@ class ActivityShown(Reply):
     handler: str | None
     reason: str | None
     message: UUID | None
+
+
+class NoteShown(Reply):
+    note: UUID
+    at: Instant
+    person: str
+    text: str
+
+
+class OtherWriting(Reply):
+    """Someone else at the clinic has begun to answer (R-CASE-17)."""
+
+    person: str
+    saved_at: Instant
 
 
 class CaseShown(Reply):
@@ -393,6 +436,8 @@ class CaseShown(Reply):
     resident: ResidentCard | None = Field(description="for staff only")
     messages: list[MessageShown]
     activities: list[ActivityShown] = Field(description="for staff only")
+    notes: list[NoteShown] = Field(default_factory=list, description="internal ones, for staff only")
+    others_writing: list[OtherWriting] = Field(default_factory=list, description="for staff only (R-CASE-17)")
 
 
 GET_CASE = cases.call("get_case", GetCase, CaseShown, who=("resident", "staff"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import event, text
 
 from services.cases import expiry, reminding, rights_lost
+from shared.contracts import case_desk as desk
 from shared.contracts import case_records as records
 from shared.contracts import cases
 from shared.contracts.base import Role
@@ -111,6 +112,13 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
             world, world.call, cases.LIST_CASE_TYPES, cases.ListCaseTypes(clinic=world.clinic), world.resident
         ),
         "activate_case_type": count(world, world.new_case_type),
+        "offered_case_types": count(
+            world,
+            world.call,
+            cases.OFFERED_CASE_TYPES,
+            cases.AskOfferedCaseTypes(clinics=[world.clinic]),
+            world.reviewer,
+        ),
         "clinic_activity": count(
             world, world.call, cases.CLINIC_ACTIVITY, cases.AskClinicActivity(clinic=world.clinic), world.reviewer
         ),
@@ -217,6 +225,16 @@ def test_no_call_reads_a_large_table_through(world: World) -> None:
             for place in (None, after):
                 ask = ask_clinic.model_copy(update={"state": state, "after": place})
                 world.call(cases.LIST_CLINIC_CASES, ask, receiver)
+        for filters in (
+            {"unread": True},
+            {"number": "2026-0000001"},
+            {"handler": handler},
+            {"case_type": world.case_type},
+            {"started_from": date.today(), "started_to": date.today()},
+        ):
+            world.call(cases.LIST_CLINIC_CASES, ask_clinic.model_copy(update=filters), receiver)
+            world.call(desk.COUNT_CASES, desk.CountCases(clinic=clinic, **filters), receiver)  # type: ignore[arg-type]
+        world.call(desk.GET_DRAFT, desk.GetDraft(case=case), world.receiver)
         for place in (None, after_mine):
             world.call(cases.LIST_MY_CASES, ask_mine.model_copy(update={"after": place}), mine)
         world.call(cases.LIST_INBOX, cases.ListInbox(), world.resident)

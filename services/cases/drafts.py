@@ -1,0 +1,107 @@
+"""What someone is writing in a case: kept until it is sent, and told to others who might answer too (R-CASE-17)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+
+from services.cases.changing import find
+from services.cases.opening import open_sealed
+from services.cases.rules import State, resident_may_write
+from services.cases.tables import Row, drafts
+from services.cases.visibility import facts
+from shared.contracts.base import Done
+from shared.contracts.case_desk import DiscardDraft, DraftFound, DraftSaved, DraftShown, GetDraft, SaveDraft
+from shared.contracts.cases import OtherWriting
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Conflict
+from shared.operations.logs import log
+
+WRITING = timedelta(minutes=15)
+"""How long after a draft was last saved its writer counts as writing still."""
+KEPT = timedelta(days=7)
+AT_ONCE = 1000
+_STAFF = "staff:"
+
+
+def _writer(tx: Transaction) -> str:
+    return tx.caller.identity
+
+
+def context(case: UUID, writer: str) -> bytes:
+    """What a draft is sealed to."""
+    return f"draft in case {case} by {writer}".encode()
+
+
+def save(tx: Transaction, request: SaveDraft) -> DraftSaved:
+    """Keeps the draft in place of the one before. `NotFound` for a case that is not the caller's to read, `Conflict`
+    for one in which nothing can be written."""
+    case = find(tx, request.case)
+    if case["state"] == State.CLOSED.value:
+        raise Conflict("Ärendet är avslutat.", reason="case_closed")
+    if tx.caller.kind == "resident" and not resident_may_write(facts(case)):
+        raise Conflict("Du kan skriva i ärendet först när vården har ställt en fråga.", reason="no_counter_question")
+    writer = _writer(tx)
+    content = request.model_dump(mode="json", include={"text", "kind", "attachments"})
+    row: dict[str, Any] = {
+        "case_id": case["id"],
+        "writer": writer,
+        "case_version": request.version,
+        "content": tx.sealer.seal(json.dumps(content).encode(), context(case["id"], writer)),
+        "saved_at": tx.now,
+    }
+    new = insert(drafts).values(row | {"id": uuid4()})
+    tx.execute(new.on_conflict_do_update(index_elements=["case_id", "writer"], set_=row))
+    return DraftSaved(saved_at=tx.now, version=case["version"], others_writing=others_writing(tx, case))
+
+
+def get(tx: Transaction, request: GetDraft) -> DraftFound:
+    """The caller's draft, and who else is writing."""
+    case, writer = find(tx, request.case), _writer(tx)
+    mine = select(drafts).where(drafts.c.case_id == case["id"], drafts.c.writer == writer)
+    row = tx.execute(mine).mappings().one_or_none()
+    return DraftFound(draft=_shown(tx, row) if row else None, others_writing=others_writing(tx, case))
+
+
+def _shown(tx: Transaction, row: Row) -> DraftShown:
+    content = json.loads(open_sealed(tx.sealer, bytes(row["content"]), context(row["case_id"], row["writer"])))
+    return DraftShown(**content, version=row["case_version"], saved_at=row["saved_at"])
+
+
+def discard(tx: Transaction, request: DiscardDraft) -> Done:
+    """Removes the caller's draft."""
+    forget(tx, find(tx, request.case)["id"])
+    return Done()
+
+
+def forget(tx: Transaction, case: UUID) -> None:
+    """The caller has sent what they wrote, or will not."""
+    tx.execute(delete(drafts).where(drafts.c.case_id == case, drafts.c.writer == _writer(tx)))
+
+
+def others_writing(tx: Transaction, case: Row) -> list[OtherWriting]:
+    """Which other staff have saved a draft in the case just now; residents are not told of staff."""
+    if tx.caller.kind != "staff":
+        return []
+    theirs = (drafts.c.case_id == case["id"], drafts.c.writer != _writer(tx), drafts.c.writer.startswith(_STAFF))
+    question = select(drafts.c.writer, drafts.c.saved_at).where(*theirs, drafts.c.saved_at > tx.now - WRITING)
+    found = tx.execute(question.order_by(drafts.c.saved_at.desc()))
+    return [OtherWriting(person=row.writer.removeprefix(_STAFF), saved_at=row.saved_at) for row in found]
+
+
+def forget_old(run: Any) -> int:
+    """Removes drafts that nobody has touched for a week; says how many."""
+    removed, lot = 0, AT_ONCE
+    while lot == AT_ONCE:
+        with run.transaction() as tx:
+            old = select(drafts.c.id).where(drafts.c.saved_at < tx.now - KEPT).limit(AT_ONCE)
+            lot = tx.execute(delete(drafts).where(drafts.c.id.in_(old.with_for_update(skip_locked=True)))).rowcount
+        removed += lot
+    if removed:
+        log.info("old_drafts_removed", count=removed)
+    return removed
