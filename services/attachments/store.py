@@ -138,16 +138,26 @@ def content_disposition(name: str, disposition: str = "attachment") -> str:
     return f"{disposition}; filename=\"{plain.strip() or 'fil'}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
+@dataclass(frozen=True)
+class Stored:
+    """One version of one object. `marker`: says that the object was removed."""
+
+    key: str
+    version: str
+    marker: bool
+
+
 class Store:
     """What the checker does in the store. Methods raise `StoreDown` when the store does not answer as it should."""
 
     def __init__(self, settings: AttachmentsSettings) -> None:
         self._client = _client(settings, settings.s3_endpoint)
-        self._upload_bucket, self._bucket = settings.s3_upload_bucket, settings.s3_bucket
+        self._upload_bucket, self.bucket = settings.s3_upload_bucket, settings.s3_bucket
+        self.buckets = (self._upload_bucket, self.bucket)
 
     def prepare(self) -> None:
         """Makes the buckets where they are missing: encrypting, the one for checked files with versions."""
-        for bucket in (self._upload_bucket, self._bucket):
+        for bucket in self.buckets:
             if self._missing(bucket):
                 try:
                     self._do("create_bucket", Bucket=bucket)
@@ -156,12 +166,12 @@ class Store:
                         raise
             rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": _ENCRYPTION}}
             self._do("put_bucket_encryption", Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
-        self._do("put_bucket_versioning", Bucket=self._bucket, VersioningConfiguration={"Status": "Enabled"})
+        self._do("put_bucket_versioning", Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def answers(self) -> bool:
         """Whether both buckets are there to be used."""
         try:
-            return not (self._missing(self._upload_bucket) or self._missing(self._bucket))
+            return not (self._missing(self._upload_bucket) or self._missing(self.bucket))
         except StoreDown:
             return False
 
@@ -190,7 +200,7 @@ class Store:
         """Puts a checked file in its place; the store compares the checksum. Answers its version."""
         answer = self._do(
             "put_object",
-            Bucket=self._bucket,
+            Bucket=self.bucket,
             Key=key,
             Body=file,
             ContentType=content_type,
@@ -204,7 +214,7 @@ class Store:
 
     def remove_version(self, key: str, version: str) -> None:
         """Removes one version of one checked file."""
-        self._do("delete_object", Bucket=self._bucket, Key=key, VersionId=version)
+        self._do("delete_object", Bucket=self.bucket, Key=key, VersionId=version)
 
     def remove_upload(self, attachment: UUID) -> int:
         """Removes what the client uploaded, every version of it. Answers how many there were."""
@@ -212,19 +222,40 @@ class Store:
 
     def remove_clean(self, attachment: UUID, *, except_for: Collection[tuple[str, str]]) -> int:
         """Removes all that checkers have put there for the file, every version, but these keys and versions."""
-        return self._remove(self._bucket, f"{attachment}/", except_for=except_for)
+        return self._remove(self.bucket, f"{attachment}/", except_for=except_for)
 
     def versions(self, bucket: str, prefix: str) -> list[tuple[str, str]]:
         """Key and version of everything under a prefix, markers of deletion too."""
-        found: list[tuple[str, str]] = []
-        more: dict[str, str] = {}
+        return [(one.key, one.version) for one in self.listing(bucket, prefix)]
+
+    def listing(self, bucket: str, prefix: str = "", page_size: int = 1000) -> Iterator[Stored]:
+        """Everything under a prefix, every version and marker, in the order of the keys."""
+        more: dict[str, Any] = {}
+        last = ""
         while True:
-            page = self._do("list_object_versions", Bucket=bucket, Prefix=prefix, **more)
-            for one in page.get("Versions", []) + page.get("DeleteMarkers", []):
-                found.append((one["Key"], one["VersionId"]))
+            page = self._do("list_object_versions", Bucket=bucket, Prefix=prefix, MaxKeys=page_size, **more)
+            found = [Stored(one["Key"], one["VersionId"], False) for one in page.get("Versions", [])]
+            found += [Stored(one["Key"], one["VersionId"], True) for one in page.get("DeleteMarkers", [])]
+            found.sort(key=lambda one: one.key)
+            if found and found[0].key < last:
+                raise StoreDown("the store lists in no order")
+            yield from found
             if not page.get("IsTruncated"):
-                return found
+                return
+            last = found[-1].key if found else last
             more = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+
+    def has(self, key: str, version: str) -> bool:
+        """Whether this version of a checked file is there."""
+        try:
+            self._client.head_object(Bucket=self.bucket, Key=key, VersionId=version)
+        except ClientError as error:
+            if _is_absent(error):
+                return False
+            raise StoreDown from error
+        except BotoCoreError as error:
+            raise StoreDown from error
+        return True
 
     def _remove(self, bucket: str, prefix: str, except_for: Collection[tuple[str, str]]) -> int:
         surplus = [one for one in self.versions(bucket, prefix) if one not in except_for]
@@ -251,7 +282,13 @@ class Store:
 
 
 def _is_absent(error: ClientError) -> bool:
-    return str(error.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
+    return str(error.response.get("Error", {}).get("Code")) in (
+        "404",
+        "NoSuchKey",
+        "NoSuchBucket",
+        "NoSuchVersion",
+        "NotFound",
+    )
 
 
 def measure(file: BinaryIO) -> tuple[int, bytes]:

@@ -13,11 +13,12 @@ from datetime import timedelta
 from typing import BinaryIO
 from uuid import uuid4
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.attachments import checking, cleaning, rules, worklist
 from services.attachments.checking import CannotCheck, Desk, Examined
 from services.attachments.owing import Transactions, Writes
+from services.attachments.reconciling import Difference, Reconciler
 from services.attachments.rules import Refusal
 from services.attachments.scanning import Scanner
 from services.attachments.settings import CheckerSettings
@@ -26,6 +27,7 @@ from services.attachments.worklist import Turn
 from shared.contracts.attachments import attachments
 from shared.messaging.errors import Refused
 from shared.operations import clock
+from shared.operations.jobs import Job, JobRunner, Run, Spawn
 from shared.operations.logs import log
 from shared.operations.process import Process
 
@@ -237,11 +239,33 @@ def check_all(process: Process) -> None:
         for number in range(settings.checks_at_once)
     ]
     workers.append(("sweeper", Sweeper(process.transaction, store), _SWEEP_IDLE_SECONDS))
+    reconcile = Job("reconcile_store", every=timedelta(hours=settings.reconcile_hours))
+    jobs = JobRunner(process.core, {reconcile: _reconciling(process, store)})
+    jobs.start()
     threads = [threading.Thread(target=_turn, args=(process, *one), name=one[0]) for one in workers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    jobs.stop()
+
+
+def _reconciling(process: Process, store: Store) -> Spawn:
+    """Starts the comparison of store and database, on a thread of its own."""
+    differences = Gauge(
+        "vardarende_store_differences",
+        "Files of which store and database disagree, by kind, at the last comparison that this process made",
+        ["kind"],
+        registry=process.core.metrics.registry,
+    )
+
+    def work(run: Run) -> None:
+        found = Reconciler(run.transaction, store, stopping=run.stopping.is_set).run()
+        for kind in Difference.ALL:
+            differences.labels(kind).set(found[kind])
+        log.info("store_and_database_compared", count=found.total())
+
+    return lambda run: threading.Thread(target=run, args=(work,), name="reconciling", daemon=True).start()
 
 
 def _turn(process: Process, name: str, worker: Checker | Sweeper, idle_seconds: float) -> None:
