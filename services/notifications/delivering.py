@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, case, func, literal, null, select, update
+from sqlalchemy import ColumnElement, Row, case, func, literal, null, or_, select, update
 
 from services.notifications import rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
@@ -58,11 +58,20 @@ def lease_end(lease: timedelta) -> ColumnElement[Any]:
     return func.clock_timestamp() + literal(lease)
 
 
-def claim(tx: Transaction, claim_id: UUID, most: int, lease: timedelta) -> list[Claimed]:
-    """Takes up to `most` of what is due, the longest due first; others pass these by."""
+def claim(
+    tx: Transaction, claim_id: UUID, most: int, lease: timedelta, without: Sequence[Channel] = ()
+) -> list[Claimed]:
+    """Takes up to `most` of what is due, the longest due first; others pass these by.
+
+    `without`: channels of which no provider can be asked now; what is known to go by them stays where it is.
+    """
     due = (
         select(deliveries.c.delivery)
-        .where(deliveries.c.state == DeliveryState.WAITING, deliveries.c.due_at <= tx.now)
+        .where(
+            deliveries.c.state == DeliveryState.WAITING,
+            deliveries.c.due_at <= tx.now,
+            *([or_(deliveries.c.channel.is_(None), deliveries.c.channel.not_in(without))] if without else []),
+        )
         .order_by(deliveries.c.due_at)
         .limit(most)
         .with_for_update(skip_locked=True)
@@ -84,17 +93,20 @@ def renew(tx: Transaction, claims: Sequence[UUID], lease: timedelta) -> None:
         tx.execute(update(deliveries).where(deliveries.c.claim.in_(claims), held).values(lease_until=lease_end(lease)))
 
 
-def begin(tx: Transaction, one: Claimed, lease: timedelta) -> bool:
-    """Records that it is about to be sent; to be committed before it is. False: it is in other hands now, leave it."""
+def begin(tx: Transaction, one: Claimed, lease: timedelta, provider: str) -> bool:
+    """Records that it is about to be sent; to be committed before it is. False: it is in other hands now, leave it.
+
+    Also where another provider has been asked already and certainly has not got it.
+    """
     begun = tx.execute(
         update(deliveries)
         .where(
             deliveries.c.delivery == one.delivery,
             deliveries.c.claim == one.claim,
-            deliveries.c.state == DeliveryState.CLAIMED,
+            deliveries.c.state.in_([DeliveryState.CLAIMED, DeliveryState.SENDING]),
             deliveries.c.lease_until > func.clock_timestamp(),
         )
-        .values(state=DeliveryState.SENDING, lease_until=lease_end(lease))
+        .values(state=DeliveryState.SENDING, lease_until=lease_end(lease), provider=provider)
     )
     return bool(begun.rowcount == 1)
 
@@ -120,7 +132,7 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
     if isinstance(outcome, Accepted):
         values |= {"state": DeliveryState.SENT, "reason": None, "provider_reference": outcome.reference}
     elif isinstance(outcome, NotAccepted):
-        pause = None if outcome.permanent else rules.next_pause(attempts, _chance(), outcome.pause)
+        pause = rules.next_pause(outcome.failure, attempts, _chance(), outcome.pause)
         values |= {"reason": outcome.reason}
         values |= {"state": DeliveryState.FAILED} if pause is None else _again(tx, pause)
     else:
@@ -158,6 +170,23 @@ def postpone(tx: Transaction, some: Sequence[Claimed], reason: str) -> None:
             .where(_in_hands(one, DeliveryState.CLAIMED))
             .values(reason=reason, lease_until=None, **_again(tx, pause))
         )
+
+
+def put_off(tx: Transaction, one: Claimed, reason: str, pause: timedelta) -> None:
+    """No provider could be asked: later, and no attempt is counted. After a day of that: a failure that people see."""
+    since = func.coalesce(deliveries.c.queued_at, deliveries.c.created_at)
+    waited = since < tx.now - rules.LONGEST_WAIT
+    tx.execute(
+        update(deliveries)
+        .where(_in_hands(one, DeliveryState.CLAIMED, DeliveryState.SENDING))
+        .values(
+            state=case((waited, DeliveryState.FAILED), else_=DeliveryState.WAITING),
+            ended_at=case((waited, literal(tx.now)), else_=null()),
+            due_at=tx.now + pause * (1 + rules.JITTER * _chance()),
+            reason=reason,
+            lease_until=None,
+        )
+    )
 
 
 def give_back(tx: Transaction, claim_id: UUID) -> int:

@@ -70,6 +70,7 @@ def resend(tx: Transaction, request: ResendDelivery) -> Done:
             reason=None,
             attempts=0,
             due_at=tx.now,
+            queued_at=tx.now,
             claim=None,
             lease_until=None,
             ended_at=None,

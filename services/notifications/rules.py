@@ -164,18 +164,27 @@ def choose_for_child(
 
 # --- how often ------------------------------------------------------------------------------------------------------
 
-PAUSES = (
-    timedelta(0),
-    timedelta(seconds=30),
-    timedelta(minutes=2),
-    timedelta(minutes=10),
-    timedelta(minutes=30),
-    timedelta(hours=1),
-    timedelta(hours=2),
-    timedelta(hours=4),
-    timedelta(hours=8),
-)
-"""The pause after each failure that may pass; the first try again is at once. After the last: failed (R-NOT-7)."""
+
+class Failure(Enum):
+    """Why a provider certainly has not got it."""
+
+    PROVIDER_DOWN = "it can't be reached, takes nothing now, or does not know us: nothing to do with this message"
+    REFUSED_FOR_NOW = "it takes others, not this one now: greylisting, a full mailbox"
+    PERMANENT = "it will never take this one: no such mailbox, no such number"
+
+
+def _pauses(*said: str) -> tuple[timedelta, ...]:
+    units = {"s": "seconds", "m": "minutes", "h": "hours"}
+    return tuple(timedelta(**{units[one[-1]]: int(one[:-1])}) for one in said)
+
+
+PAUSES = {
+    Failure.PROVIDER_DOWN: _pauses("0s", "30s", "2m", "10m", "30m", "1h", "2h", "4h", "8h"),
+    Failure.REFUSED_FOR_NOW: _pauses("0s", "1m", "5m", "15m", "30m", "1h", "2h", "4h", "8h"),
+    Failure.PERMANENT: (),
+}
+"""The pause after the first, second, ... attempt that failed so; the first try again is at once. One more failure after
+the last pause is one that people see (R-NOT-7)."""
 
 JITTER = 0.2
 """A pause is up to this share longer, at random, so that what failed together does not come back together."""
@@ -186,15 +195,29 @@ LOOKUP_PAUSE = timedelta(seconds=10)
 LONGEST_ASKED_PAUSE = timedelta(hours=1)
 
 
-def next_pause(attempts: int, chance: float, asked: timedelta | None = None) -> timedelta | None:
-    """The pause after the attempt with this number (1: the first); None: that was the last.
+def next_pause(failure: Failure, attempts: int, chance: float, asked: timedelta | None = None) -> timedelta | None:
+    """The pause after the attempt with this number (1: the first), which failed so; None: that was the last.
 
     `chance` is a random number from 0 to 1. `asked`: the pause that the provider asks for, heeded up to an hour.
     """
-    if attempts > len(PAUSES):
+    pauses = PAUSES[failure]
+    if attempts > len(pauses):
         return None
-    pause = PAUSES[attempts - 1] * (1 + JITTER * chance)
+    pause = pauses[attempts - 1] * (1 + JITTER * chance)
     return max(pause, min(asked, LONGEST_ASKED_PAUSE)) if asked else pause
+
+
+CIRCUIT_OPENS_AFTER = 3
+"""So many failures in a row that say more of the provider than of the message, and it is not asked for each one."""
+
+
+def circuit_pause(failures: int) -> timedelta:
+    """How long a provider that has failed so often in a row is left alone, before one message tries it again."""
+    return min(timedelta(seconds=2 ** max(0, min(failures - CIRCUIT_OPENS_AFTER, 6))), timedelta(minutes=1))
+
+
+LONGEST_WAIT = timedelta(days=1)
+"""A delivery that no provider could be asked to take for so long is a failure that people see (R-NOT-7)."""
 
 
 RESENDABLE = frozenset({DeliveryState.FAILED, DeliveryState.UNCERTAIN})

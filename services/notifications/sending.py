@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
 
-from services.notifications import addressing, delivering, rules
+from services.notifications import addressing, delivering, pace, rules
 from services.notifications.addressing import Addressed
-from services.notifications.channels.outcome import ChannelToProvider, NotAccepted, Outcome
+from services.notifications.channels.outcome import ChannelToProvider, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.delivering import Claimed
-from services.notifications.rendering import words
+from services.notifications.providers import Circuit
+from services.notifications.rendering import Words, words
 from shared.contracts import directory, identity
 from shared.contracts.base import Answered, Asked, Call, HsaId
 from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState, RecipientKind
@@ -28,7 +30,9 @@ CHOICES_ARE_FRESH_SECONDS = 10.0
 """How old an answer of identity's may be when something is sent by it (R-NOT-4)."""
 
 _NAMELESS = frozenset({DeliveryKind.INBOX})
-
+_NO_PROVIDER = "no_provider"
+_OUT_OF_TURN = "provider_pace"
+_PUT_OFF_AT_LEAST = timedelta(seconds=1)
 
 T = TypeVar("T")
 
@@ -39,23 +43,39 @@ class Ask(Protocol):
     def __call__(self, call: Call[Asked, Answered], request: Asked, timeout: float = ...) -> Answered: ...
 
 
+@dataclass(frozen=True)
+class Provider:
+    """One that can be asked to take a message. Shared by the senders of a process, each of which talks to it by its own
+    conversation. `report_to`: where it is to report what became of the message with this reference."""
+
+    name: str
+    talk: Callable[[], ChannelToProvider]
+    circuit: Circuit = field(default_factory=Circuit)
+    per_second: float | None = None
+    report_to: Callable[[str], str | None] = lambda reference: None
+
+
 class Sender:
-    """A conversation with each provider, and the rounds that use them. For one thread."""
+    """A conversation with each provider, and the rounds that use them. For one thread.
+
+    `providers`: by channel, the first choice first; the next is asked when one is down.
+    """
 
     def __init__(
         self,
         transaction: Callable[[], AbstractContextManager[Transaction]],
         ask: Ask,
-        channels: Mapping[Channel, ChannelToProvider],
+        providers: Mapping[Channel, Sequence[Provider]],
         *,
         batch: int,
         lease: timedelta,
         stopping: Callable[[], bool] = lambda: False,
-        sent: Callable[[Channel, str], None] = lambda channel, outcome: None,
+        sent: Callable[[Channel, str, str], None] = lambda channel, provider, outcome: None,
     ) -> None:
         self._transaction = transaction
         self._ask = ask
-        self._channels = channels
+        self._providers = providers
+        self._talks: dict[str, ChannelToProvider] = {}
         self._batch = batch
         self._lease = lease
         self._stopping = stopping
@@ -77,7 +97,10 @@ class Sender:
             delivering.give_back(tx, claim_id)
 
         self.holds = claim_id
-        claimed = self._write(lambda tx: delivering.claim(tx, claim_id, self._batch, self._lease), otherwise=give_back)
+        shut = [channel for channel, some in self._providers.items() if all(one.circuit.opens_in() for one in some)]
+        claimed = self._write(
+            lambda tx: delivering.claim(tx, claim_id, self._batch, self._lease, shut), otherwise=give_back
+        )
         if not claimed:
             return 0
         try:
@@ -91,8 +114,8 @@ class Sender:
 
     def close(self) -> None:
         """Ends the conversations."""
-        for channel in self._channels.values():
-            channel.close()
+        for talk in self._talks.values():
+            talk.close()
 
     # --- when the database is away ----------------------------------------------------------------------------------
 
@@ -125,16 +148,10 @@ class Sender:
             return
         with self._transaction() as tx:
             ready = addressing.address(tx, claimed, choices, self._lease)
-        down: dict[Channel, NotAccepted] = {}
         for one in ready:
             if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
                 return
-            failed = down.get(one.channel)
-            outcome = failed or self._send(one, names.get(one.claimed.clinic, one.claimed.clinic))
-            if failed is not None:
-                self._record(one, failed)
-            if isinstance(outcome, NotAccepted) and outcome.provider_down:
-                down[one.channel] = outcome
+            self._send(one, names.get(one.claimed.clinic, one.claimed.clinic))
 
     def _with_choices(self, claimed: list[Claimed]) -> tuple[list[Claimed], dict[str, rules.Choice]]:
         """Those for whom identity has said what they have chosen, and what; the others are put off."""
@@ -212,33 +229,69 @@ class Sender:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _send(self, one: Addressed, clinic_name: str) -> Outcome | None:
-        """None: it is in other hands now."""
-        channel = self._channels[one.channel]
+    def _send(self, one: Addressed, clinic_name: str) -> None:
+        """By the first provider that is not down. Another is asked only where it is certain that none has it."""
         text = words(one.claimed.kind, one.channel, clinic_name)
-        refused = channel.prepare(one.address)
-        if refused is not None:
-            self._record(one, refused)
-            return refused
-        try:
-            begun = self._write(
-                lambda tx: delivering.begin(tx, one.claimed, self._lease),
-                otherwise=lambda tx: delivering.take_back(tx, one.claimed),  # whatever is on record: it was not sent
-            )
-        except Unavailable:
-            channel.abandon()
-            raise
-        if not begun:
-            channel.abandon()
-            return None
-        # It is on record: from here on a crash leaves an uncertain delivery, never a second one.
-        outcome = channel.send(str(one.claimed.delivery), one.address, text)
-        self._record(one, outcome)
+        failed: NotAccepted | None = None
+        reason = _NO_PROVIDER
+        for provider in self._providers[one.channel]:
+            if not provider.circuit.lets_through():
+                continue
+            if not self._turn(provider):
+                reason = _OUT_OF_TURN
+                continue
+            outcome = self._try(one, provider, text)
+            if outcome is None:  # in other hands now
+                return
+            if not (isinstance(outcome, NotAccepted) and outcome.provider_down):
+                self._record(one, outcome, provider)
+                return
+            failed = outcome
+        if failed is not None:
+            self._record(one, failed, provider)
+            return
+        opens = min(other.circuit.opens_in() for other in self._providers[one.channel])
+        pause = max(_PUT_OFF_AT_LEAST, timedelta(seconds=opens))
+        self._write(lambda tx: delivering.put_off(tx, one.claimed, reason, pause))
+
+    def _turn(self, provider: Provider) -> bool:
+        """Waits for the sender's turn with a provider that takes only so many a second; False: that is too far off."""
+        if provider.per_second is None:
+            return True
+        per_second = provider.per_second
+        with self._transaction() as tx:
+            wait = pace.take_turn(tx, provider.name, per_second)
+        if wait:
+            time.sleep(wait)
+        return wait is not None
+
+    def _try(self, one: Addressed, provider: Provider, text: Words) -> Outcome | None:
+        """One attempt with one provider. None: the delivery is in other hands now."""
+        talk = self._talks.get(provider.name) or self._talks.setdefault(provider.name, provider.talk())
+        outcome: Outcome | None = talk.prepare(one.address)
+        if outcome is None:
+            try:
+                begun = self._write(
+                    lambda tx: delivering.begin(tx, one.claimed, self._lease, provider.name),
+                    otherwise=lambda tx: delivering.take_back(
+                        tx, one.claimed
+                    ),  # whatever is on record: it was not sent
+                )
+            except Unavailable:
+                talk.abandon()
+                raise
+            if not begun:
+                talk.abandon()
+                return None
+            # It is on record: from here on a crash leaves an uncertain delivery, never a second one.
+            outcome = talk.send(_letter(one, provider, text))
+        down = isinstance(outcome, NotAccepted) and outcome.provider_down
+        provider.circuit.tell(failed=down or isinstance(outcome, Unknown))
+        self._count(one.channel, provider.name, type(outcome).__name__)
         return outcome
 
-    def _record(self, one: Addressed, outcome: Outcome) -> None:
+    def _record(self, one: Addressed, outcome: Outcome, provider: Provider) -> None:
         state = self._write(lambda tx: delivering.record(tx, one.claimed, outcome))
-        self._count(one.channel, type(outcome).__name__)
         if state is None:
             return
         tell = log.info if state is DeliveryState.SENT else log.warning
@@ -247,7 +300,21 @@ class Sender:
             delivery=str(one.claimed.delivery),
             kind=one.claimed.kind,
             channel=one.channel,
+            provider=provider.name,
             state=state,
             attempt=one.claimed.attempts + 1,
             reason=getattr(outcome, "reason", None),
         )
+
+
+def _letter(one: Addressed, provider: Provider, text: Words) -> Letter:
+    claimed = one.claimed
+    reference = f"{claimed.delivery}.{claimed.resent}"
+    return Letter(
+        str(claimed.delivery),
+        reference,
+        one.address,
+        text,
+        to_staff=claimed.recipient_kind is not RecipientKind.RESIDENT,
+        report_to=provider.report_to(reference),
+    )

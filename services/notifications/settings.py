@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, FilePath, field_validator
+from pydantic import Field, FilePath, TypeAdapter, field_validator, model_validator
 
 from services.notifications import addresses
+from services.notifications.channels.sms_apis import api_of
+from services.notifications.providers import MailServer, SmsProvider
 from shared.operations.settings import ServiceSettings
+
+Provider = TypeVar("Provider", MailServer, SmsProvider)
 
 _SENDER_NAME = re.compile(r"[A-Za-z0-9]{3,11}")
 
@@ -43,16 +47,82 @@ class SenderSettings(NotificationsSettings):
     smtp_timeout_seconds: float = Field(20, gt=0, le=300)
     mail_from: str = Field(description="sender's address")
     mail_from_name: str = Field("E-tjänsterna på 1177", max_length=100)
+    staff_settings_url: str | None = Field(None, description="where staff change what they are told of")
+    smtp_per_second: float | None = Field(None, gt=0, description="at most so many mails a second, from all senders")
+    second_smtp_file: FilePath | None = Field(None, description="JSON: a mail server for when the first is down")
+    sms_api: Literal["46elks", "link_mobility", "generic"] = "46elks"
     sms_url: str = Field(description="where an SMS is posted")
     sms_ca_file: FilePath | None = None
     sms_user: str = Field(description="user name at the SMS provider")
     sms_password_file: FilePath = Field(description="file with the password at the SMS provider")
     sms_sender: str = Field(description="3 to 11 letters and digits, or a number as +46...")
     sms_timeout_seconds: float = Field(20, gt=0, le=300)
+    sms_per_second: float | None = Field(None, gt=0, description="at most so many SMS a second, from all senders")
+    sms_platform_id: str | None = Field(None, description="LINK Mobility's")
+    sms_partner_id: str | None = Field(None, description="LINK Mobility's")
+    sms_gate: str | None = Field(None, description="LINK Mobility's, for reports")
+    sms_description_file: FilePath | None = Field(None, description="JSON: the API, if it is `generic`")
+    second_sms_file: FilePath | None = Field(None, description="JSON: an SMS provider for when the first is down")
+    reports_url: str | None = Field(None, description="where SMS providers reach the webhook; none: no reports")
     senders: int = Field(4, ge=1, le=10)
     send_batch: int = Field(20, ge=1, le=500)
     lease_seconds: float = Field(8, ge=1, le=300)
     idle_seconds: float = Field(0.25, gt=0, le=60)
+
+    @property
+    def mail_servers(self) -> list[MailServer]:
+        """The first choice, and the second if there is one."""
+        first = MailServer(
+            host=self.smtp_host,
+            sender=self.mail_from,
+            port=self.smtp_port,
+            tls=self.smtp_tls,
+            ca_file=self.smtp_ca_file,
+            user=self.smtp_user,
+            password_file=self.smtp_password_file,
+            timeout=self.smtp_timeout_seconds,
+            sender_name=self.mail_from_name,
+            settings_page=self.staff_settings_url,
+            per_second=self.smtp_per_second,
+        )
+        return [first, *_second(MailServer, self.second_smtp_file)]
+
+    @property
+    def sms_providers(self) -> list[SmsProvider]:
+        """The first choice, and the second if there is one."""
+        first = SmsProvider(
+            url=self.sms_url,
+            user=self.sms_user,
+            password_file=self.sms_password_file,
+            sender=self.sms_sender,
+            api=self.sms_api,
+            ca_file=self.sms_ca_file,
+            timeout=self.sms_timeout_seconds,
+            per_second=self.sms_per_second,
+            platform_id=self.sms_platform_id,
+            partner_id=self.sms_partner_id,
+            gate=self.sms_gate,
+            description_file=self.sms_description_file,
+        )
+        return [first, *_second(SmsProvider, self.second_sms_file)]
+
+    @field_validator("second_smtp_file")
+    @classmethod
+    def _is_mail_server(cls, value: Path | None) -> Path | None:
+        _second(MailServer, value)
+        return value
+
+    @field_validator("second_sms_file")
+    @classmethod
+    def _is_sms_provider(cls, value: Path | None) -> Path | None:
+        for provider in _second(SmsProvider, value):
+            _check_api(provider)
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> SenderSettings:
+        _check_api(self.sms_providers[0])
+        return self
 
     @property
     def lease(self) -> timedelta:
@@ -85,6 +155,18 @@ class SenderSettings(NotificationsSettings):
         return value
 
 
-def read_password(file: Path | None) -> str | None:
-    """The one line of the file; read anew at each connection, so that a changed password needs no restart."""
-    return file.read_text().strip() if file else None
+def _second(kind: type[Provider], file: Path | None) -> list[Provider]:
+    """Raises ValueError for a file that describes no such provider, without a piece of it."""
+    if file is None:
+        return []
+    try:
+        return [TypeAdapter(kind).validate_json(file.read_bytes())]
+    except (ValueError, OSError):
+        raise ValueError(f"describes no {kind.__name__}") from None
+
+
+def _check_api(provider: SmsProvider) -> None:
+    try:
+        api_of(provider)
+    except (ValueError, OSError):
+        raise ValueError("the description of the SMS API can't be used") from None

@@ -76,6 +76,11 @@ deliveries = Table(
     Column("report", Text, comment="what the provider told later"),
     Column("reported_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column(
+        "queued_at",
+        DateTime(timezone=True),
+        comment="null: since it was created; else since it was sent again by hand",
+    ),
     Column("ended_at", DateTime(timezone=True)),
     Column("resent", Integer, nullable=False, server_default="0"),
     # One message for one event and address (R-NOT-6), whoever queues or sends at the same time.

@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from prometheus_client import Counter
 
 from services.notifications import delivering
-from services.notifications.channels.mail import MailChannel, MailServer
-from services.notifications.channels.sms import SmsChannel, SmsProvider
-from services.notifications.sending import Sender
+from services.notifications.channels.mail import MailChannel
+from services.notifications.channels.sms import SmsChannel
+from services.notifications.sending import Provider, Sender
 from services.notifications.settings import SenderSettings
 from shared.contracts.notifications import Channel, notifications
 from shared.operations.logs import log
@@ -35,11 +36,12 @@ def send_all(process: Process) -> None:
     settings: SenderSettings = process.settings
     attempts = Counter(
         "vardarende_delivery_attempts_total",
-        "Attempts to send a notification, by channel and outcome",
-        ["channel", "outcome"],
+        "Attempts to send a notification, by channel, provider and outcome",
+        ["channel", "provider", "outcome"],
         registry=process.core.metrics.registry,
     )
-    senders = [_sender(process, settings, attempts) for _ in range(settings.senders)]
+    providers = providers_of(settings)
+    senders = [_sender(process, settings, providers, attempts) for _ in range(settings.senders)]
     threads = [
         threading.Thread(target=_send, args=(process, sender, settings.idle_seconds), name=f"sender {number}")
         for number, sender in enumerate(senders)
@@ -54,18 +56,29 @@ def send_all(process: Process) -> None:
     pulse.join()
 
 
-def _sender(process: Process, settings: SenderSettings, attempts: Counter) -> Sender:
+def providers_of(settings: SenderSettings) -> dict[Channel, list[Provider]]:
+    """The providers of each channel, the first choice first."""
+    return {
+        Channel.EMAIL: [
+            Provider(one.name, partial(MailChannel, one), per_second=one.per_second) for one in settings.mail_servers
+        ],
+        Channel.SMS: [
+            Provider(one.name, partial(SmsChannel, one), per_second=one.per_second) for one in settings.sms_providers
+        ],
+    }
+
+
+def _sender(
+    process: Process, settings: SenderSettings, providers: dict[Channel, list[Provider]], attempts: Counter
+) -> Sender:
     return Sender(
         process.transaction,
         process.ask,
-        {
-            Channel.EMAIL: MailChannel(MailServer.from_settings(settings)),
-            Channel.SMS: SmsChannel(SmsProvider.from_settings(settings)),
-        },
+        providers,
         batch=settings.send_batch,
         lease=settings.lease,
         stopping=process.stopping.is_set,
-        sent=lambda channel, outcome: attempts.labels(channel, outcome).inc(),
+        sent=lambda channel, provider, outcome: attempts.labels(channel, provider, outcome).inc(),
     )
 
 

@@ -16,10 +16,10 @@ import psycopg
 import pytest
 
 from services.notifications import delivering, queueing
-from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
+from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome
 from services.notifications.delivering import Swept
 from services.notifications.rendering import Words
-from services.notifications.sending import Sender
+from services.notifications.sending import Provider, Sender
 from shared.contracts import cases, directory, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import Channel
@@ -41,19 +41,24 @@ class FakeChannel:
 
     sent: list[tuple[str, Words]] = field(default_factory=list)
     script: list[Outcome | Exception] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
     refuse: NotAccepted | None = None
+    tried: int = 0
     during: Callable[[], None] = lambda: None
 
     def prepare(self, address: str) -> NotAccepted | None:
+        self.tried += self.refuse is not None
         return self.refuse
 
-    def send(self, delivery: str, address: str, words: Words) -> Outcome:
+    def send(self, letter: Letter) -> Outcome:
+        self.tried += 1
         self.during()
         outcome = self.script.pop(0) if self.script else Accepted("taken")
         if isinstance(outcome, Exception):
             raise outcome
         if isinstance(outcome, Accepted):
-            self.sent.append((address, words))
+            self.sent.append((letter.address, letter.words))
+            self.letters.append(letter)
         return outcome
 
     def abandon(self) -> None:
@@ -133,6 +138,7 @@ class World:
         self.faults: dict[str, Refused] = {}
         self.asked: list[str] = []
         self.email, self.sms = FakeChannel(), FakeChannel()
+        self.second_sms: FakeChannel | None = None
         self._numbers = 0
 
     # --- people ---
@@ -239,8 +245,16 @@ class World:
     def sender(
         self, *, batch: int = 50, lease: timedelta = LEASE, process: DyingProcess | FailingDatabase | None = None
     ) -> Sender:
-        channels = {Channel.EMAIL: self.email, Channel.SMS: self.sms}
-        return Sender((process or self.database).transaction, self.ask, channels, batch=batch, lease=lease)
+        return Sender((process or self.database).transaction, self.ask, self.providers(), batch=batch, lease=lease)
+
+    def providers(self) -> dict[Channel, list[Provider]]:
+        """The first of each channel, and the second where a test has put one beside it."""
+        mail = Provider("mail.example", lambda: self.email)
+        sms = [Provider(f"sms{number}.example", lambda one=one: one) for number, one in enumerate(self.sms_in_order())]
+        return {Channel.EMAIL: [mail], Channel.SMS: sms}
+
+    def sms_in_order(self) -> list[FakeChannel]:
+        return [self.sms] if self.second_sms is None else [self.sms, self.second_sms]
 
     def send(self) -> int:
         """Rounds until nothing is due; returns how many deliveries were taken in hand."""

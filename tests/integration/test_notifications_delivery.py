@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.notifications import clinic_settings, delivering, listing, queueing, rules
+from services.notifications import clinic_settings, delivering, listing, pace, queueing, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
 from shared.contracts import cases, identity
 from shared.contracts.base import Role
@@ -25,7 +25,7 @@ from shared.contracts.notifications import (
 from shared.database import migrate
 from shared.messaging.errors import Conflict, Forbidden, Internal, Invalid, NotFound, Unavailable
 from shared.security.caller import Caller
-from tests.integration.notifications_support import DyingProcess, FailingDatabase, Killed, World
+from tests.integration.notifications_support import DyingProcess, FailingDatabase, FakeChannel, Killed, World
 
 RESIDENT_TEXT = "Du har ett meddelande i e-tjänsterna på 1177. Meddelandet finns i inkorgen när du loggat in på 1177."
 LATER = NotAccepted("smtp_mail_451")
@@ -229,7 +229,11 @@ def test_a_failure_that_may_pass_is_tried_again_at_once_then_with_growing_pauses
     world.send()
     [(state, attempts, due, made)] = world.rows("SELECT state, attempts, due_at, created_at FROM deliveries")
     assert (state, attempts) == ("waiting", 2)
-    assert rules.PAUSES[1] <= due - made <= rules.PAUSES[1] * (1 + rules.JITTER) + timedelta(seconds=10)
+    assert (
+        rules.PAUSES[LATER.failure][1]
+        <= due - made
+        <= rules.PAUSES[LATER.failure][1] * (1 + rules.JITTER) + timedelta(seconds=10)
+    )
     world.make_due()
     world.send()
     assert len(world.email.sent) == 1
@@ -239,15 +243,15 @@ def test_a_failure_that_may_pass_is_tried_again_at_once_then_with_growing_pauses
 def test_after_the_last_try_it_is_a_visible_failure_that_can_be_sent_again(world: World) -> None:
     """R-NOT-7."""
     tell_resident(world, "email")
-    world.email.script = [LATER] * (len(rules.PAUSES) + 1)
-    for _ in range(len(rules.PAUSES) + 1):
+    world.email.script = [LATER] * (len(rules.PAUSES[LATER.failure]) + 1)
+    for _ in range(len(rules.PAUSES[LATER.failure]) + 1):
         world.send()
         world.make_due()
     assert world.states() == [("resident", "failed", "smtp_mail_451")]
     assert world.email.script == []
     with world.database.transaction(Caller("operator")) as tx:
         [listed] = listing.list_deliveries(tx, ListDeliveries(state=DeliveryState.FAILED)).deliveries
-    assert (listed.attempts, listed.reason) == (len(rules.PAUSES) + 1, "smtp_mail_451")
+    assert (listed.attempts, listed.reason) == (len(rules.PAUSES[LATER.failure]) + 1, "smtp_mail_451")
     resend(world, listed.delivery)
     world.send()
     assert len(world.email.sent) == 1
@@ -452,13 +456,91 @@ def test_one_person_whom_identity_can_not_answer_for_does_not_hold_up_the_others
 
 
 def test_a_provider_that_is_down_is_not_asked_for_each_one(world: World) -> None:
-    for _ in range(5):
+    """R-NOT-7: after three failures in a row the others wait without an attempt, and are not even taken in hand."""
+    for _ in range(8):
         tell_resident(world, "email")
-    world.email.script = [NotAccepted("smtp_connection", provider_down=True)]
+    world.email.refuse = NotAccepted("smtp_connection", provider_down=True)
+    sender = world.sender()
+    sender.round()
+    assert world.email.tried == rules.CIRCUIT_OPENS_AFTER
+    assert world.rows("SELECT state, attempts, reason, count(*) FROM deliveries GROUP BY 1, 2, 3 ORDER BY 2") == [
+        ("waiting", 0, "no_provider", 5),
+        ("waiting", 1, "smtp_connection", 3),
+    ]
+    world.rows("UPDATE deliveries SET due_at = created_at")
+    assert sender.round() == 0
+
+
+def test_what_no_provider_could_be_asked_to_take_for_a_day_is_a_visible_failure(world: World) -> None:
+    """R-NOT-7: and can be sent again, with another day."""
+    for _ in range(4):
+        tell_resident(world, "email")
+    world.rows("UPDATE deliveries SET created_at = created_at - interval '25 hours'")
+    world.email.refuse = NotAccepted("smtp_connection", provider_down=True)
     world.sender().round()
-    assert {state for _, state, _ in world.states()} == {"waiting"}
-    assert world.rows("SELECT DISTINCT attempts, reason FROM deliveries") == [(1, "smtp_connection")]
-    assert world.email.sent == []
+    [(delivery,)] = world.rows("SELECT delivery FROM deliveries WHERE state = 'failed' AND reason = 'no_provider'")
+    resend(world, delivery)
+    world.sender().round()
+    assert world.rows("SELECT count(*) FROM deliveries WHERE state = 'failed'") == [(0,)]
+
+
+def test_the_second_provider_takes_what_the_first_certainly_has_not(world: World) -> None:
+    """R-NOT-7: refused as down by the first, asked again in the same attempt; never where its answer was lost."""
+    world.second_sms = FakeChannel()
+    for _ in range(3):
+        tell_resident(world, "sms")
+    world.sms.script = [
+        NotAccepted("sms_http_503", provider_down=True),
+        Unknown("sms_no_answer"),
+        NotAccepted("sms_http_400", permanent=True),
+    ]
+    world.sender().round()
+    assert (len(world.sms.sent), len(world.second_sms.sent)) == (0, 1)
+    assert sorted(world.rows("SELECT state, provider, attempts FROM deliveries")) == [
+        ("failed", "sms0.example", 1),
+        ("sent", "sms1.example", 1),
+        ("uncertain", "sms0.example", 1),
+    ]
+
+
+def test_what_was_taken_over_by_hand_while_the_first_said_no_is_not_sent_by_the_second(world: World) -> None:
+    """R-NOT-7: the sweep called it uncertain, someone sent it again, and only then the first answered."""
+    world.second_sms = FakeChannel()
+    tell_resident(world, "sms")
+
+    def slow() -> None:
+        world.end_leases()
+        world.sweep()
+        resend(world, only_delivery(world))
+
+    world.sms.during = slow
+    world.sms.script = [NotAccepted("sms_http_503", provider_down=True)]
+    world.sender().round()
+    assert (len(world.sms.sent), len(world.second_sms.sent)) == (0, 0)
+    world.sms.during = lambda: None
+    world.send()
+    assert len(world.sms.sent) == 1
+
+
+def test_all_senders_together_keep_to_a_providers_pace(world: World) -> None:
+    """No more a second than it takes; what would wait for long is put off, and counts no attempt."""
+    turns: list[float | None] = []
+
+    def take() -> None:
+        for _ in range(8):
+            with world.database.transaction() as tx:
+                turns.append(pace.take_turn(tx, "sms.example", 10.0))
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken = sorted(turn for turn in turns if turn is not None)
+    assert 10 <= len(taken) <= 13
+    assert len(taken) + turns.count(None) == 24
+    with world.database.transaction() as tx:
+        assert pace.take_turn(tx, "other.example", 10.0) == 0.0
 
 
 def test_an_address_that_can_not_be_opened_is_a_visible_failure_and_holds_up_nobody(world: World) -> None:

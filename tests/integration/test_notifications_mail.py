@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.notifications.channels.mail import MailChannel, MailServer
-from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
+from services.notifications.channels.mail import MailChannel
+from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
+from services.notifications.providers import MailServer
 from services.notifications.rendering import Words, words
 from shared.contracts.notifications import Channel, DeliveryKind
 from tests.integration.scripted_smtp import HANG_UP, SILENCE, Scripted, serving
@@ -46,7 +47,7 @@ def attempt(channel: MailChannel, to: str = TO, said: Words = WORDS) -> tuple[st
     refused = channel.prepare(to)
     if refused is not None:
         return "before", refused
-    return "after", channel.send(DELIVERY, to, said)
+    return "after", channel.send(Letter(DELIVERY, f"{DELIVERY}.0", to, said))
 
 
 def one_attempt(**answers: str) -> tuple[str, Outcome, Scripted]:

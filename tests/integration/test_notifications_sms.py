@@ -16,13 +16,15 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
-from services.notifications.channels.sms import SmsChannel, SmsProvider
+from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
+from services.notifications.channels.sms import SmsChannel
+from services.notifications.providers import SmsProvider
 from services.notifications.rendering import words
 from shared.contracts.notifications import Channel, DeliveryKind
 
 WORDS = words(DeliveryKind.INBOX, Channel.SMS, "")
 TO = "+46701740605"
+LETTER = Letter("5b9e3a0e", "5b9e3a0e.0", TO, WORDS)
 
 
 class Provider:
@@ -69,14 +71,14 @@ def serving(answer: bytes | None) -> Iterator[Provider]:
 def settings(tmp_path: Path) -> SmsProvider:
     password = tmp_path / "password"
     password.write_text("hemligt\n")
-    return SmsProvider("", None, "vardarende", password, "Etjanster", timeout=1.0)
+    return SmsProvider("http://127.0.0.1:9/", "vardarende", password, "Etjanster", timeout=1.0)
 
 
 def send(settings: SmsProvider, answer: bytes | None) -> tuple[Outcome, Provider]:
     with serving(answer) as provider:
         channel = SmsChannel(replace(settings, url=f"http://127.0.0.1:{provider.port}/a1/sms"))
         assert channel.prepare(TO) is None
-        return channel.send("5b9e3a0e", TO, WORDS), provider
+        return channel.send(LETTER), provider
 
 
 def http(status: str, body: bytes = b"", headers: str = "") -> bytes:
@@ -92,11 +94,20 @@ def test_an_sms_is_posted_as_the_provider_wants_it(settings: SmsProvider) -> Non
     assert form == {"from": ["Etjanster"], "to": [TO], "message": [WORDS.text], "dontlog": ["message"]}
 
 
-@pytest.mark.parametrize("status", ["400 Bad", "401 Who", "402 Pay", "403 No", "404 Where", "302 Elsewhere"])
-def test_a_no_is_a_permanent_failure(settings: SmsProvider, status: str) -> None:
-    """R-NOT-7; a redirection is not followed: what is posted would go to someone else."""
-    outcome, _ = send(settings, http(status, headers="Location: http://127.0.0.1:9/\r\n"))
+@pytest.mark.parametrize("status", ["400 Bad", "410 Gone", "413 Much", "422 What"])
+def test_a_no_to_the_message_is_a_permanent_failure(settings: SmsProvider, status: str) -> None:
+    """R-NOT-7."""
+    outcome, _ = send(settings, http(status))
     assert outcome == NotAccepted(f"sms_http_{status[:3]}", permanent=True)
+
+
+@pytest.mark.parametrize("status", ["401 Who", "402 Pay", "403 No", "404 Where", "302 Elsewhere"])
+def test_a_no_to_us_is_not_the_messages_fault(settings: SmsProvider, status: str) -> None:
+    """R-NOT-7: it is tried again, and by another provider; a redirection is not followed: what is posted would go to
+    someone else."""
+    outcome, provider = send(settings, http(status, headers="Location: http://127.0.0.1:9/\r\n"))
+    assert outcome == NotAccepted(f"sms_http_{status[:3]}", provider_down=True)
+    assert len(provider.requests) == 1
 
 
 @pytest.mark.parametrize("status", ["408 Slow", "429 Many", "503 Away"])
@@ -149,14 +160,14 @@ def test_nobody_listens(settings: SmsProvider) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     channel = SmsChannel(replace(settings, url=f"http://127.0.0.1:{port}/"))
-    assert channel.send("5b9e3a0e", TO, WORDS) == NotAccepted("sms_connection", provider_down=True)
+    assert channel.send(LETTER) == NotAccepted("sms_connection", provider_down=True)
 
 
 def test_an_unknown_host_is_no_connection(settings: SmsProvider) -> None:
     channel = SmsChannel(replace(settings, url="http://sms.invalid/"))
-    assert channel.send("5b9e3a0e", TO, WORDS) == NotAccepted("sms_connection", provider_down=True)
+    assert channel.send(LETTER) == NotAccepted("sms_connection", provider_down=True)
 
 
 def test_a_missing_password_file_is_told_and_sends_nothing(settings: SmsProvider) -> None:
     channel = SmsChannel(replace(settings, url="http://127.0.0.1:9/", password_file=Path("/nowhere")))
-    assert channel.send("5b9e3a0e", TO, WORDS) == NotAccepted("sms_password_missing", provider_down=True)
+    assert channel.send(LETTER) == NotAccepted("sms_password_missing", provider_down=True)

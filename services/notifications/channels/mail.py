@@ -11,17 +11,13 @@ import smtplib
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
-from pathlib import Path
-from typing import Literal
 
-from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
-from services.notifications.rendering import Words
-from services.notifications.settings import SenderSettings, read_password
+from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
+from services.notifications.providers import MailServer, read_password
 from shared.operations import clock
 
 _IDLE_TOO_LONG = 5.0  # seconds; servers hang up on the silent, and asking costs less than a failed attempt
@@ -34,48 +30,24 @@ _QUEUE_ID = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class MailServer:
-    """Where mail is handed over, and in whose name."""
+def compose(server: MailServer, letter: Letter) -> EmailMessage:
+    """The mail. Its Message-ID is made from the delivery, so that every attempt has the same.
 
-    host: str
-    port: int
-    tls: Literal["starttls", "implicit", "none"]
-    ca_file: Path | None
-    user: str | None
-    password_file: Path | None
-    timeout: float
-    sender: str
-    sender_name: str
-
-    @classmethod
-    def from_settings(cls, settings: SenderSettings) -> MailServer:
-        return cls(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            tls=settings.smtp_tls,
-            ca_file=settings.smtp_ca_file,
-            user=settings.smtp_user,
-            password_file=settings.smtp_password_file,
-            timeout=settings.smtp_timeout_seconds,
-            sender=settings.mail_from,
-            sender_name=settings.mail_from_name,
-        )
-
-
-def compose(server: MailServer, delivery: str, address: str, words: Words) -> EmailMessage:
-    """The mail. Its Message-ID is made from the delivery, so that every attempt has the same."""
+    Staff can change what they are told of; residents' mails say nothing but what they must (R-NOT-3).
+    """
     mail = EmailMessage(policy=SMTP_POLICY)
     mail["From"] = Address(server.sender_name, addr_spec=server.sender)
-    mail["To"] = Address(addr_spec=address)
-    mail["Subject"] = words.subject
+    mail["To"] = Address(addr_spec=letter.address)
+    mail["Subject"] = letter.words.subject
     mail["Date"] = format_datetime(clock.now())
-    mail["Message-ID"] = f"<{delivery}@{server.sender.rpartition('@')[2]}>"
+    mail["Message-ID"] = f"<{letter.delivery}@{server.sender.rpartition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
     mail["Content-Language"] = "sv"
-    mail.set_content(words.text, cte="quoted-printable")
-    mail.add_alternative(words.html, subtype="html", cte="quoted-printable")
+    if server.settings_page is not None and letter.to_staff:
+        mail["List-Unsubscribe"] = f"<{server.settings_page}>"
+    mail.set_content(letter.words.text, cte="quoted-printable")
+    mail.add_alternative(letter.words.html, subtype="html", cte="quoted-printable")
     return mail
 
 
@@ -114,12 +86,12 @@ class MailChannel:
             self.close()
             return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
 
-    def send(self, delivery: str, address: str, words: Words) -> Outcome:
+    def send(self, letter: Letter) -> Outcome:
         """DATA, the mail, the dot, and the answer to it."""
         smtp = self._smtp
         assert smtp is not None, "prepare comes first"
         try:
-            body = _LINE_END.sub(b"\r\n", compose(self._server, delivery, address, words).as_bytes())
+            body = _LINE_END.sub(b"\r\n", compose(self._server, letter).as_bytes())
             body = _LEADING_DOT.sub(b"..", body)
             if not body.endswith(b"\r\n"):
                 body += b"\r\n"

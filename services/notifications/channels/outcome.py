@@ -7,6 +7,23 @@ from datetime import timedelta
 from typing import Protocol
 
 from services.notifications.rendering import Words
+from services.notifications.rules import Failure
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What is sent, and to where.
+
+    `delivery` is the same at every attempt; `reference` is another when someone has it sent again by hand, so that a
+    late report is not taken for one of the new attempt. `report_to`: where the provider is to report how it went.
+    """
+
+    delivery: str
+    reference: str
+    address: str
+    words: Words
+    to_staff: bool = False
+    report_to: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,13 @@ class NotAccepted:
     provider_down: bool = False
     pause: timedelta | None = None
 
+    @property
+    def failure(self) -> Failure:
+        """By which it is decided whether, and how often, it is tried again."""
+        if self.permanent:
+            return Failure.PERMANENT
+        return Failure.PROVIDER_DOWN if self.provider_down else Failure.REFUSED_FOR_NOW
+
 
 @dataclass(frozen=True)
 class Unknown:
@@ -46,7 +70,7 @@ class ChannelToProvider(Protocol):
     def prepare(self, address: str) -> NotAccepted | None:
         """All that can be done before the provider could accept the message. None: go on and send."""
 
-    def send(self, delivery: str, address: str, words: Words) -> Outcome:
+    def send(self, letter: Letter) -> Outcome:
         """Sends to the address that was prepared. To be called only when the attempt has been recorded (R-NOT-7)."""
 
     def abandon(self) -> None:

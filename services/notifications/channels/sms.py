@@ -1,4 +1,4 @@
-"""SMS over HTTP, in the shape of 46elks' published API: a form is posted with basic authentication, JSON comes back.
+"""SMS over HTTP: something is posted, JSON comes back; what, and what it means, is the provider's API's business.
 
 There is no way to ask such a provider whether it has got a message, and no key by which it would know a repetition. So
 once a request may have arrived, only an answer tells; without one the outcome is unknown.
@@ -9,45 +9,21 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import requests
 import urllib3.exceptions
 
 from services.notifications.channels import gsm7
-from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome, Unknown
-from services.notifications.rendering import Words
-from services.notifications.settings import SenderSettings, read_password
+from services.notifications.channels.outcome import Letter, NotAccepted, Outcome, Unknown
+from services.notifications.channels.sms_apis import Message, api_of
+from services.notifications.providers import SmsProvider, read_password
 from shared.operations.logs import log
 
 _LONGEST_ANSWER = 65_536
 _TRY_LATER = frozenset({408, 429, 503})
-
-
-@dataclass(frozen=True)
-class SmsProvider:
-    """Where an SMS is posted, and in whose name."""
-
-    url: str
-    ca_file: Path | None
-    user: str
-    password_file: Path
-    sender: str
-    timeout: float
-
-    @classmethod
-    def from_settings(cls, settings: SenderSettings) -> SmsProvider:
-        return cls(
-            url=settings.sms_url,
-            ca_file=settings.sms_ca_file,
-            user=settings.sms_user,
-            password_file=settings.sms_password_file,
-            sender=settings.sms_sender,
-            timeout=settings.sms_timeout_seconds,
-        )
+_ABOUT_US = frozenset({401, 402, 403, 404, 405, 407})
+"""Our login, our credit, our address of theirs: no other message would fare better, and this one is not to blame."""
 
 
 class SmsChannel:
@@ -55,6 +31,7 @@ class SmsChannel:
 
     def __init__(self, provider: SmsProvider) -> None:
         self._provider = provider
+        self._api = api_of(provider)
 
     def prepare(self, address: str) -> NotAccepted | None:
         """Nothing can be done ahead."""
@@ -66,60 +43,55 @@ class SmsChannel:
     def close(self) -> None:
         """Nothing is open."""
 
-    def send(self, delivery: str, address: str, words: Words) -> Outcome:
-        """Posts it. `dontlog`: the provider is asked not to keep the text."""
+    def send(self, letter: Letter) -> Outcome:
+        """Posts it."""
         provider = self._provider
-        if (parts := gsm7.parts(words.text)) > 1:
-            log.info("sms_in_parts", delivery=delivery, count=parts)
-        form = {"from": provider.sender, "to": address, "message": words.text, "dontlog": "message"}
+        if (parts := gsm7.parts(letter.words.text)) > 1:
+            log.info("sms_in_parts", delivery=letter.delivery, count=parts)
         try:
             password = read_password(provider.password_file) or ""
         except OSError:
             return NotAccepted("sms_password_missing", provider_down=True)
+        message = Message(letter.address, letter.words.text, letter.reference, letter.report_to)
+        posted = self._api.request(provider, password, message)
+        posted["headers"] |= {"Connection": "close"}
         try:
             with requests.Session() as session:
                 session.trust_env = False
                 with session.post(
                     provider.url,
-                    data=form,
-                    auth=(provider.user, password),
-                    headers={"Connection": "close"},
+                    **posted,
                     timeout=provider.timeout,
                     verify=str(provider.ca_file) if provider.ca_file else True,
                     allow_redirects=False,
                     stream=True,
                 ) as answer:
-                    return _judge(answer)
+                    return self._judge(answer)
         except requests.exceptions.RequestException as error:
             return _judge_failure(error)
         except (OSError, urllib3.exceptions.HTTPError):
             return Unknown("sms_connection_lost")
 
+    def _judge(self, answer: requests.Response) -> Outcome:
+        status = answer.status_code
+        if 200 <= status < 300:
+            return self._judge_body(answer.raw.read(_LONGEST_ANSWER, decode_content=True) or b"")
+        if status in _TRY_LATER:
+            pause = _asked_pause(answer.headers.get("Retry-After", ""))
+            return NotAccepted(f"sms_http_{status}", provider_down=True, pause=pause)
+        if status >= 500:
+            # It broke on the way, or a gateway got no answer it understood: what was passed on may have been taken.
+            return Unknown(f"sms_http_{status}")
+        if status in _ABOUT_US or status < 400:
+            return NotAccepted(f"sms_http_{status}", provider_down=True)
+        return NotAccepted(f"sms_http_{status}", permanent=True)
 
-def _judge(answer: requests.Response) -> Outcome:
-    status = answer.status_code
-    if 200 <= status < 300:
-        return _judge_body(answer.raw.read(_LONGEST_ANSWER, decode_content=True) or b"")
-    if status in _TRY_LATER:
-        pause = _asked_pause(answer.headers.get("Retry-After", ""))
-        return NotAccepted(f"sms_http_{status}", provider_down=True, pause=pause)
-    if status >= 500:
-        # It broke on the way, or a gateway got no answer it understood: what was passed on may have been taken.
-        return Unknown(f"sms_http_{status}")
-    return NotAccepted(f"sms_http_{status}", permanent=True)
-
-
-def _judge_body(body: bytes) -> Outcome:
-    """`{"id": "s...", "status": "created"}`: taken. Something that can't be understood under 200 may be taken too."""
-    try:
-        told: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return Unknown("sms_unintelligible_answer")
-    if not isinstance(told, dict) or not isinstance(told.get("id"), str):
-        return Unknown("sms_unintelligible_answer")
-    if told.get("status") == "failed":
-        return NotAccepted("sms_refused", permanent=True)
-    return Accepted(told["id"][:200])
+    def _judge_body(self, body: bytes) -> Outcome:
+        """Something that can't be understood under 200 may be taken too."""
+        try:
+            return self._api.judge(json.loads(body))
+        except (ValueError, RecursionError):
+            return Unknown("sms_unintelligible_answer")
 
 
 def _judge_failure(error: requests.exceptions.RequestException) -> Outcome:

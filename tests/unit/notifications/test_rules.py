@@ -138,25 +138,34 @@ def test_a_chosen_means_without_an_address_is_a_visible_failure() -> None:
     )
 
 
-def test_the_first_retry_is_at_once_and_the_pauses_grow_to_an_end() -> None:
+RETRIED = [failure for failure in rules.Failure if failure is not rules.Failure.PERMANENT]
+
+
+def test_a_permanent_failure_ends_at_once() -> None:
     """R-NOT-7."""
-    pauses = [rules.next_pause(attempt, 0.0) for attempt in range(1, len(rules.PAUSES) + 2)]
+    assert rules.next_pause(rules.Failure.PERMANENT, 1, 0.0) is None
+
+
+@pytest.mark.parametrize("failure", RETRIED)
+def test_the_first_retry_is_at_once_and_the_pauses_grow_to_an_end(failure: rules.Failure) -> None:
+    """R-NOT-7."""
+    pauses = [rules.next_pause(failure, attempt, 0.0) for attempt in range(1, len(rules.PAUSES[failure]) + 2)]
     assert pauses[0] == timedelta(0)
     assert pauses[-1] is None
     grown = [pause for pause in pauses if pause is not None]
     assert grown == sorted(set(grown))
 
 
-@given(st.integers(1, len(rules.PAUSES)), st.floats(0, 1), st.integers(0, 10**6))
+@given(st.sampled_from(RETRIED), st.integers(1, 9), st.floats(0, 1), st.integers(0, 10**6))
 def test_jitter_only_lengthens_a_little_and_a_providers_wish_is_heeded_up_to_an_hour(
-    attempt: int, chance: float, asked: int
+    failure: rules.Failure, attempt: int, chance: float, asked: int
 ) -> None:
     """R-NOT-7."""
-    plain = rules.PAUSES[attempt - 1]
-    pause = rules.next_pause(attempt, chance)
+    plain = rules.PAUSES[failure][attempt - 1]
+    pause = rules.next_pause(failure, attempt, chance)
     assert pause is not None
     assert plain <= pause <= plain * (1 + rules.JITTER)
-    wished = rules.next_pause(attempt, chance, timedelta(seconds=asked))
+    wished = rules.next_pause(failure, attempt, chance, timedelta(seconds=asked))
     assert wished == max(pause, min(timedelta(seconds=asked), timedelta(hours=1)))
 
 

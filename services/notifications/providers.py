@@ -1,0 +1,111 @@
+"""The mail servers and SMS providers that notifications are handed to: where each is, and in whose name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from services.notifications import rules
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """Where mail is handed over. `per_second`: no more mails than this, from all senders together."""
+
+    host: str
+    sender: str
+    port: int = 587
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    ca_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    timeout: float = 20
+    sender_name: str = "E-tjänsterna på 1177"
+    settings_page: str | None = None
+    """Where staff change what they are told of; in the List-Unsubscribe of their mails."""
+    per_second: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.host
+
+
+@dataclass(frozen=True)
+class SmsProvider:
+    """Where an SMS is posted, by which API. `description_file` is for the generic one; ids and gate are LINK's."""
+
+    url: str
+    user: str
+    password_file: Path
+    sender: str
+    api: Literal["46elks", "link_mobility", "generic"] = "46elks"
+    ca_file: Path | None = None
+    timeout: float = 20
+    per_second: float | None = None
+    platform_id: str | None = None
+    partner_id: str | None = None
+    gate: str | None = None
+    """By which LINK sends its reports; None: no reports."""
+    description_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("https://", "http://")):
+            raise ValueError("the address of an SMS provider must begin with https:// or http://")
+        if self.api == "link_mobility" and not (self.platform_id and self.partner_id):
+            raise ValueError("LINK Mobility needs a platform id and a partner id")
+        if self.api == "generic" and self.description_file is None:
+            raise ValueError("the generic SMS API needs a description file")
+
+    @property
+    def name(self) -> str:
+        return urlsplit(self.url).hostname or "sms"
+
+
+def read_password(file: Path | None) -> str | None:
+    """The one line of the file; read anew at each connection, so that a changed password needs no restart."""
+    return file.read_text().strip() if file else None
+
+
+@dataclass
+class Circuit:
+    """Whether a provider is asked at all. Shared by the conversations of a process.
+
+    It opens after some failures in a row that say more of the provider than of the message. Then one attempt is let
+    through after each pause, which grows; the first that goes well closes it.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    _failures: int = 0
+    _closed_until: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def lets_through(self) -> bool:
+        """Whether an attempt may be made now. Where it is open, the one that is told yes is the attempt that counts."""
+        with self._lock:
+            if self._failures < rules.CIRCUIT_OPENS_AFTER:
+                return True
+            if self.now() < self._closed_until:
+                return False
+            self._closed_until = self.now() + self._pause()
+            return True
+
+    def opens_in(self) -> float:
+        """Seconds until the next attempt may be made."""
+        with self._lock:
+            if self._failures < rules.CIRCUIT_OPENS_AFTER:
+                return 0.0
+            return max(0.0, self._closed_until - self.now())
+
+    def tell(self, *, failed: bool) -> None:
+        """How an attempt went."""
+        with self._lock:
+            self._failures = self._failures + 1 if failed else 0
+            self._closed_until = self.now() + self._pause()
+
+    def _pause(self) -> float:
+        return rules.circuit_pause(self._failures).total_seconds()

@@ -1,0 +1,190 @@
+"""When a provider is left alone, and what the SMS APIs make of messages, answers and reports."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.notifications import rules
+from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
+from services.notifications.channels.sms_apis import Elks46, Generic, LinkMobility, Message, UnreadableReport, api_of
+from services.notifications.providers import Circuit, SmsProvider
+from services.notifications.settings import SenderSettings
+from shared.operations.settings import SettingsError, read
+
+SENT = Message("+46701740605", "Text", "5b9e3a0e.0", "https://x.example/report")
+DESCRIPTION = {
+    "format": "json",
+    "fields": {
+        "messages": [{"from": "$sender", "to": "$to", "body": "$text", "ref": "$reference", "hook": "$report_to"}],
+        "flash": False,
+    },
+    "authentication": "bearer",
+    "answer": {"id": "messages.0.id", "status": "messages.0.status", "refused": ["invalid"], "refused_for_now": ["busy"]},
+    "report": {"status": "result", "delivered": ["DLV"], "undelivered": ["ERR"], "reference": "ref"},
+}  # fmt: skip
+
+
+def provider(**changes: Any) -> SmsProvider:
+    facts: dict[str, Any] = {
+        "url": "https://sms.example/send",
+        "user": "u",
+        "password_file": Path("p"),
+        "sender": "Vard",
+    }
+    return SmsProvider(**facts | changes)
+
+
+# --- the circuit ----------------------------------------------------------------------------------------------------
+
+
+def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_through_after_each_pause() -> None:
+    now = 0.0
+    circuit = Circuit(now=lambda: now)
+    for _ in range(rules.CIRCUIT_OPENS_AFTER):
+        assert circuit.lets_through()
+        circuit.tell(failed=True)
+    assert not circuit.lets_through()
+    assert circuit.opens_in() == 1.0
+    now = 1.0
+    assert circuit.lets_through()
+    assert not circuit.lets_through()  # one at a time
+    circuit.tell(failed=True)
+    assert circuit.opens_in() == 2.0
+    now = 3.0
+    assert circuit.lets_through()
+    circuit.tell(failed=False)
+    assert circuit.opens_in() == 0.0
+    assert circuit.lets_through()
+    assert circuit.lets_through()
+
+
+def test_failures_that_are_not_in_a_row_leave_it_closed_and_pauses_end_at_a_minute() -> None:
+    circuit = Circuit(now=lambda: 0.0)
+    for number in range(20):
+        circuit.tell(failed=number % 3 != 0)
+        assert circuit.lets_through()
+    for _ in range(50):
+        circuit.tell(failed=True)
+    assert circuit.opens_in() == 60.0
+
+
+# --- the APIs -------------------------------------------------------------------------------------------------------
+
+
+def test_46elks_gets_a_form_and_tells_by_status() -> None:
+    asked = Elks46().request(provider(), "hemligt", SENT)
+    assert asked["data"] == {
+        "from": "Vard",
+        "to": SENT.to,
+        "message": "Text",
+        "dontlog": "message",
+        "whendelivered": SENT.report_to,
+    }
+    assert asked["headers"]["Authorization"] == "Basic " + base64.b64encode(b"u:hemligt").decode()
+    assert Elks46().judge({"id": "s1", "status": "created"}) == Accepted("s1")
+    assert Elks46().judge({"id": "s1", "status": "failed"}) == NotAccepted("sms_refused", permanent=True)
+    assert Elks46().judge(["s1"]) == Unknown("sms_unintelligible_answer")
+    for status, judgement in (("sent", "on_its_way"), ("delivered", "delivered"), ("failed", "undelivered")):
+        assert Elks46().report({"id": "s1", "status": status}).judgement == judgement
+
+
+@pytest.mark.parametrize(("sender", "kind"), [("Vard", "ALPHANUMERIC"), ("+46701740605", "MSISDN")])
+def test_link_gets_json_with_our_reference(sender: str, kind: str) -> None:
+    asked = LinkMobility().request(
+        provider(api="link_mobility", platform_id="P", partner_id="Q", gate="G", sender=sender), "hemligt", SENT
+    )
+    assert asked["json"] == {
+        "source": sender,
+        "sourceTON": kind,
+        "destination": SENT.to,
+        "destinationTON": "MSISDN",
+        "dcs": "TEXT",
+        "userData": "Text",
+        "platformId": "P",
+        "platformPartnerId": "Q",
+        "refId": SENT.reference,
+        "useDeliveryReport": True,
+        "ignoreResponse": False,
+        "deliveryReportGates": ["G"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome"),
+    [
+        ({"messageId": "Dcs", "resultCode": 1005, "description": "Queued"}, Accepted("Dcs")),
+        ({"messageId": "Dcs", "resultCode": 3}, NotAccepted("sms_result_3", provider_down=True)),
+        ({"resultCode": 1}, NotAccepted("sms_result_1")),
+        ({"resultCode": 2106}, NotAccepted("sms_result_2106", permanent=True)),
+        ({"resultCode": 4}, Unknown("sms_result_4")),
+        ({"resultCode": "1005"}, Unknown("sms_unintelligible_answer")),
+        ({"resultCode": True}, Unknown("sms_unintelligible_answer")),
+        (None, Unknown("sms_unintelligible_answer")),
+    ],
+)
+def test_what_links_result_codes_mean(told: Any, outcome: Any) -> None:
+    """R-NOT-7."""
+    assert LinkMobility().judge(told) == outcome
+
+
+@pytest.mark.parametrize(
+    ("code", "judgement"),
+    [(1001, "delivered"), ("1001", "delivered"), (1000, "on_its_way"), (1010, "on_its_way"), (2106, "undelivered")],
+)
+def test_what_links_reports_mean(code: Any, judgement: str) -> None:
+    report = LinkMobility().report({"refId": SENT.reference, "id": "Dcs", "resultCode": code})
+    assert (report.judgement, report.reference) == (judgement, SENT.reference)
+
+
+@pytest.mark.parametrize("told", [{}, {"refId": "x"}, {"resultCode": 1001}, {"refId": None, "resultCode": 1001}])
+def test_what_is_no_report_of_links_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableReport):
+        LinkMobility().report(told)
+
+
+def test_any_other_api_is_described_by_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "description.json"
+    file.write_text(json.dumps(DESCRIPTION))
+    api = api_of(provider(api="generic", description_file=file))
+    asked = api.request(provider(), "hemligt", SENT)
+    [message] = asked["json"]["messages"]
+    assert message == {"from": "Vard", "to": SENT.to, "body": "Text", "ref": SENT.reference, "hook": SENT.report_to}
+    assert asked["headers"] == {"Authorization": "Bearer hemligt"}
+    without = api.request(provider(), "hemligt", Message(SENT.to, "$to", SENT.reference))
+    assert "hook" not in without["json"]["messages"][0]
+    assert without["json"]["messages"][0]["body"] == "$to"  # what is filled in is not filled in again
+    assert api.judge({"messages": [{"id": 17, "status": "ok"}]}) == Accepted("17")
+    assert api.judge({"messages": [{"status": "invalid"}]}) == NotAccepted("sms_refused", permanent=True)
+    assert api.judge({"messages": [{"status": "busy"}]}) == NotAccepted("sms_refused_for_now")
+    assert api.judge({"messages": []}) == Unknown("sms_unintelligible_answer")
+    assert api.report({"result": "DLV", "ref": "r"}).judgement == "delivered"
+    assert api.report({"result": "ERR", "ref": "r"}).reference == "r"
+    with pytest.raises(UnreadableReport):
+        api.report({"ref": "r"})
+    with pytest.raises(ValueError):
+        Generic.from_file(_written(tmp_path, {**DESCRIPTION, "format": "xml"}))
+
+
+def _written(folder: Path, value: Any) -> Path:
+    file = folder / "other.json"
+    file.write_text(json.dumps(value))
+    return file
+
+
+def test_a_second_provider_and_a_description_are_checked_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SECOND_SMS_FILE": {"url": "ftp://x", "secret": "hemligt"}, "SECOND_SMTP_FILE": []}.items():
+        file = tmp_path / name
+        file.write_text(json.dumps(value))
+        monkeypatch.setenv(name, str(file))
+    with pytest.raises(SettingsError) as raised:
+        read(SenderSettings)
+    assert "SECOND_SMS_FILE describes no SmsProvider" in str(raised.value)
+    assert "SECOND_SMTP_FILE describes no MailServer" in str(raised.value)
+    assert "hemligt" not in str(raised.value)
