@@ -24,18 +24,16 @@ DESCRIPTION = {
         "flash": False,
     },
     "authentication": "bearer",
-    "answer": {"id": "messages.0.id", "status": "messages.0.status", "refused": ["invalid"], "refused_for_now": ["busy"]},
+    "answer": {
+        "id": "messages.0.id", "status": "messages.0.status", "refused": ["invalid"], "refused_for_now": ["busy"],
+    },
     "report": {"status": "result", "delivered": ["DLV"], "undelivered": ["ERR"], "reference": "ref"},
 }  # fmt: skip
 
 
 def provider(**changes: Any) -> SmsProvider:
-    facts: dict[str, Any] = {
-        "url": "https://sms.example/send",
-        "user": "u",
-        "password_file": Path("p"),
-        "sender": "Vard",
-    }
+    facts: dict[str, Any] = {"url": "https://sms.example/send", "user": "u", "sender": "Vard"}
+    facts["password_file"] = Path("p")
     return SmsProvider(**facts | changes)
 
 
