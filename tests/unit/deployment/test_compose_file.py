@@ -1,0 +1,114 @@
+"""docker-compose.yml tells each process all that it needs, and gives it no secret that it does not use."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.local.folder import CHECKOUT
+from deploy.secrets import wanted
+from shared.operations.settings import ServiceSettings
+
+COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+DEMO = yaml.safe_load((CHECKOUT / "deploy" / "demo" / "compose.yml").read_text())
+OUTSIDE = (CHECKOUT / "deploy" / "demo" / "outside.env").read_text()
+ROOMS = {"": "service.py", "_worker": "worker.py", "_web": "web.py"}
+PROCESSES = sorted(
+    f"{folder.name}{suffix}"
+    for folder in (CHECKOUT / "services").iterdir()
+    for suffix, room in ROOMS.items()
+    if (folder / room).exists()
+)
+IMAGES = {"postgres:17", "rabbitmq:4-management", "chrislusf/seaweedfs:4.48"}
+
+
+def settings_of(process):
+    """The class by which the process reads its environment."""
+    service, _, kind = process.partition("_")
+    room = importlib.import_module(f"services.{service}.{ROOMS['_' + kind if kind else ''].removesuffix('.py')}")
+    found = {
+        value
+        for value in vars(room).values()
+        if isinstance(value, type) and issubclass(value, ServiceSettings) and value is not ServiceSettings
+    }
+    # The one that says most: a worker's settings are the service's and its own.
+    return max(found, key=lambda one: len(one.model_fields), default=ServiceSettings)
+
+
+def test_every_process_is_there():
+    ours = {name for name, one in SERVICES.items() if one.get("restart") == "unless-stopped" and "user" in one}
+    assert ours == set(PROCESSES)
+    for service in wanted.SERVICES:
+        assert SERVICES[f"migrate_{service}"]["command"][-1] == service
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_is_told_all_that_it_needs_and_nothing_else(process):
+    given = set(SERVICES[process]["environment"])
+    fields = settings_of(process).model_fields
+    needed = {name.upper() for name, field in fields.items() if field.is_required()}
+    # Read by the kernel's libraries, by nobody's settings.
+    libraries = {"AWS_CA_BUNDLE"}
+    assert needed <= given, "what docker-compose.yml does not say"
+    assert given <= {name.upper() for name in fields} | libraries, "what the process does not read"
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_its_secrets_are_those_that_its_settings_name(process):
+    one = SERVICES[process]
+    named = {Path(value).name for value in map(str, one["environment"].values()) if value.startswith("/run/secrets/")}
+    assert named == set(one["secrets"])
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_it_starts_after_its_migration_and_its_servers(process):
+    after = SERVICES[process]["depends_on"]
+    migration = f"migrate_{process.split('_')[0]}"
+    assert after[migration] == {"condition": "service_completed_successfully"}
+    assert after["rabbitmq"] == {"condition": "service_healthy"}
+    assert SERVICES[migration]["depends_on"] == {"roles": {"condition": "service_completed_successfully"}}
+    assert SERVICES["roles"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for server in ("postgres", "rabbitmq", "store"):
+        assert SERVICES[server]["depends_on"] == {"preflight": {"condition": "service_completed_successfully"}}
+
+
+def test_everything_is_read_only_limited_and_without_rights():
+    for name, one in SERVICES.items():
+        assert one["cap_drop"] == ["ALL"] and one["security_opt"] == ["no-new-privileges:true"], name
+        assert one["read_only"] or name == "rabbitmq", name
+        assert one["mem_limit"] and one["pids_limit"], name
+        assert one["logging"]["options"]["max-size"] and one["logging"]["options"]["max-file"], name
+        if one.get("restart") == "unless-stopped":
+            assert one["stop_grace_period"], name
+        if "user" in one:
+            assert "cap_add" not in one, name
+        assert one["image"] in IMAGES or one["image"].startswith("${IMAGE"), name
+
+
+def test_every_secret_is_made_or_given_and_used():
+    made = {secret.name for secret in wanted.all_random()} | set(wanted.GIVEN)
+    made |= {"ca.crt", "trusted.json", "s3.json", "rabbitmq-definitions.json"}
+    made |= {f"{name}.{suffix}" for name in wanted.INNER_SERVERS for suffix in ("crt", "key")}
+    used = {secret for one in SERVICES.values() for secret in one.get("secrets", ())}
+    assert set(COMPOSE["secrets"]) == used
+    assert used <= made
+    callers = {f"amqp-{user}.password" for user in wanted.BROKER_USERS} - used
+    outside = {f"{name}.signing.pem" for name in wanted.SIGNERS if name not in wanted.SERVICES}
+    assert made - used == callers | outside
+
+
+def test_the_demo_says_what_the_world_outside_must_and_moves_the_time_of_every_process():
+    text = (CHECKOUT / "docker-compose.yml").read_text()
+    asked = set(re.findall(r"\$\{([A-Z0-9_]+):\?", text)) - {"SECRETS", "SERVICE_USER"}
+    told = set(re.findall(r"^([A-Z0-9_]+)=", OUTSIDE, re.MULTILINE))
+    assert asked <= told
+    passed_on = {
+        name for one in SERVICES.values() for name, value in one.get("environment", {}).items() if value is None
+    }
+    assert told <= set(re.findall(r"\$\{([A-Z0-9_]+)", text)) | passed_on
+    assert {name for name, one in DEMO["services"].items() if one == DEMO["x-clock"]} == set(PROCESSES)
