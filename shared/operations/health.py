@@ -44,6 +44,13 @@ class Metrics:
         self._jobs = Counter(
             "vardarende_job_runs_total", "Runs of jobs, by job and outcome", ["job", "outcome"], registry=self.registry
         )
+        self._needs = Gauge(
+            "vardarende_need_there", "1 where what the process needs is there, else 0", ["need"], registry=self.registry
+        )
+
+    def need(self, name: str, there: bool) -> None:
+        """Whether something that the process needs is there."""
+        self._needs.labels(name).set(there)
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """A call was answered."""
@@ -104,12 +111,18 @@ class HealthServer:
         if path == "/live":
             return 200, "application/json", b'{"live": true}'
         if path == "/ready":
-            missing = sorted(name for name, there in self._needs.items() if not there())
+            missing = self._missing()
             body = json.dumps({"ready": not missing, "missing": missing}).encode()
             return (503 if missing else 200), "application/json", body
         if path == "/metrics":
+            missing = self._missing()
+            for name in self._needs:
+                self._metrics.need(name, name not in missing)
             return 200, CONTENT_TYPE_LATEST, generate_latest(self._metrics.registry)
         return 404, "text/plain", b"not found"
+
+    def _missing(self) -> list[str]:
+        return sorted(name for name, there in self._needs.items() if not there())
 
     def start(self) -> None:
         threading.Thread(target=self._http.serve_forever, name="health", daemon=True).start()
