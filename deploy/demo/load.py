@@ -1,8 +1,8 @@
 """Residents who go on starting cases, and a count of what was acknowledged: `python -m deploy.demo.load --seconds N`.
 
 Each acknowledged case is a line on standard output, `{"at": epoch seconds, "case": id}`, written when the answer has
-come; failures are lines with `error`. No call is repeated: what fails, fails. Run the story first: it makes the clinic
-ready.
+come; failures are lines with `error`. No call is repeated: what fails, fails. A line on standard input ends it sooner.
+Run the story first: it makes the clinic ready.
 """
 
 from __future__ import annotations
@@ -45,14 +45,20 @@ def main() -> int:
     parser.add_argument("--residents", type=int, default=3, help="how many at the same time")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between a resident's cases")
     given = parser.parse_args()
-    failed = threading.Event()
+    failed, told_to_end = threading.Event(), threading.Event()
+
+    def listen() -> None:
+        if sys.stdin.readline():
+            told_to_end.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     with DeployedWorld() as world:
         token = _token(world)
         kinds = world.call(cases.LIST_CASE_TYPES, cases.ListCaseTypes(clinic=cast.SJOPORTEN), token).case_types
         ends = time.monotonic() + given.seconds
 
         def start() -> None:
-            while time.monotonic() < ends:
+            while time.monotonic() < ends and not told_to_end.is_set():
                 request = cases.StartCase(
                     request_id=uuid4(),
                     clinic=cast.SJOPORTEN,

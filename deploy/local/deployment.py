@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -20,10 +20,12 @@ START_SECONDS = 600
 
 
 class Deployment:
-    """One project of docker compose; its secrets lie in `folder`."""
+    """One project of docker compose; its secrets lie in `folder`. `settings`: what docker-compose.yml takes besides."""
 
-    def __init__(self, folder: Path, project: str = "vardarende-demo") -> None:
-        self.folder, self.project = folder, project
+    def __init__(
+        self, folder: Path, project: str = "vardarende-demo", settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder, self.project, self.settings = folder, project, dict(settings or {})
         if shutil.which("docker") is None:
             raise Problem("docker is not installed here, or not in the PATH")
 
@@ -41,11 +43,22 @@ class Deployment:
         environment = ["--env-file", str(self.folder / "compose.env"), "--env-file", OUTSIDE]
         return ["docker", "compose", "-p", self.project, *environment, *files, *arguments]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a plain `docker compose` mean this project, for scripts that run it."""
+        ours = {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": ":".join(FILES),
+            "COMPOSE_ENV_FILES": f"{self.folder / 'compose.env'},{OUTSIDE}",
+        }
+        return os.environ | self.settings | ours
+
     def compose(self, *arguments: str, check: bool = True, seconds: float = START_SECONDS) -> tuple[int, str]:
         """Runs it; exit status, and what it said on both outputs. Raises `Problem` if it fails, unless not `check`."""
         done = subprocess.run(
             self.command(*arguments),
             cwd=CHECKOUT,
+            env=os.environ | self.settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -61,8 +74,8 @@ class Deployment:
         self.compose("up", "--detach", "--wait", *(["--build"] if build else []), *scaled)
 
     def down(self, *, volumes: bool = False) -> None:
-        """Stops and removes the containers; the data too, if asked."""
-        self.compose("--profile", "story", "down", *(["--volumes"] if volumes else []))
+        """Stops and removes the containers. With `volumes` the data too, so that nobody needs time to stop."""
+        self.compose("--profile", "story", "down", *(["--volumes", "--timeout", "2"] if volumes else []))
 
 
 def tell_story(feed: Path | None, scale: Sequence[str], *, as_json: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import tempfile
@@ -33,6 +32,12 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
+def settings(folder: Path) -> dict[str, str]:
+    """Ports that nobody has, and where the backups go."""
+    listening = {name: f"127.0.0.1:{free_port()}" for name in ("AMQPS_LISTEN", "S3_LISTEN")}
+    return listening | {"BACKUPS": str(folder / "backups")}
+
+
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> None:
     """Skips, loudly, where there is none."""
@@ -44,11 +49,8 @@ def engine(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def deployment(engine: None, folder: Path) -> Iterator[Deployment]:
     """The whole of docker-compose.yml with counterparts, with three of cases; removed with its data afterwards."""
-    os.environ["AMQPS_LISTEN"] = f"127.0.0.1:{free_port()}"
-    os.environ["S3_LISTEN"] = f"127.0.0.1:{free_port()}"
-    os.environ["BACKUPS"] = str(folder / "backups")
     (folder / "backups").mkdir()
-    made = Deployment(folder / "secrets", "vardarende-test")
+    made = Deployment(folder / "secrets", "vardarende-test", settings(folder))
     made.make_secrets()
     try:
         made.up(["cases=3"])

@@ -10,18 +10,19 @@ import subprocess
 import time
 
 import pytest
+import yaml
 
 from deploy.local.deployment import Deployment
 from deploy.local.folder import CHECKOUT
-from tests.deployment.conftest import free_port
+from tests.deployment.conftest import settings
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
-OWN = (
-    "attachments", "attachments_worker", "cases", "directory", "directory_worker", "identity", "notifications",
-    "notifications_worker",
-)  # fmt: skip
+COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
+OWN = [name for name, one in COMPOSE.items() if one.get("restart") == "unless-stopped" and "user" in one]
 SERVICES = ("attachments", "cases", "directory", "identity", "notifications")
+A_TEXT = "Jag undrar en sak."
+"""What the cases say that `deploy.demo.load` starts."""
 
 
 def containers_of(deployment, service):
@@ -33,12 +34,36 @@ def inspected(container):
     return told
 
 
+def wait_until_healthy(container, seconds=90):
+    ends = time.monotonic() + seconds
+    while inspected(container)["State"]["Health"]["Status"] != "healthy":
+        assert time.monotonic() < ends, "not healthy in time"
+        time.sleep(0.5)
+
+
+def in_container(deployment, service, script):
+    """The lines that a Python program in the service's container writes."""
+    return deployment.compose("exec", "-T", service, "python", "-c", script)[1].splitlines()
+
+
+def roll(deployment, *services, **environment):
+    """deploy/roll.sh, as docs/operations.md tells to use it."""
+    done = subprocess.run(
+        ["deploy/roll.sh", *services],
+        cwd=CHECKOUT,
+        env=deployment.environment | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 @pytest.fixture
-def elsewhere(deployment, monkeypatch):
+def elsewhere(deployment, folder):
     """An empty deployment with the same secrets, of which a test starts what it needs."""
-    monkeypatch.setenv("AMQPS_LISTEN", f"127.0.0.1:{free_port()}")
-    monkeypatch.setenv("S3_LISTEN", f"127.0.0.1:{free_port()}")
-    made = Deployment(deployment.folder, "vardarende-restored")
+    made = Deployment(deployment.folder, "vardarende-restored", settings(folder))
     yield made
     made.down(volumes=True)
 
@@ -49,28 +74,24 @@ def psql(deployment, database, statement):
 
 
 class Load:
-    """Cases being written, in a container beside the others."""
+    """Cases being written, in a container beside the others, until it is told to finish."""
 
-    def __init__(self, deployment, seconds):
-        command = deployment.command(
-            "run",
-            "--rm",
-            "--no-TTY",
-            "--no-deps",
-            "story",
-            "python",
-            "-m",
-            "deploy.demo.load",
-            "--seconds",
-            str(seconds),
-        )
+    def __init__(self, deployment, seconds=200):
+        program = ("story", "python", "-m", "deploy.demo.load", "--seconds", str(seconds))
         self._running = subprocess.Popen(
-            command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            deployment.command("run", "--rm", "--no-TTY", "--no-deps", *program),
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         self.first = json.loads(self._running.stdout.readline())
 
     def finish(self):
         """Lines of acknowledged cases, and of failures."""
+        self._running.stdin.write("enough\n")
+        self._running.stdin.close()
         lines = [self.first, *(json.loads(line) for line in self._running.stdout)]
         self._running.wait(120)
         return [one for one in lines if "case" in one], [one for one in lines if "error" in one]
@@ -148,8 +169,8 @@ def test_every_connection_to_the_databases_is_encrypted_and_each_to_its_own(depl
         "    except psycopg.OperationalError:\n"
         "        print(database, mode, 'out')\n"
     )
-    told = deployment.compose("exec", "-T", "cases", "python", "-c", script)[1].split("\n")
-    assert told[:4] == ["identity require out", "postgres require out", "cases disable out", "cases require in"]
+    told = in_container(deployment, "cases", script)
+    assert told == ["identity require out", "postgres require out", "cases disable out", "cases require in"]
 
 
 def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
@@ -160,23 +181,58 @@ def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
     assert "5671" in listeners and ":5672" not in listeners and "port: 5672" not in listeners
 
 
+def test_the_broker_refuses_what_the_contracts_do_not_name_the_service_for(deployment):
+    """Whatever program speaks with the secrets of cases; test_broker_permissions.py tries the rest."""
+    script = (
+        "import amqp\n"
+        "def channel():\n"
+        "    connection = amqp.Connection('rabbitmq:5671', 'cases', open('/run/secrets/amqp-cases.password').read(),\n"
+        "        virtual_host='vardarende', ssl={'ca_certs': '/run/secrets/ca.crt', 'server_hostname': 'rabbitmq'})\n"
+        "    connection.connect()\n"
+        "    made = connection.channel()\n"
+        "    made.confirm_select()\n"
+        "    return made\n"
+        "def tried(work):\n"
+        "    try:\n"
+        "        work(channel())\n"
+        "        return 'done'\n"
+        "    except amqp.AccessRefused:\n"
+        "        return 'refused'\n"
+        "def publish(exchange, key):\n"
+        "    return lambda c: c.basic_publish_confirm(amqp.Message('{}', expiration='1'), exchange, key)\n"
+        "for work in (publish('nameko-rpc', 'identity.current_rights'),\n"
+        "             publish('nameko-rpc', 'identity.make_first_administrator'),\n"
+        "             publish('identity.events', 'rights_changed'), publish('', 'events.notifications'),\n"
+        "             lambda c: c.basic_get('rpc-identity'), lambda c: c.basic_get('events.notifications'),\n"
+        "             lambda c: c.exchange_delete('cases.events'), lambda c: c.queue_declare('mine')):\n"
+        "    print(tried(work))\n"
+    )
+    assert in_container(deployment, "cases", script) == ["done", *["refused"] * 7]
+
+
 def test_a_process_reaches_by_network_only_what_it_uses(deployment):
     reach = (
-        "import socket, sys\n"
-        "for host, port in (('postgres', 5432), ('rabbitmq', 5671), ('store', 8333), ('store', 8888),\n"
-        "                   ('counterparts', 9002)):\n"
+        "import socket, threading\n"
+        "def look(host, port):\n"
         "    try:\n"
         "        socket.create_connection((host, port), 2).close()\n"
-        "        print(host, port)\n"
+        "        reached.append(f'{host} {port}')\n"
         "    except OSError:\n"
         "        pass\n"
+        "reached = []\n"
+        "places = ('postgres', 5432), ('rabbitmq', 5671), ('rabbitmq', 15672), ('store', 8333), ('store', 8888), \\\n"
+        "    ('counterparts', 9002)\n"
+        "looking = [threading.Thread(target=look, args=at, daemon=True) for at in places]\n"
+        "[one.start() for one in looking]\n"
+        "[one.join(4) for one in looking[:1]]\n"  # a name that is not known here may be looked for much longer
+        "[one.join(1) for one in looking[1:]]\n"
+        "print('\\n'.join(sorted(reached)))\n"
     )
     told = {
-        service: deployment.compose("exec", "-T", service, "python", "-c", reach)[1].split("\n")[:-1]
-        for service in ("cases", "identity", "attachments_worker")
+        service: in_container(deployment, service, reach) for service in ("cases", "identity", "attachments_worker")
     }
     assert told["cases"] == ["postgres 5432", "rabbitmq 5671"]
-    assert told["identity"] == ["postgres 5432", "rabbitmq 5671", "counterparts 9002"]
+    assert told["identity"] == ["counterparts 9002", "postgres 5432", "rabbitmq 5671"]
     assert told["attachments_worker"] == ["postgres 5432", "rabbitmq 5671", "store 8333"]
 
 
@@ -200,32 +256,34 @@ def test_the_stores_credentials_reach_its_two_buckets_only_and_nobody_comes_in_w
         "except urllib.error.HTTPError as error:\n"
         "    print('anyone out', error.code)\n"
     )
-    told = deployment.compose("exec", "-T", "attachments_worker", "python", "-c", script)[1].split("\n")
-    assert told[:3] == ["own in", "another out", "anyone out 403"], told
+    told = in_container(deployment, "attachments_worker", script)
+    assert told == ["own in", "another out", "anyone out 403"], told
 
 
-def test_a_service_is_restarted_one_after_another_and_no_call_is_lost(deployment):
-    load = Load(deployment, 60)
-    before = containers_of(deployment, "cases")
-    for container in before:
-        subprocess.run(["docker", "restart", "--time", "40", container], check=True, capture_output=True, timeout=120)
-        ends = time.monotonic() + 90
-        while inspected(container)["State"]["Health"]["Status"] != "healthy":
-            assert time.monotonic() < ends, "not healthy again in time"
-            time.sleep(1)
+def test_services_are_restarted_and_upgraded_one_container_after_another_and_no_call_is_lost(deployment):
+    """A plain restart of one of three, then the new version of cases and of identity, which all others depend on."""
+    subprocess.run(["docker", "tag", "vardarende:local", "vardarende:next"], check=True)
+    load = Load(deployment)
+    first, *_ = before = containers_of(deployment, "cases")
+    subprocess.run(["docker", "restart", first], check=True, capture_output=True, timeout=120)
+    wait_until_healthy(first)
+    roll(deployment, "cases", "identity", VERSION="next")
     written, failed = load.finish()
+    after = containers_of(deployment, "cases")
+    assert len(after) == 3 and not set(after) & set(before)
+    for container in (*after, *containers_of(deployment, "identity")):
+        assert inspected(container)["Config"]["Image"] == "vardarende:next"
     assert failed == []
     assert len(written) > 20
 
 
 def test_a_job_runs_once_though_there_are_three(deployment):
-    """A job of every minute is done once or twice in a minute, by the three together."""
-    job = "close_expired_counter_questions"
+    """The time of all is moved on by a minute, and a job of every minute is done once by the three together."""
     count = (
         "import re, urllib.request\n"
         "told = urllib.request.urlopen('http://127.0.0.1:8000/metrics').read().decode()\n"
-        f"print(sum(float(v) for l, v in re.findall(r'^(.*jobs?_.*) ([0-9.e+]+)$', told, re.M)\n"
-        f"          if '\"{job}\"' in l and '\"done\"' in l and '_created' not in l))\n"
+        "print(sum(float(n) for labels, n in re.findall(r'^vardarende_job_runs_total{(.*)} (.*)$', told, re.M)\n"
+        "          if 'close_expired_counter_questions' in labels and 'done' in labels))\n"
     )
 
     def done():
@@ -235,16 +293,79 @@ def test_a_job_runs_once_though_there_are_three(deployment):
         )
         return sum(float(told.stdout) for told in asked)
 
+    file = deployment.folder / "demo-clock" / "clock.json"
+    moved = json.loads(file.read_text())["offset_seconds"]
+    while not 1 < (time.time() + moved) % 60 < 40:  # not while the minute turns by itself
+        time.sleep(0.5)
     before = done()
-    time.sleep(62)
-    assert 1 <= done() - before <= 2
+    new = file.with_name(".clock.test")
+    new.write_text(json.dumps({"offset_seconds": moved + 60}))
+    new.replace(file)
+    ends = time.monotonic() + 10
+    while done() == before and time.monotonic() < ends:
+        time.sleep(0.5)
+    time.sleep(2)  # for a second one that thinks it is its turn
+    assert done() - before == 1
+
+
+def test_texts_and_files_are_not_to_be_read_in_what_the_servers_keep(deployment):
+    """R-SYS-2: neither the texts that the cases above were started with, nor the document that the story attached."""
+    look = "grep -rlaF '{}' {} | head -n 1"
+    for service, place, text in (("postgres", "/var/lib/postgresql/data", A_TEXT), ("store", "/data", "%PDF-1")):
+        assert deployment.compose("exec", "-T", service, "sh", "-c", look.format(text, place))[1].strip() == ""
+    there = deployment.compose("exec", "-T", "postgres", "sh", "-c", look.format("Sjöporten", "/var/lib/postgresql"))[1]
+    assert there.strip(), "what is not sealed is found in this way"
+
+
+def test_passwords_are_rotated_and_the_old_ones_are_refused(deployment):
+    """As docs/operations.md tells, for the broker and both database roles of one service."""
+    names = [f"{kind}.password" for kind in ("amqp-notifications", "database-notifications")]
+    names.append("database-notifications-owner.password")
+    old = {name: (deployment.folder / name).read_text() for name in names}
+    for name in names:
+        (deployment.folder / name).unlink()
+    deployment.make_secrets()
+    assert all((deployment.folder / name).read_text() != was for name, was in old.items())
+    load_definitions = "cat > /tmp/d.json && rabbitmqctl -q import_definitions /tmp/d.json && rm /tmp/d.json"
+    subprocess.run(
+        deployment.command("exec", "-T", "rabbitmq", "sh", "-c", load_definitions),
+        cwd=CHECKOUT,
+        input=(deployment.folder / "rabbitmq-definitions.json").read_bytes(),
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    deployment.compose("run", "--rm", "--no-TTY", "--no-deps", "roles")
+    roll(deployment, "notifications", "notifications_worker")
+    script = (
+        "import amqp, psycopg, ssl, sys\n"
+        f"for password in {old['database-notifications.password']!r}, None:\n"
+        "    try:\n"
+        "        psycopg.connect(host='postgres', user='notifications', dbname='notifications', sslmode='require',\n"
+        "            password=password or open('/run/secrets/database-notifications.password').read()).close()\n"
+        "        print('database in')\n"
+        "    except psycopg.OperationalError:\n"
+        "        print('database out')\n"
+        f"for password in {old['amqp-notifications.password']!r}, None:\n"
+        "    connection = amqp.Connection('rabbitmq:5671', 'notifications',\n"
+        "        password or open('/run/secrets/amqp-notifications.password').read(), virtual_host='vardarende',\n"
+        "        ssl={'ca_certs': '/run/secrets/ca.crt', 'server_hostname': 'rabbitmq'})\n"
+        "    try:\n"
+        "        connection.connect()\n"
+        "        print('broker in')\n"
+        "    except amqp.AMQPError:\n"
+        "        print('broker out')\n"
+    )
+    told = in_container(deployment, "notifications", script)
+    assert told == ["database out", "database in", "broker out", "broker in"]
 
 
 def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_elsewhere(deployment, elsewhere, folder):
-    load = Load(deployment, 30)
-    time.sleep(3)
+    load = Load(deployment)
+    time.sleep(2)
     began = time.time()
     deployment.compose("run", "--rm", "--no-TTY", "backup")
+    time.sleep(1)
     written, failed = load.finish()
     assert failed == []
     [backup] = sorted((folder / "backups").glob("databases-*.tar.gz"))
@@ -292,3 +413,21 @@ def test_the_store_is_saved_and_loaded_elsewhere(deployment, elsewhere, folder):
     while found != kept and time.monotonic() < ends:
         found = files(elsewhere)
     assert found == kept
+
+
+def test_a_broker_that_lost_all_its_data_is_there_again_by_itself(deployment):
+    """As docs/operations.md tells: an empty one takes its definitions, and the processes find it."""
+    deployment.compose("rm", "--stop", "--force", "rabbitmq")
+    subprocess.run(["docker", "volume", "rm", f"{deployment.project}_broker"], check=True, capture_output=True)
+    deployment.compose("up", "--detach", "--wait", "--no-deps", "rabbitmq")
+    for service in OWN:
+        for container in containers_of(deployment, service):
+            wait_until_healthy(container)
+    load = Load(deployment)
+    time.sleep(2)
+    written, failed = load.finish()
+    assert written and failed == []
+    ends = time.monotonic() + 15
+    while psql(deployment, "cases", "SELECT count(*) FROM outbox") != "0":
+        assert time.monotonic() < ends, "events are not published again"
+        time.sleep(0.5)
