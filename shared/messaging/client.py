@@ -6,10 +6,10 @@ command carries its request id, so that what happens twice on the wire happens o
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
-from dataclasses import dataclass, field
 from uuid import uuid4
 
 import amqp
@@ -38,12 +38,27 @@ _LAST_LOOK_SECONDS = 0.3
 _REFUSED_KEY = re.compile(r"access to topic '([^']*)'")
 
 
-@dataclass
 class _Pending:
-    message: OutgoingMessage
-    answered: threading.Event = field(default_factory=threading.Event)
-    body: bytes | None = None
-    error: Refused | None = None
+    """A call that waits for its answer. A lock is the quickest thing to wait for, for green threads and others."""
+
+    def __init__(self, message: OutgoingMessage) -> None:
+        self.message = message
+        self.body: bytes | None = None
+        self.error: Refused | None = None
+        self.settled = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def settle(self, *, body: bytes | None = None, error: Refused | None = None) -> None:
+        """Answers it; the first answer counts."""
+        if not self.settled:
+            self.body, self.error, self.settled = body, error, True
+            with contextlib.suppress(RuntimeError):  # two threads at once
+                self._gate.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is answered, at the latest after so many seconds."""
+        return self.settled or self._gate.acquire(timeout=max(seconds, 0.0))
 
 
 class RpcClient:
@@ -74,8 +89,7 @@ class RpcClient:
         """Closes the connection; calls under way end as `unavailable`."""
         self._link.stop()
         for pending in list(self._pending.values()):
-            pending.error = Unavailable(reason="stopping")
-            pending.answered.set()
+            pending.settle(error=Unavailable(reason="stopping"))
 
     def _listen(self, channel: amqp.Channel) -> None:
         # A new queue for each connection: the broker may keep the old one, exclusive, until it notices the loss.
@@ -86,7 +100,7 @@ class RpcClient:
         channel.queue_bind(queue, RPC_EXCHANGE, self._reply_key)
         channel.basic_consume(queue, no_ack=True, callback=self._on_reply)
         for correlation_id, pending in list(self._pending.items()):
-            if not pending.answered.is_set():
+            if not pending.settled:
                 self._link._send(channel, self._addressed(pending.message, correlation_id))
 
     def _addressed(self, message: OutgoingMessage, correlation_id: str) -> OutgoingMessage:
@@ -96,14 +110,12 @@ class RpcClient:
     def _on_reply(self, message: amqp.Message) -> None:
         pending = self._pending.get(str(message.properties.get("correlation_id")))
         if pending is not None:
-            pending.body = bytes(message.body or b"")
-            pending.answered.set()
+            pending.settle(body=bytes(message.body or b""))
 
     def _returned(self, correlation_id: str | None) -> None:
         pending = self._pending.get(str(correlation_id))
         if pending is not None:
-            pending.error = Unavailable(reason="unknown_service")
-            pending.answered.set()
+            pending.settle(error=Unavailable(reason="unknown_service"))
 
     def _refused(self, told: str) -> None:
         """The broker does not let this user call that, and says of which method: those calls are not sent again.
@@ -115,12 +127,9 @@ class RpcClient:
         log.error("call_refused_by_broker", method=named[1] if named else None)
         for pending in list(self._pending.values()):
             if named is None:
-                pending.error = pending.error or Unavailable(reason="refused_by_broker")
+                pending.settle(error=Unavailable(reason="refused_by_broker"))
             elif pending.message.routing_key == named[1]:
-                pending.error = pending.error or Forbidden(reason="refused_by_broker")
-            else:
-                continue
-            pending.answered.set()
+                pending.settle(error=Forbidden(reason="refused_by_broker"))
 
     def ask(
         self,
@@ -174,9 +183,9 @@ class RpcClient:
             except LinkDown:
                 pass  # it is sent as soon as there is a connection again
             grace = min(_LAST_LOOK_SECONDS, timeout / 4)
-            if not pending.answered.wait(ends - time.monotonic() - grace):
+            if not pending.wait(ends - time.monotonic() - grace):
                 self._look_for(service, grace)
-                if not pending.answered.wait(ends - time.monotonic()):
+                if not pending.wait(ends - time.monotonic()):
                     raise DeadlineExceeded
         finally:
             self._pending.pop(correlation_id, None)

@@ -26,7 +26,8 @@ import amqp
 from amqp.exceptions import AMQPError, NotFound
 
 from shared.messaging import events, outbox, topology
-from shared.messaging.link import Delivery, OutgoingMessage, _connection_arguments
+from shared.messaging.link import Delivery, OutgoingMessage
+from shared.messaging.transport import connection_arguments
 
 MOST = 10_000
 """So many dead letters of a service are looked at."""
@@ -190,7 +191,7 @@ def _uuid_or_withheld(value: object) -> str:
 
 @contextmanager
 def _connected(url: str, ca_file: str | None) -> Iterator[amqp.Connection]:
-    connection = amqp.Connection(**_connection_arguments(url, "dead letters", ca_file))
+    connection = amqp.Connection(**connection_arguments(url, "dead letters", ca_file))
     try:
         connection.connect()
     except (AMQPError, OSError, ssl.SSLError) as error:

@@ -1,7 +1,5 @@
 """A connection to the broker that mends itself.
 
-The frames are py-amqp's: a codec of our own would be quicker, and is not ours to keep (docs/decisions/0001).
-
 One thread reads, sends heartbeats and reconnects; any thread may publish and acknowledge. It is the same under
 eventlet, where threads are green, and in plain programs. Everything that touches the connection holds one lock:
 py-amqp lets two threads interleave frames otherwise, and OpenSSL does not allow two threads in one connection.
@@ -21,22 +19,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import amqp
-from amqp import method_framing
 from amqp.exceptions import AccessRefused, AMQPError
 
+from shared.database import eventlet_is_in_charge
+from shared.messaging.transport import HEARTBEAT_SECONDS, Wire, connect, connection_arguments
 from shared.operations.logs import log
 
-HEARTBEAT_SECONDS = 10
-_CONNECT_SECONDS = 5.0
+_STOP_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 2.0
 _STEADY_SECONDS = 5.0
 """A connection that lasted so long was no failure: the next attempt follows at once."""
 _WISH_SECONDS = 2.0
 """A broker that does not answer a simple question in so long is taken for gone: nobody can publish meanwhile."""
-_READ_AHEAD_BYTES = 65_536
+_ALARM_BYTES = 4096
 _BROKEN = (AMQPError, OSError, ssl.SSLError, AttributeError, KeyError)
 # AttributeError and KeyError: what py-amqp raises when the other end of the lock has just closed the connection.
 
@@ -52,25 +49,6 @@ class Outcome(Enum):
     RETURNED = "returned"
     NACKED = "nacked"
     UNKNOWN = "unknown"
-
-
-class _Message(amqp.Message):  # type: ignore[misc]
-    """A message as it comes in. Its headers are whatever its sender wrote: some can't be read, and must harm nobody."""
-
-    unreadable = False
-
-    def _load_properties(self, *arguments: Any) -> Any:
-        try:
-            return super()._load_properties(*arguments)
-        except Exception:
-            # A date in the year 50000, or tables a thousand deep. Raised from here it would end the connection, and the
-            # message would come again by the next.
-            self.properties: dict[str, Any] = {}
-            self.unreadable = True
-            return None
-
-
-method_framing.Message = _Message  # py-amqp has no other way to say what messages are made of
 
 
 @dataclass(frozen=True)
@@ -115,26 +93,6 @@ class _Wish:
     error: Exception | None = None
 
 
-def _connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str, Any]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-        raise ValueError("the broker's address must look like amqp://user:password@host:port/vhost")
-    secure: Any = False
-    if parts.scheme == "amqps":
-        secure = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": ca_file, "server_hostname": parts.hostname}
-    return {
-        "host": f"{parts.hostname}:{parts.port or (5671 if secure else 5672)}",
-        "userid": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "virtual_host": unquote(parts.path[1:]) or "/",
-        "ssl": secure,
-        "heartbeat": HEARTBEAT_SECONDS,
-        "connect_timeout": _CONNECT_SECONDS,
-        "write_timeout": HEARTBEAT_SECONDS * 2,
-        "client_properties": {"connection_name": name},
-    }
-
-
 class Link:
     """See the module. `on_ready` is called with the channel each time a connection stands, before anything is read.
 
@@ -155,7 +113,7 @@ class Link:
         on_delivery: Callable[[Delivery], None] | None = None,
         on_refused: Callable[[str], None] | None = None,
     ) -> None:
-        self._arguments = _connection_arguments(url, name, ca_file)
+        self._arguments = connection_arguments(url, name, ca_file)
         self.name = name
         self._on_ready = on_ready
         self._on_down = on_down
@@ -167,6 +125,9 @@ class Link:
         self._lock = threading.RLock()
         self._connection: amqp.Connection | None = None
         self._channel: amqp.Channel | None = None
+        self._wire: Wire | None = None
+        self._green = eventlet_is_in_charge()
+        self._flush_is_due = False
         self._generation = 0
         self._up = threading.Event()
         self._stopping = threading.Event()
@@ -220,7 +181,7 @@ class Link:
         self._wake_reader()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=_CONNECT_SECONDS)
+            thread.join(timeout=_STOP_SECONDS)
         self._drop()
         alarm, self._alarm = self._alarm, None
         for end in alarm or ():
@@ -253,14 +214,9 @@ class Link:
             self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     def _connect(self) -> None:
-        connection = amqp.Connection(**self._arguments)
-        # Without this, py-amqp reads the connection before every publish and so runs callbacks inside callbacks.
-        connection.negotiate_capabilities = {**connection.negotiate_capabilities, "connection.blocked": False}
-        connection.connect()
+        connection = connect(self._arguments)
         try:
-            connection.transport._quick_recv = _reading_ahead(connection.transport)
-            # No read or write waits longer: a broker that hangs is as good as gone.
-            connection.sock.settimeout(HEARTBEAT_SECONDS * 2)
+            wire = Wire(connection)
             channel = connection.channel()
             channel.auto_decode = False  # a body is bytes, whatever encoding its sender claims
             if self._confirm:
@@ -270,7 +226,7 @@ class Link:
             channel.events["basic_return"].add(self._on_return)
             with self._lock:
                 self._generation += 1
-                self._connection, self._channel = connection, channel
+                self._connection, self._channel, self._wire = connection, channel, wire
                 self._next_tag = 1
                 self._arrived = []
                 self._last_sent = self._heard = time.monotonic()
@@ -286,6 +242,7 @@ class Link:
     def _drop(self) -> None:
         with self._lock:
             connection, self._connection, self._channel = self._connection, None, None
+            wire, self._wire = self._wire, None
             was_up = self._up.is_set()
             self._up.clear()
             wishes, self._wishes = self._wishes, []
@@ -298,25 +255,25 @@ class Link:
                     connection.close()
             with contextlib.suppress(Exception):
                 connection.collect()
+        if wire is not None:
+            wire.close()
         self._settled.set()
         if was_up and self._on_down is not None:
             self._on_down()
 
     def _read_until_broken(self) -> None:
-        connection, alarm = self._connection, self._alarm
+        connection, wire, alarm = self._connection, self._wire, self._alarm
         assert connection is not None
+        assert wire is not None
         assert alarm is not None
         while not self._stopping.is_set():
-            sock = connection.sock
-            pending = isinstance(sock, ssl.SSLSocket) and sock.pending()
-            if not pending:
-                select.select([sock, alarm[0]], [], [], 1.0)
-                with contextlib.suppress(OSError):
-                    alarm[0].recv(_READ_AHEAD_BYTES)
+            if not wire.pending:
+                ready, _, _ = select.select([connection.sock, alarm[0]], [], [], 1.0)
+                if alarm[0] in ready:
+                    with contextlib.suppress(OSError):
+                        alarm[0].recv(_ALARM_BYTES)
             with self._lock:
-                with contextlib.suppress(socket.timeout, BlockingIOError, ssl.SSLWantReadError):
-                    while True:
-                        connection.drain_events(timeout=0)
+                wire.drain()
                 self._fulfil_wishes(connection)
                 self._beat(connection)
                 arrived, self._arrived = self._arrived, []
@@ -355,13 +312,34 @@ class Link:
     def publish(self, message: OutgoingMessage, timeout: float = HEARTBEAT_SECONDS) -> None:
         """Hands one message to the connection, unconfirmed, in `timeout` seconds. Raises `LinkDown`."""
         with self._held(timeout):
-            if self._channel is None or not self._up.is_set():
+            if self._channel is None or self._wire is None or not self._up.is_set():
                 raise LinkDown(self.name)
             try:
-                self._send(self._channel, message)
+                with self._wire.gathering():
+                    self._send(self._channel, message)
+                self._flush_soon(self._wire)
             except _BROKEN as error:
                 self._break()
                 raise LinkDown(self.name) from error
+
+    def _flush_soon(self, wire: Wire) -> None:
+        """Among green threads: when those that can run now have run, so that what all of them write leaves together."""
+        if not self._green:
+            wire.flush()
+        elif not self._flush_is_due:
+            from eventlet import spawn_n
+
+            self._flush_is_due = True
+            spawn_n(self._flush)
+
+    def _flush(self) -> None:
+        with self._lock:
+            self._flush_is_due = False
+            if self._wire is not None:
+                try:
+                    self._wire.flush()
+                except _BROKEN:
+                    self._break()
 
     def _break(self) -> None:
         """Half a frame may have gone out: nothing more may follow it. The reading thread finds the connection ended."""
@@ -391,7 +369,7 @@ class Link:
             return []
         with self._publishing:
             with self._held(timeout):
-                if self._channel is None or not self._up.is_set():
+                if self._channel is None or self._wire is None or not self._up.is_set():
                     raise LinkDown(self.name)
                 generation = self._generation
                 self._settled.clear()
@@ -399,9 +377,11 @@ class Link:
                 self._outcomes = [Outcome.UNKNOWN] * len(messages)
                 self._awaited = {self._next_tag + place: place for place in range(len(messages))}
                 try:
-                    for message in messages:
-                        self._send(self._channel, message)
-                        self._next_tag += 1
+                    with self._wire.gathering():
+                        for message in messages:
+                            self._send(self._channel, message)
+                            self._next_tag += 1
+                    self._wire.flush()
                 except _BROKEN:
                     self._break()
                     return list(self._outcomes)
@@ -468,9 +448,11 @@ class Link:
 
     def _answer(self, delivery: Delivery, send: Callable[[amqp.Channel], None]) -> None:
         with self._lock:
-            if self._channel is not None and delivery.generation == self._generation:
+            if self._channel is not None and self._wire is not None and delivery.generation == self._generation:
                 try:
-                    send(self._channel)
+                    with self._wire.gathering():
+                        send(self._channel)
+                    self._flush_soon(self._wire)
                 except _BROKEN:
                     self._break()
 
@@ -492,18 +474,3 @@ class Link:
         if wish.error is not None:
             raise wish.error
         return wish.answer
-
-
-def _reading_ahead(transport: Any) -> Callable[[int], bytes]:
-    """Reads whole buffers instead of seven bytes, then a frame, then one byte: py-amqp keeps what is left over."""
-    receive = transport._quick_recv
-
-    def read(size: int) -> bytes:
-        try:
-            return bytes(receive(max(size, _READ_AHEAD_BYTES)))
-        except (BlockingIOError, ssl.SSLWantReadError):
-            # In the middle of a frame py-amqp would try again at once, and again, holding the lock and under eventlet
-            # the whole process. Told so, it keeps what it has and lets the reading thread wait for the rest.
-            raise TimeoutError from None
-
-    return read

@@ -1,0 +1,165 @@
+"""How a connection of py-amqp reads and writes here: whole buffers in, and in one piece what is written together.
+
+The frames are py-amqp's; a codec of our own would be quicker, and is not ours to keep (docs/decisions/0001). What is
+changed is how often the kernel is called: a call costs more in sends and wakings than in Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import amqp
+from amqp import method_framing
+
+HEARTBEAT_SECONDS = 10
+_CONNECT_SECONDS = 5.0
+_READ_AHEAD_BYTES = 65_536
+_SEND_BYTES = 262_144
+
+
+class _Message(amqp.Message):  # type: ignore[misc]
+    """A message as it comes in. Its headers are whatever its sender wrote: some can't be read, and must harm nobody."""
+
+    unreadable = False
+
+    def _load_properties(self, *arguments: Any) -> Any:
+        try:
+            return super()._load_properties(*arguments)
+        except Exception:
+            # A date in the year 50000, or tables a thousand deep. Raised from here it would end the connection, and the
+            # message would come again by the next.
+            self.properties: dict[str, Any] = {}
+            self.unreadable = True
+            return None
+
+
+method_framing.Message = _Message  # py-amqp has no other way to say what messages are made of
+
+
+def connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str, Any]:
+    """What py-amqp is told of the broker at `url`. Raises ValueError for what is no broker's address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise ValueError("the broker's address must look like amqp://user:password@host:port/vhost")
+    secure: Any = False
+    if parts.scheme == "amqps":
+        secure = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": ca_file, "server_hostname": parts.hostname}
+    return {
+        "host": f"{parts.hostname}:{parts.port or (5671 if secure else 5672)}",
+        "userid": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "virtual_host": unquote(parts.path[1:]) or "/",
+        "ssl": secure,
+        "heartbeat": HEARTBEAT_SECONDS,
+        "connect_timeout": _CONNECT_SECONDS,
+        "write_timeout": HEARTBEAT_SECONDS * 2,
+        "client_properties": {"connection_name": name},
+    }
+
+
+def connect(arguments: dict[str, Any]) -> amqp.Connection:
+    """A connection that stands. Raises what py-amqp raises."""
+    connection = amqp.Connection(**arguments)
+    # Without this, py-amqp reads the connection before every publish and so runs callbacks inside callbacks.
+    connection.negotiate_capabilities = {**connection.negotiate_capabilities, "connection.blocked": False}
+    connection.connect()
+    return connection
+
+
+class Wire:
+    """The bytes of one connection. For one thread at a time: the link's lock guards it."""
+
+    def __init__(self, connection: amqp.Connection) -> None:
+        self._on_frame = connection.on_inbound_frame
+        self._transport = transport = connection.transport
+        self._sock = sock = connection.sock
+        # No read or write waits longer: a broker that hangs is as good as gone.
+        sock.settimeout(HEARTBEAT_SECONDS * 2)
+        self._secure = isinstance(sock, ssl.SSLSocket)
+        self._receive = transport._quick_recv
+        self._at_once = self._receive
+        self._own: socket.socket | None = None
+        if not self._secure:
+            self._at_once = self._never_waiting()
+        self._waits = True
+        self._send = transport._write
+        self._out = bytearray()
+        self._gathers = False
+        transport._quick_recv = self._read
+        transport._write = self._write
+
+    def _never_waiting(self) -> Any:
+        """To receive what is there, without the calls by which a socket is told each time that it may not wait."""
+        if hasattr(self._sock, "fd"):
+            return self._sock.fd.recv  # a green socket has one inside that never waits
+        self._own = self._sock.dup()
+        self._own.settimeout(0)
+        return self._own.recv
+
+    def close(self) -> None:
+        """Lets go of what is ours."""
+        if self._own is not None:
+            self._own.close()
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes wait that the operating system does not know of any more: TLS has taken them in."""
+        return self._secure and bool(self._sock.pending())
+
+    def drain(self) -> None:
+        """Has every frame handled that has come in whole, without waiting for more."""
+        while (frame := self._frame()) is not None:
+            self._on_frame(frame)
+            if not self._transport._read_buffer and not self.pending:
+                return
+
+    def _frame(self) -> Any:
+        """The next frame, None if it is not there yet: py-amqp keeps the half of one that may be."""
+        self._waits = False
+        try:
+            if not self._secure:
+                return self._transport.read_frame()
+            with self._transport.having_timeout(0):
+                return self._transport.read_frame()
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            return None
+        finally:
+            self._waits = True
+
+    def _read(self, size: int) -> bytes:
+        """Whole buffers instead of seven bytes, then a frame, then one byte: py-amqp keeps what is left over."""
+        receive = self._receive if self._waits else self._at_once
+        try:
+            return bytes(receive(max(size, _READ_AHEAD_BYTES)))
+        except (BlockingIOError, ssl.SSLWantReadError):
+            # In the middle of a frame py-amqp would try again at once, and again, holding the lock and under eventlet
+            # the whole process. Told so, it keeps what it has and lets the reading thread wait for the rest.
+            raise TimeoutError from None
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def gathering(self) -> Any:
+        """What is written in the block is kept until `flush`, or until someone writes outside of such a block."""
+        self._gathers = True
+        try:
+            yield
+        finally:
+            self._gathers = False
+
+    def _write(self, data: Any) -> None:
+        self._out += data  # a view into a buffer that is used again
+        if not self._gathers or len(self._out) > _SEND_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what was gathered, in its order."""
+        if self._out:
+            out, self._out = self._out, bytearray()
+            self._send(out)
