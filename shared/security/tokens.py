@@ -109,6 +109,8 @@ class Verifier:
         self._looked = 0.0
         self._keys: dict[str, tuple[str, Ed25519PublicKey]] = {}
         self._known: OrderedDict[bytes, Claims] = OrderedDict()
+        self._headers: dict[str, str] = {}
+        """The key that a header names. All tokens of a key have the same header, and so it is parsed once."""
         self._load()
 
     def _load(self) -> None:
@@ -128,6 +130,7 @@ class Verifier:
         with self._lock:
             self._keys, self._stamp = keys, stamp
             self._known.clear()
+            self._headers.clear()
 
     def verify(self, token: object) -> Claims:
         """What the token says, if it is genuine and in time; else raises `NotAuthenticated` with a reason."""
@@ -161,17 +164,20 @@ class Verifier:
 
     def _first_verification(self, token: str) -> Claims:
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            issuer, key = self._keys.get(kid, (None, None)) if isinstance(kid, str) else (None, None)
-            if issuer is None or key is None:
+            header = token.partition(".")[0]
+            kid = self._headers.get(header) or jwt.get_unverified_header(token).get("kid")
+            if not isinstance(kid, str) or kid not in self._keys:
                 raise NotAuthenticated(reason="token_of_unknown_key")
+            issuer, key = self._keys[kid]
             payload = jwt.decode(
                 token,
                 key,
                 algorithms=[ALGORITHM],
                 options={"verify_exp": False, "verify_iat": False, "require": ["iss", "sub", "kind", "iat", "exp"]},
             )
-            return _checked(payload, issuer)
+            claims = _checked(payload, issuer)
+            self._headers[header] = kid  # only of genuine tokens: others could fill the memory with new headers
+            return claims
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError):
             raise NotAuthenticated(reason="token_forged") from None
 
