@@ -16,6 +16,8 @@ from deploy.local.folder import CHECKOUT
 from deploy.local.problems import Problem
 
 KINDS = ("unit", "integration", "contract", "end_to_end", "faults", "deployment")
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
+"""The whole suite waits more than it computes: two halves, each with servers of its own, take little more than one."""
 LOCKED = ("requirements", "requirements-dev")
 
 
@@ -48,6 +50,8 @@ def test(what: str | None, options: tuple[str, ...]) -> None:
     docker compose), soak (the long ones), or a path. OPTIONS go to pytest: ./dev test integration -x -k resend
     """
     chosen: list[str] = []
+    if what is None or what.startswith("-"):
+        chosen = list(SIDE_BY_SIDE)
     if what == "soak":
         chosen = ["-m", "soak", "--timeout=14400", "tests"]
     elif what in KINDS:

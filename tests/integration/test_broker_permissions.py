@@ -15,7 +15,7 @@ from shared.contracts import cases, directory, identity
 from shared.messaging import topology
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Forbidden, Refused
-from shared.messaging.link import _connection_arguments
+from shared.messaging.transport import connection_arguments
 from shared.messaging.wire import RPC_EXCHANGE
 
 CONTRACTS = topology.all_contracts()
@@ -28,7 +28,7 @@ def channel_of(system):
     opened = []
 
     def connect(user):
-        connection = amqp.Connection(**_connection_arguments(system.stack.broker_url(user), "test", None))
+        connection = amqp.Connection(**connection_arguments(system.stack.broker_url(user), "test", None))
         connection.connect()
         opened.append(connection)
         return connection.channel()

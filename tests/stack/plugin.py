@@ -27,6 +27,8 @@ SOAK = "soak"
 def pytest_configure(config: pytest.Config) -> None:
     """Being told to stop ends the run as Ctrl-C does: what it started is stopped."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if _half() == "":
+        shutil.rmtree(_kept_logs(), ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -73,14 +75,23 @@ def servers(progress: Callable[[str], None], request: pytest.FixtureRequest) -> 
             pytest.fail(f"the tests' servers did not start: {problem}", pytrace=False)
         yield stack
     finally:
-        _keep_logs(folder, data_folder() / "test-logs")
+        _keep_logs(folder)
         stack.destroy()
 
 
-def _keep_logs(folder: Path, kept: Path) -> None:
-    shutil.rmtree(kept, ignore_errors=True)
-    if (folder / "logs").exists():
-        shutil.copytree(folder / "logs", kept)
+def _half() -> str:
+    """Which part of a run in parts this process is; empty for one that is whole, or keeps the parts together."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def _kept_logs() -> Path:
+    return data_folder() / "test-logs"
+
+
+def _keep_logs(folder: Path) -> None:
+    _kept_logs().mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("logs/*.log"):
+        shutil.copy(log, _kept_logs() / (f"{_half()}-{log.name}" if _half() else log.name))
 
 
 @pytest.fixture(scope="session")
