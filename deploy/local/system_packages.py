@@ -51,11 +51,7 @@ def require(packages: Iterable[str], say: Say) -> None:
         return
     become = _privilege()
     if become is None:
-        how = f"install with: sudo apt-get install --no-install-recommends {' '.join(wanted)}"
-        if not shutil.which("apt-get"):
-            how = "install what your system calls them (RabbitMQ 3.10 or later, PostgreSQL 15 or later, Python's venv)"
-        engine = " (or start a container engine, which runs the servers instead)" if "postgresql" in wanted else ""
-        raise Problem(f"not installed: {', '.join(wanted)}, and no right to install without a password; {how}{engine}")
+        raise Problem(_what_to_install(wanted))
     say(f"installing {', '.join(wanted)} (apt-get; a minute or two)")
     with _NoServicesStarted(become, wanted):
         command = [*become, *_INSTALL, "--no-install-recommends", *wanted]
@@ -70,6 +66,17 @@ def require(packages: Iterable[str], say: Say) -> None:
     if still:
         raise Problem(f"apt-get installed {', '.join(still)}, but not where they are looked for")
     say(f"installed {', '.join(wanted)}")
+
+
+def _what_to_install(wanted: list[str]) -> str:
+    """Names the servers too when they will be missing next: whoever may not install should have to ask only once."""
+    servers = [package for package in missing(SERVERS) if package not in wanted]
+    how = f"install with: sudo apt-get install --no-install-recommends {' '.join([*wanted, *servers])}"
+    if not shutil.which("apt-get"):
+        how = "install what your system calls them (RabbitMQ 3.10 or later, PostgreSQL 15 or later, Python's venv)"
+    needed = ", ".join(wanted) + (f", and {', '.join(servers)} for the servers" if servers else "")
+    engine = " (a container engine runs the servers instead, where there is one)" if missing(SERVERS) else ""
+    return f"not installed: {needed}, and no right to install without a password; {how}{engine}"
 
 
 def _privilege() -> list[str] | None:
