@@ -1,4 +1,4 @@
-"""`python -m bench [rpc|tokens|outbox ...] [--publish]`: measures, tells, keeps; status 1 if a bar does not hold."""
+"""`python -m bench [WHAT ...] [--publish]`: measures, tells, keeps; status 1 if a bar does not hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import outbox, rpc, tokens
+from bench import attachments, outbox, rpc, tokens
 from bench.parts import report
 from bench.parts.servers import Servers, running, versions
 
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[Servers], list[report.Figure]]] = {
     "rpc": rpc.measure,
     "tokens": tokens.measure,
     "outbox": outbox.measure,
+    "attachments": attachments.measure,
 }
 
 

@@ -42,6 +42,8 @@ class Servers:
     broker_url: str
     admin_url: str
     keys: keys.Keys
+    stack: Stack
+    """For a benchmark that needs more of it."""
     _urls: dict[str, str]
 
     def database_url(self, service: str) -> str:
@@ -128,6 +130,7 @@ def _prepared(stack: Stack) -> Servers:
         broker_url=f"amqp://{VHOST}:{password}@{stack.rabbitmq.host}:{stack.ports['amqp']}/{VHOST}",
         admin_url=stack.postgres.admin_url(),
         keys=stack.keys,
+        stack=stack,
         _urls=urls,
     )
 
