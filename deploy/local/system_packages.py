@@ -21,6 +21,7 @@ _PRESENT: dict[str, Callable[[], bool]] = {
     "postgresql": lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None,
     "python3-venv": lambda: _has_venv(),
     "clamav-daemon": lambda: shutil.which("clamd") is not None or Path("/usr/sbin/clamd").exists(),
+    "slapd": lambda: Path("/usr/sbin/slapd").exists(),
 }
 _LINES_KEPT = 12
 _TELL_EVERY_SECONDS = 8.0

@@ -165,7 +165,8 @@ _TEXTS = {
 }
 
 UNIT_ATTRIBUTES = (
-    *("hsaIdentity", "objectClass", "ou", "cn", "l", "organizationalUnitNameShort", "description", "mail"),
+    *("hsaIdentity", "objectClass", "ou", "cn", "l", "description", "mail"),
+    *("organizationalUnitNameShort", "vgrOrganizationalUnitNameShort"),
     *("labeledURI", "vgrLabeledURI", "postalCode", "vgrCareType", "hsaBusinessType", "hsaBusinessClassificationCode"),
     *("hsaManagementCode", "hsaDestinationIndicator", "hsaCountyCode", "hsaMunicipalityCode", "hsaStartDate"),
     *("hsaEndDate", "hsaGeographicalCoordinates", "hsaResponsibleHealthCareProvider", "vgrTempInfo", "vgrRefInfo"),

@@ -11,19 +11,25 @@ from dataclasses import replace
 
 import pytest
 import requests
+from lxml import etree
 
 from deploy.local import siths_ca
 from deploy.local.people import cast
+from deploy.local.people.feed import DATA
+from services.directory import records
 from services.directory.hsa_queue import HsaQueue
-from services.directory.sources import SourceError
-from services.directory.sources.hsa import Hsa
+from services.directory.records import Unit
+from services.directory.sources import SourceError, feed
+from services.directory.sources.hsa import CARE_UNIT, RESPONDERS, UNIT, Hsa
 from services.directory.sources.kiv import Kiv
 from services.directory.sources.places import Access
-from services.directory.sources.soap import Endpoint
-from tests.integration.counterparts_support import Counterpart, free_ports
+from services.directory.sources.soap import Endpoint, question
+from tests.integration.counterparts_support import PUBLIC, Counterpart, free_ports
 from tests.integration.directory_support import FakeSource, unit
 
 LOGICAL_ADDRESS = "SE165565594230-1000"
+FEED = DATA / "kiv-units.json"
+SCHEMAS = PUBLIC / "hsa" / "rivta" / "organization" / "5.0" / "interactions"
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +47,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Coun
 def kiv(running: dict[str, Counterpart]) -> Iterator[Counterpart]:
     yield running["kiv"]
     requests.delete(f"{running['kiv'].control}/behave", timeout=5)
-    for feed in ("units", "roles", "persons"):
-        requests.delete(f"{running['kiv'].control}/feeds/{feed}", timeout=5)
+    for name in ("units", "roles", "persons"):
+        requests.delete(f"{running['kiv'].control}/feeds/{name}", timeout=5)
 
 
 @pytest.fixture
@@ -211,6 +217,53 @@ def test_hsa_that_fails_is_down_and_says_nothing_about_the_person_r_dir_12(hsa, 
     with pytest.raises(SourceError) as refused:
         hsa_source(hsa, timeout=1).persons(cast.HANDLER)
     assert refused.value.reason == reason
+
+
+def test_hsa_tells_of_a_unit_in_kivs_terms(hsa, directory):
+    raw = hsa_source(hsa).unit(cast.SJOPORTEN)
+    assert raw is not None
+    made = records.unit(raw)
+    assert isinstance(made, Unit)
+    # What both have is the same as in KiV's feed.
+    [kiv] = [one for one in feed.records(FEED, ("units",)) if _identity(one) == cast.SJOPORTEN][:1]
+    same = records.unit(kiv)
+    assert isinstance(same, Unit)
+    for name in ("name", "place", "county_code", "municipality_code", "coordinates", "care_types", "destinations"):
+        assert getattr(made, name) == getattr(same, name), name
+    for name in ("surgery_hours", "phone_hours", "postal_address", "position"):
+        assert made.details.get(name) == same.details.get(name), name
+
+
+def _identity(raw):
+    return str(next(value for key, value in raw.attributes.items() if key.casefold() == "hsaidentity")[0])
+
+
+def test_hsa_tells_the_care_provider_of_a_unit_r_id_25(hsa):
+    assert hsa_source(hsa).care_provider(cast.SJOPORTEN) == cast.CARE_PROVIDER
+
+
+def test_a_unit_that_hsa_does_not_return(hsa):
+    assert hsa_source(hsa).unit("SE2321000131-E000009999999") is None
+    assert hsa_source(hsa).care_provider("SE2321000131-E000009999999") is None
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("fault", "http_500"), ("truncated", "not_xml"), ("drop", "unreachable")])
+def test_hsa_that_fails_says_nothing_about_a_unit_r_dir_12(hsa, mode, reason):
+    hsa.behave(times=None, mode=mode)
+    for ask in (hsa_source(hsa, timeout=1).unit, hsa_source(hsa, timeout=1).care_provider):
+        with pytest.raises(SourceError) as refused:
+            ask(cast.SJOPORTEN)
+        assert refused.value.reason == reason
+
+
+@pytest.mark.skipif(not SCHEMAS.exists(), reason="the official schemas are not on this machine")
+@pytest.mark.parametrize(
+    ("operation", "field"), [(UNIT, "unitHsaId"), (CARE_UNIT, "healthCareUnitMemberHsaId")], ids=["unit", "care unit"]
+)
+def test_the_questions_follow_the_official_schemas(operation, field):
+    [file] = SCHEMAS.glob(f"{operation}Interaction/*Responder_*.0.xsd")
+    body = etree.fromstring(question(LOGICAL_ADDRESS, operation, RESPONDERS[operation], {field: cast.SJOPORTEN}))
+    etree.XMLSchema(etree.parse(str(file))).assertValid(body.find("{*}Body")[0])
 
 
 # --- one call at a time ---------------------------------------------------------------------------------------------

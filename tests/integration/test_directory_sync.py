@@ -11,6 +11,7 @@ import pytest
 
 from services.directory import clinics, sync
 from services.directory.sources import SourceError
+from services.directory.sources.hsa_file import HsaFile
 from services.directory.sources.kiv import Kiv
 from shared.contracts.directory import ActivateClinic, GetSyncRun, StartSync
 from shared.messaging.errors import Forbidden, Invalid, NotFound
@@ -161,6 +162,95 @@ def test_a_fault_of_our_own_fails_the_run_and_changes_nothing(directory):
     run = directory.run(source)
     assert (run.state, run.reason) == ("failed", "internal")
     assert copy(directory) == []
+
+
+# --- several sources --------------------------------------------------------------------------------------------------
+
+
+def run_all(directory, *configured):
+    with directory.transaction() as tx:
+        run = sync.request_by_itself(tx)
+    assert sync.run_next(directory.transaction, configured, 0.5)
+    return directory.do(sync.get_run, GetSyncRun(run=run))
+
+
+def names_and_sources(directory):
+    return {row.hsa_id: (row.name, row.source) for row in directory.rows("SELECT hsa_id, name, source FROM units")}
+
+
+def test_of_two_sources_the_first_is_believed(directory):
+    kiv = FakeSource([unit(1, "Ek"), unit(2, "Al"), unit(9)])
+    other = FakeSource([unit(2, "ANNAT"), unit(3, "Gran"), unit(9)], name="hsa_file")
+    for _ in range(2):  # whichever is read first
+        run_all(directory, other, kiv)
+    assert names_and_sources(directory) == {
+        unit_id(1): ("Ek", "kiv"),
+        unit_id(2): ("Al", "kiv"),
+        unit_id(3): ("Gran", "hsa_file"),
+        unit_id(9): ("Vårdcentralen 9", "kiv"),
+    }
+    before = copy(directory)
+    other.unit_records = other.unit_records[::-1]
+    run = run_all(directory, other, kiv)
+    assert (copy(directory), run.units_changed, directory.told()) == (before, 0, [])
+
+
+def test_what_the_first_source_has_lost_the_second_may_have(directory):
+    kiv = FakeSource([unit(1, "Ek"), unit(2, "Al"), unit(9)])
+    other = FakeSource([unit(2, "Al i HSA"), unit(8)], name="hsa_file")
+    run_all(directory, kiv, other)
+    activate(directory, 2)
+    directory.told()
+    kiv.unit_records = [unit(1, "Ek"), unit(9)]
+    run_all(directory, kiv, other)
+    assert names_and_sources(directory)[unit_id(2)] == ("Al", "kiv")
+    run_all(directory, kiv)
+    assert directory.told() == [("clinic_missing", {"clinic": unit_id(2), "version": 2})]
+    other.unit_records = [unit(8), unit(2, "Al i HSA")]
+    run_all(directory, kiv, other)
+    assert names_and_sources(directory)[unit_id(2)] == ("Al i HSA", "hsa_file")
+    assert missing_runs(directory)[unit_id(2)] == 0
+    assert [kind for kind, _ in directory.told()] == ["clinic_renamed", "clinic_back"]
+    # And the first takes it back when it has it again.
+    kiv.unit_records = [unit(1, "Ek"), unit(2, "Al"), unit(9)]
+    run_all(directory, kiv, other)
+    assert names_and_sources(directory)[unit_id(2)] == ("Al", "kiv")
+
+
+def test_hsas_unit_file_as_it_should_not_be_changes_nothing_r_dir_12(directory, tmp_path):
+    place = tmp_path / "units.xml"
+
+    def units(*numbers, head="", dn="<DN>ou=E</DN>"):
+        each = "".join(
+            f"<hsaUnit><hsaIdentity>{unit_id(n)}</hsaIdentity>{dn}<name>Enhet {n}</name></hsaUnit>" for n in numbers
+        )
+        return (
+            f'{head}<FileGetHsaUnitsResponse xmlns="urn:riv:hsa:HsaWsResponder:3"><hsaUnits>{each}</hsaUnits>'
+            "</FileGetHsaUnitsResponse>"
+        )
+
+    source = HsaFile((str(place),))
+    place.write_text(units(1, 2, 3, 4))
+    assert directory.run(source).units_added == 4
+    before = copy(directory)
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
+    for text_, state, reason in (
+        (units(1, 2, 3, 4)[:-60], "failed", "not_xml"),
+        (units(1, 2, 3, 4, head=bomb), "failed", "document_type"),
+        (units(), "failed", "no_records"),
+        ("", "failed", "empty"),
+        (units(1), "stopped", "too_many_missing"),
+    ):
+        place.write_text(text_)
+        run = directory.run(source)
+        assert (run.state, run.reason) == (state, reason)
+        assert (copy(directory), directory.told()) == (before, [])
+    # Single units that can't be taken are listed, and stay as they are.
+    place.write_text(units(1, 2, 3, 4, 4, dn=""))
+    run = directory.run(source)
+    assert (run.state, {one.reason for one in run.refused}) == ("done", {"no_dn", "duplicate"})
+    assert [one.object for one in run.refused][:2] == [unit_id(1), unit_id(2)]
+    assert copy(directory) == before
 
 
 def test_what_can_not_be_taken_is_listed_with_the_reason(directory):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ _MODIFIED = ("vgrModifyTimestamp", "modifyTimestamp")
 _WHOLE_AFTER = timedelta(hours=20)
 _CLOCKS_APART = timedelta(minutes=10)
 _PAGE = 500
+_PAGED_RESULTS = "1.2.840.113556.1.4.319"
+_LIMITS = {3: "time_limit", 4: "size_limit", 11: "size_limit"}
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (failures.LDAPSizeLimitExceededResult, "size_limit"),
@@ -134,7 +137,7 @@ class KivLdap:
                 read_only=True,
                 auto_referrals=False,
                 raise_exceptions=True,
-                receive_timeout=self.timeout_seconds,
+                receive_timeout=ceil(self.timeout_seconds),
             )
             yield connection
         except (failures.LDAPException, OSError, ssl.SSLError) as error:
@@ -155,13 +158,20 @@ def _pages(
     connection: ldap3.Connection, base: str, chosen: str, wanted: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Each entry's name and attributes, page by page. A referral means that a part lies elsewhere: not a catalogue."""
-    found = connection.extend.standard.paged_search(
-        base, chosen, search_scope=ldap3.SUBTREE, attributes=list(wanted), paged_size=_PAGE, generator=True
-    )
-    for entry in found:
-        if entry["type"] != "searchResEntry":
-            raise SourceError("referral")
-        yield entry["dn"], {name: _texts(values) for name, values in entry["raw_attributes"].items() if values}
+    cookie: bytes | None = None
+    while True:
+        connection.search(base, chosen, ldap3.SUBTREE, attributes=list(wanted), paged_size=_PAGE, paged_cookie=cookie)
+        # Not every limit that a server keeps to is an exception of the library's: anything but success is half a part.
+        result = connection.result
+        if result["result"] != 0:
+            raise SourceError(_LIMITS.get(result["result"], f"ldap_{result['result']}"))
+        for entry in connection.response:
+            if entry["type"] != "searchResEntry":
+                raise SourceError("referral")
+            yield entry["dn"], {name: _texts(values) for name, values in entry["raw_attributes"].items() if values}
+        cookie = result.get("controls", {}).get(_PAGED_RESULTS, {}).get("value", {}).get("cookie")
+        if not cookie:
+            return
 
 
 def _texts(values: Sequence[bytes]) -> list[str]:
@@ -195,10 +205,10 @@ def _since(base: str, state: dict[str, Any] | None, now: datetime) -> str | None
 
 def _reason(error: Exception) -> str:
     text = str(error).casefold()
-    if isinstance(error, ssl.SSLError) or "certificate" in text or "ssl" in text or "tls" in text:
-        return "tls_refused"
     if "timed out" in text or "timeout" in text:
         return "timeout"
+    if isinstance(error, ssl.SSLError) or "certificate" in text or "ssl" in text or "tls" in text:
+        return "tls_refused"
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return reason
