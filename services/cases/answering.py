@@ -98,6 +98,8 @@ def add_message(
     )
     messages.add(tx, case, message, position=position, handler=handler)
     drafts.forget(tx, case["id"])
+    if sender.written_by == "staff":
+        columns |= {"first_reply_at": case["first_reply_at"] or tx.now, "last_reply_at": tx.now}
     return change(
         tx,
         case,

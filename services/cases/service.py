@@ -26,6 +26,7 @@ from services.cases import (
     signature,
     standard_answers,
     starting,
+    statistics,
     templates,
 )
 from services.cases.settings import CasesSettings
@@ -230,6 +231,12 @@ class CasesService:
     def my_access_log(self, call: OngoingCall[contract.ReadMyAccessLog, contract.MyAccessLog]) -> contract.MyAccessLog:
         rows, after = call.read(access_log.of_resident)
         return access_log.shown_to_resident(rows, after, neighbours.staff(call, access_log.readers(rows)))
+
+    # --- statistics
+
+    @rpc(records.STATISTICS)
+    def statistics(self, call: OngoingCall[records.AskStatistics, records.Statistics]) -> records.Statistics:
+        return call.read(statistics.of_clinic)
 
     # --- for operators
 

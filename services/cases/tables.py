@@ -133,6 +133,9 @@ cases = Table(
     Column("unread", Boolean, nullable=False, server_default=text("false")),
     # When the resident is to be reminded of the counter-question; empty once that is done, or needed no more.
     Column("remind_at", MOMENT),
+    # When the clinic first and last wrote to the resident (R-CASE-20).
+    Column("first_reply_at", MOMENT),
+    Column("last_reply_at", MOMENT),
     Index("cases_of_clinic", "clinic", text("started_at DESC"), text("id DESC")),
     Index("cases_of_clinic_in_state", "clinic", "state", text("started_at DESC"), text("id DESC")),
     Index(

@@ -5,7 +5,9 @@ These calls belong to the contract of cases; they stand apart only to keep the p
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import Field
 
@@ -34,6 +36,47 @@ class AccessLogSample(Reply):
 
 
 SAMPLE_ACCESS_LOG = cases.call("sample_access_log", SampleAccessLog, AccessLogSample, who=("staff",))
+
+
+# --- statistics -----------------------------------------------------------------------------------------------------
+
+
+class AskStatistics(Query):
+    """How the clinic fared with the cases that came in on these days, the last one included, by Swedish date
+    (R-CASE-20).
+
+    For its local administrators and receivers.
+    """
+
+    clinic: HsaId
+    first_day: date
+    last_day: date
+
+
+class CaseTypeStatistics(Reply):
+    """Of the cases that residents started in the period; what the clinic started itself is not counted.
+
+    `answered` were closed with an answer, `closed_otherwise` without, `open` are open now: together they are `arrived`.
+    Times are from the start of the case, of those that have such a reply.
+    """
+
+    case_type: UUID | None = Field(description="none: all of them together")
+    case_type_name: str
+    arrived: int
+    answered: int
+    closed_otherwise: int
+    open: int
+    median_seconds_to_first_reply: int | None
+    median_seconds_to_last_reply: int | None = Field(description="of those that were answered")
+
+
+class Statistics(Reply):
+    clinic: str
+    total: CaseTypeStatistics
+    case_types: list[CaseTypeStatistics]
+
+
+STATISTICS = cases.call("statistics", AskStatistics, Statistics, who=("staff",))
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------

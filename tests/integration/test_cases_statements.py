@@ -107,6 +107,13 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
             records.SampleAccessLog(clinic=world.clinic, since=clock.now() - timedelta(days=1), until=clock.now()),
             world.reviewer,
         ),
+        "statistics": count(
+            world,
+            world.call,
+            records.STATISTICS,
+            records.AskStatistics(clinic=world.clinic, first_day=clock.today(), last_day=clock.today()),
+            world.receiver,
+        ),
         "my_access_log": count(world, world.call, cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), world.resident),
         "list_case_types": count(
             world, world.call, cases.LIST_CASE_TYPES, cases.ListCaseTypes(clinic=world.clinic), world.resident
@@ -250,6 +257,8 @@ def test_no_call_reads_a_large_table_through(world: World) -> None:
             world.call(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=clinic, **asked), busy)
         period = records.SampleAccessLog(clinic=clinic, since=since, until=clock.now())
         world.call(records.SAMPLE_ACCESS_LOG, period, busy)
+        days = records.AskStatistics(clinic=clinic, first_day=clock.today() - timedelta(7), last_day=clock.today())
+        world.call(records.STATISTICS, days, receiver)
         world.call(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), world.resident)
         world.call(cases.CLINIC_ACTIVITY, cases.AskClinicActivity(clinic=clinic), world.reviewer)
         world.call(cases.MESSAGES_EXIST, cases.MessagesExist(messages=[uuid4(), UUID(int=1)]), world.reviewer)
