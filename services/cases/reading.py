@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -14,6 +15,7 @@ from services.cases.rules import parties, reading_makes_known, resident_may_writ
 from services.cases.tables import Row, activities, cases, message_files
 from services.cases.visibility import facts, viewer, visible
 from shared.contracts import identity
+from shared.contracts.case_records import TakeOutCase
 from shared.contracts.cases import (
     ActivityShown,
     CaseShown,
@@ -41,10 +43,19 @@ def get_case(tx: Transaction, request: GetCase) -> Read:
 
     A resident's reading opens what the clinic has written. Raises `NotFound` for what is not the caller's to read.
     """
-    case = find(tx, request.case)
+    return _read(tx, request.case, "case")
+
+
+def take_out(tx: Transaction, request: TakeOutCase) -> Read:
+    """The same for a document (R-CASE-16): a reading as well, and logged as one that was taken out."""
+    return _read(tx, request.case, "document")
+
+
+def _read(tx: Transaction, which: UUID, what: Literal["case", "document"]) -> Read:
+    case = find(tx, which)
     for_staff = tx.caller.kind == "staff"
     if for_staff:
-        access_log.log_reading(tx, case, "case")
+        access_log.log_reading(tx, case, what)
         _make_known(tx, case)
     found = messages.of_case(tx, case["id"])
     if not for_staff:
@@ -70,6 +81,9 @@ def get_case(tx: Transaction, request: GetCase) -> Read:
         messages=[one.shown for one in found],
         activities=_activities(tx, case["id"]) if for_staff else [],
         notes=notes.of_case(tx, case) if for_staff else [],
+        recorded_at=case["recorded_at"] if for_staff else None,
+        recorded_by=case["recorded_by"] if for_staff else None,
+        recorded_version=case["recorded_version"] if for_staff else None,
         others_writing=drafts.others_writing(tx, case),
     )
     cards = frozenset({case["resident"], *writers.values()}) if for_staff else frozenset()

@@ -19,6 +19,7 @@ from services.cases import (
     neighbours,
     notes,
     reading,
+    recording,
     reminding,
     resealing,
     rights_lost,
@@ -231,6 +232,16 @@ class CasesService:
     def my_access_log(self, call: OngoingCall[contract.ReadMyAccessLog, contract.MyAccessLog]) -> contract.MyAccessLog:
         rows, after = call.read(access_log.of_resident)
         return access_log.shown_to_resident(rows, after, neighbours.staff(call, access_log.readers(rows)))
+
+    # --- the medical record
+
+    @rpc(records.TAKE_OUT_CASE)
+    def take_out_case(self, call: OngoingCall[records.TakeOutCase, records.CaseDocument]) -> records.CaseDocument:
+        return recording.take_out(call)
+
+    @rpc(records.MARK_RECORDED)
+    def mark_recorded(self, call: OngoingCall[records.MarkRecorded, records.CaseRecorded]) -> records.CaseRecorded:
+        return call.write(recording.mark)
 
     # --- statistics
 

@@ -133,6 +133,10 @@ cases = Table(
     Column("unread", Boolean, nullable=False, server_default=text("false")),
     # When the resident is to be reminded of the counter-question; empty once that is done, or needed no more.
     Column("remind_at", MOMENT),
+    # That it is in the medical record, as it was in which version (R-CASE-16).
+    Column("recorded_at", MOMENT),
+    Column("recorded_by", Text),
+    Column("recorded_version", Integer),
     # When the clinic first and last wrote to the resident (R-CASE-20).
     Column("first_reply_at", MOMENT),
     Column("last_reply_at", MOMENT),

@@ -6,13 +6,52 @@ These calls belong to the contract of cases; they stand apart only to keep the p
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from shared.contracts.base import HsaId, Instant, Query, Reply
+from shared.contracts.base import Command, HsaId, Instant, Query, Reply
 from shared.contracts.cases import AccessLogEntry, cases
+
+# --- the medical record ---------------------------------------------------------------------------------------------
+
+
+class TakeOutCase(Query):
+    """The whole case as a document for the medical record, for staff who may read it (R-CASE-16).
+
+    It is a reading of the case, and logged as one (R-CASE-18).
+    """
+
+    case: UUID
+    format: Literal["text", "pdf"]
+
+
+class CaseDocument(Reply):
+    case: UUID
+    version: int = Field(description="of the case, as the document shows it")
+    file_name: str
+    content_type: str
+    content: str = Field(description="the file, in base64; text is UTF-8")
+
+
+TAKE_OUT_CASE = cases.call("take_out_case", TakeOutCase, CaseDocument, who=("staff",))
+
+
+class MarkRecorded(Command):
+    """Notes that the case, as it is in this version, is now in the medical record (R-CASE-16); closed ones too."""
+
+    case: UUID
+    version: int
+
+
+class CaseRecorded(Reply):
+    case: UUID
+    recorded_at: Instant
+
+
+MARK_RECORDED = cases.call("mark_recorded", MarkRecorded, CaseRecorded, who=("staff",))
+
 
 # --- review of the access log ---------------------------------------------------------------------------------------
 

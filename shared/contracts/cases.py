@@ -438,6 +438,11 @@ class CaseShown(Reply):
     activities: list[ActivityShown] = Field(description="for staff only")
     notes: list[NoteShown] = Field(default_factory=list, description="internal ones, for staff only")
     others_writing: list[OtherWriting] = Field(default_factory=list, description="for staff only (R-CASE-17)")
+    recorded_at: Instant | None = Field(None, description="when it was last marked as recorded (R-CASE-16); staff only")
+    recorded_by: str | None = Field(None, description="for staff only")
+    recorded_version: int | None = Field(
+        None, description="the version that is in the medical record; less than `version`: more has come since"
+    )
 
 
 GET_CASE = cases.call("get_case", GetCase, CaseShown, who=("resident", "staff"))

@@ -107,6 +107,16 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
             records.SampleAccessLog(clinic=world.clinic, since=clock.now() - timedelta(days=1), until=clock.now()),
             world.reviewer,
         ),
+        "take_out_case": count(
+            world, world.call, records.TAKE_OUT_CASE, records.TakeOutCase(case=case, format="text"), world.receiver
+        ),
+        "mark_recorded": count(
+            world,
+            world.call,
+            records.MARK_RECORDED,
+            records.MarkRecorded(request_id=uuid4(), case=case, version=world.version(case)),
+            world.receiver,
+        ),
         "statistics": count(
             world,
             world.call,
