@@ -1,0 +1,330 @@
+"""Cases lived at random: residents, a guardian, receivers, handlers and time do what comes to mind.
+
+By the service's own calls on a real database; what happens is what the rules say, told here in words of its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import select
+
+from services.cases.rules import month_after
+from services.cases.tables import cases as case_table
+from shared.contracts import case_desk, cases
+from shared.contracts.base import Role
+from shared.messaging.errors import Refused
+from shared.operations import clock
+from shared.security.caller import Caller
+from tests.integration.cases_support import World, shared_database
+from tests.stack.rooms import Rooms
+
+OPEN = {"new", "assigned", "awaiting_resident"}
+BOTH = (Role.CASE_RECEIVER, Role.CASE_HANDLER)
+
+
+@dataclass
+class Known:
+    """What the test knows of a case."""
+
+    id: UUID
+    owner: str
+    state: str = "new"
+    reason: str | None = None
+    handler: str | None = None
+    asked_at: datetime | None = None
+    wrote_at: datetime | None = None
+    latest_at: datetime | None = None
+    texts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Life(RuleBasedStateMachine):
+    """See the module."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self._made = World.made(self.url, Path(self.folder.name))
+        self.world = world = next(self._made)
+        child, guardian = world.new_resident(), world.new_resident()
+        acting = Caller("resident", guardian.subject, session=uuid4(), acting_for=UUID(child.subject))
+        self.residents = [world.resident, world.new_resident(), child, acting, guardian]
+        self.people = [world.receiver, world.handler, world.person(Role.CASE_HANDLER), world.person(*BOTH)]
+        self.people += [world.person(*BOTH, clinic=world.new_clinic()), world.admin]
+        self.known: list[Known] = []
+        self.readings = 0
+        self.written = 0
+
+    def teardown(self) -> None:
+        try:
+            for person in range(len(self.people)):
+                self.lists_are_what_can_be_read(person)
+            for resident in range(len(self.residents)):
+                self.inbox_is_what_can_be_read(resident)
+            for case in self.known:
+                assert self._texts(case) == case.texts, "nothing was recalled, changed or lost (R-CASE-9)"
+            log = self._pages(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=self.world.clinic), self.world.reviewer)
+            assert len(log) == self.readings, "a row for each reading by staff, and no other (R-CASE-18)"
+        finally:
+            next(self._made, None)
+            self.folder.cleanup()
+
+    # --- who may, in other words
+
+    def _roles(self, who: Caller) -> frozenset[Role]:
+        return self.world.staff(who.subject).rights.roles_at(self.world.clinic)
+
+    def _sees(self, who: Caller, case: Known) -> bool:
+        if who.kind == "resident":
+            theirs = case.owner == str(who.acting_for or who.subject)
+            return theirs and case.latest_at is not None and clock.now() < case.latest_at + timedelta(days=730)
+        return Role.CASE_RECEIVER in self._roles(who) or self._has(who, case)
+
+    def _has(self, who: Caller, case: Known) -> bool:
+        return case.handler == who.subject and Role.CASE_HANDLER in self._roles(who)
+
+    def _case(self, number: int) -> Known:
+        return self.known[number % len(self.known)]
+
+    def _person(self, number: int) -> Caller:
+        return self.world.staff(self.people[number % len(self.people)].subject)
+
+    def _text(self) -> str:
+        self.written += 1
+        return f"text {self.written}"
+
+    def _tries(self, allowed: bool, action: Callable[[], Any]) -> Any:
+        """Does it; what is allowed succeeds, and what is not is refused."""
+        try:
+            done = action()
+        except Refused as refusal:
+            assert not allowed, f"refused although it is allowed: {refusal.reason}"
+            return None
+        assert allowed, "done although it is not allowed"
+        return done
+
+    def _wrote(self, case: Known, text: str, *, resident: bool) -> None:
+        case.texts.append(text)
+        case.latest_at = clock.now()
+        if resident:
+            case.wrote_at = clock.now()
+
+    # --- what they do
+
+    @rule(resident=st.integers(0, 4))
+    def somebody_starts_a_case(self, resident: int) -> None:
+        who, text = self.residents[resident], self._text()
+        answers = [cases.Answer(component="what", values=[text])]
+        case = Known(self.world.start(who, answers=answers).case, str(who.acting_for or who.subject))
+        self._wrote(case, text, resident=True)
+        self.known.append(case)
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 9), by=st.integers(0, 5), to=st.integers(0, 5), with_reply=st.booleans())
+    def it_is_given_to_someone(self, number: int, by: int, to: int, with_reply: bool) -> None:
+        case, who, handler = self._case(number), self._person(by), self._person(to)
+        may = Role.CASE_RECEIVER in self._roles(who) or self._has(who, case)
+        allowed = may and case.state in OPEN and Role.CASE_HANDLER in self._roles(handler)
+        text = self._text() if with_reply else None
+        if self._tries(allowed, lambda: self.world.assign(case.id, handler, by=who, partial_reply=text)):
+            case.handler = handler.subject
+            case.state = "assigned" if case.state == "new" else case.state
+            if text:
+                self._wrote(case, text, resident=False)
+
+    @precondition(lambda self: self.known)
+    @rule(
+        number=st.integers(0, 9),
+        by=st.integers(0, 5),
+        kind=st.sampled_from(["partial_reply", "counter_question", "counter_question", "answer"]),
+        again=st.booleans(),
+    )
+    def somebody_replies(self, number: int, by: int, kind: str, again: bool) -> None:
+        case, who, text = self._case(number), self._person(by), self._text()
+        allowed = case.state in ("assigned", "awaiting_resident") and self._has(who, case)
+        same = {"by": who, "text": text, "request_id": uuid4(), "version": self.world.version(case.id)}
+        done = self._tries(allowed, lambda: self.world.reply(case.id, kind, **same))
+        if done is None:
+            return
+        if again:
+            assert self.world.reply(case.id, kind, **same) == done, "once for each request id (R-CASE-17)"
+        self._wrote(case, text, resident=False)
+        if kind == "counter_question":
+            case.state, case.asked_at = "awaiting_resident", clock.now()
+        elif kind == "answer":
+            case.state, case.reason = "closed", "answered"
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 9), resident=st.integers(0, 4))
+    def a_resident_writes(self, number: int, resident: int) -> None:
+        case, who, text = self._case(number), self.residents[resident], self._text()
+        allowed = self._sees(who, case) and case.state in OPEN and case.asked_at is not None
+        if self._tries(allowed, lambda: self.world.write(case.id, who, text=text)):
+            self._wrote(case, text, resident=True)
+            if case.state == "awaiting_resident":
+                case.state = "assigned" if case.handler else "new"
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 9), by=st.integers(0, 5))
+    def somebody_closes_it(self, number: int, by: int) -> None:
+        case, who = self._case(number), self._person(by)
+        allowed = self._sees(who, case) and case.state in OPEN
+        if self._tries(allowed, lambda: self.world.close_case(case.id, by=who)):
+            case.state, case.reason = "closed", "closed_by_clinic"
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 9), by=st.integers(0, 5))
+    def somebody_notes_something(self, number: int, by: int) -> None:
+        case, who, text = self._case(number), self._person(by), f"note {uuid4()}"
+        request = case_desk.AddNote(request_id=uuid4(), case=case.id, text=text)
+        if self._tries(self._sees(who, case), lambda: self.world.call(case_desk.ADD_NOTE, request, who)):
+            case.notes.append(text)
+
+    @rule(who=st.integers(1, 3), keep=st.booleans())
+    def a_right_is_taken_or_given(self, who: int, keep: bool) -> None:
+        person = self.people[who].subject
+        self.world.give(person, *(BOTH if who == 3 else BOTH[1:]) if keep else ())
+        for case in self.known:
+            if case.handler == person and not keep and case.state in OPEN:
+                case.handler = None
+                case.state = "new" if case.state == "assigned" else case.state
+
+    @rule(days=st.sampled_from([0, 1, 6, 20, 24, 28, 31, 300]))
+    def time_passes(self, days: int) -> None:
+        self.world.move(timedelta(days=days, seconds=1))
+        self.world.remind()
+        self.world.expire()
+        for case in self.known:
+            waits = case.state == "awaiting_resident" and case.asked_at is not None
+            silent = waits and (case.wrote_at is None or case.wrote_at < case.asked_at)  # type: ignore[operator]
+            if waits and silent and month_after(case.asked_at) <= clock.now():  # type: ignore[arg-type]
+                case.state, case.reason = "closed", "counter_question_expired"
+
+    # --- what they see
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 9), by=st.integers(0, 5))
+    def somebody_reads(self, number: int, by: int) -> None:
+        self._staff_reads(self._person(by), self._case(number))
+
+    def _staff_reads(self, who: Caller, case: Known) -> bool:
+        shown = self._tries(self._sees(who, case), lambda: self.world.get(case.id, who))
+        if shown is None:
+            return False
+        self.readings += 1
+        assert (shown.state, shown.closed_reason, shown.handler) == (case.state, case.reason, case.handler)
+        assert [one.text for one in shown.messages[1:]] == case.texts[1:]
+        assert [one.text for one in shown.notes] == case.notes
+        return True
+
+    @precondition(lambda self: self.known)
+    @rule(number=st.integers(0, 9), resident=st.integers(0, 4))
+    def a_resident_reads(self, number: int, resident: int) -> None:
+        self._resident_reads(self.residents[resident], self._case(number))
+
+    def _resident_reads(self, who: Caller, case: Known) -> bool:
+        shown = self._tries(self._sees(who, case), lambda: self.world.get(case.id, who))
+        if shown is None:
+            return False
+        text = shown.model_dump_json()
+        assert not any(note in text for note in case.notes), "no resident ever sees a note"
+        assert (shown.activities, shown.handler, shown.notes) == ([], None, [])
+        assert [one.text for one in shown.messages[1:]] == case.texts[1:]
+        return True
+
+    def _pages(self, call: Any, request: Any, who: Caller) -> list[Any]:
+        found: list[Any] = []
+        after = None
+        while True:
+            page = self.world.call(call, request.model_copy(update={"after": after, "limit": 7}), who)
+            found += page.entries if call is cases.ACCESS_LOG else [one.case for one in page.cases]
+            after = page.after
+            if after is None:
+                return found
+
+    def lists_are_what_can_be_read(self, number: int) -> None:
+        """R-CASE-19: for every role."""
+        who = self._person(number)
+        readable = {case.id for case in self.known if self._staff_reads(who, case)}
+        listed: set[UUID] = set()
+        if Role.CASE_RECEIVER in self._roles(who):
+            ours = cases.ListClinicCases(clinic=self.world.clinic)
+            listed |= set(self._pages(cases.LIST_CLINIC_CASES, ours, who))
+        if who.rights.clinics_with(Role.CASE_HANDLER):
+            listed |= set(self._pages(cases.LIST_MY_CASES, cases.ListMyCases(), who))
+        assert listed == readable
+
+    def inbox_is_what_can_be_read(self, number: int) -> None:
+        """R-CASE-19, R-CASE-10, R-ID-12"""
+        who = self.residents[number]
+        readable = {case.id for case in self.known if self._resident_reads(who, case)}
+        inbox = self._pages(cases.LIST_INBOX, cases.ListInbox(), who)
+        assert len(inbox) == len(set(inbox))
+        assert set(inbox) == readable
+
+    def _texts(self, case: Known) -> list[str]:
+        """As stored, past every view: the first message is the form, of which the answer is looked at."""
+        from services.cases import messages
+
+        with self.world.database.transaction() as tx:
+            first, *others = [one.shown for one in messages.of_case(tx, case.id)]
+        return [first.answers[0].values[0], *(one.text for one in others)]
+
+    @invariant()
+    def every_case_is_as_the_rules_say(self) -> None:
+        """One handler or none, and nothing that is not of the rules."""
+        if not self.known:
+            return
+        with self.world.database.transaction() as tx:
+            mine = case_table.c.id.in_([case.id for case in self.known])
+            rows = {row["id"]: row for row in tx.execute(select(case_table).where(mine)).mappings()}
+        for case in self.known:
+            row = rows[case.id]
+            assert (row["state"], row["closed_reason"], row["handler"]) == (case.state, case.reason, case.handler)
+            assert row["message_count"] == len(case.texts)
+            assert (row["answer_before"] is not None) == (case.state == "awaiting_resident")
+
+
+@pytest.fixture(scope="module")
+def cases_database(rooms: Rooms) -> Iterator[str]:
+    yield from shared_database(rooms)
+
+
+def lived(url: str, examples: int, steps: int, *, the_same: bool) -> None:
+    Life.url = url
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Life,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            derandomize=the_same,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_r_case_2_to_19_cases_live_by_the_rules_whatever_people_do(cases_database: str) -> None:
+    """R-CASE-2 to R-CASE-7, R-CASE-9, R-CASE-10, R-CASE-17, R-CASE-18, R-CASE-19: the same lives in every run."""
+    lived(cases_database, 12, 30, the_same=True)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_r_case_2_to_19_many_other_lives(cases_database: str) -> None:
+    """The same at random, for many minutes."""
+    lived(cases_database, 1000, 60, the_same=False)
