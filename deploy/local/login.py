@@ -5,13 +5,18 @@ The identity service names the nonce (begin_login) and takes the ID token (compl
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import jwt
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from deploy.local import siths_ca
 from deploy.local.idp import RESIDENT_CLIENT, STAFF_CLIENT
@@ -39,10 +44,7 @@ def staff_id_token(
 
     `pki` is the folder of deploy.local.siths_ca. Raises LoginFailed, or requests' errors.
     """
-    if card is None:
-        person = staff.find(hsa_id)
-        given_name, surname = (person.given_name or "", person.surname) if person else ("Test", "Testsson")
-        card = siths_ca.issue_person(pki, hsa_id, given_name, surname, title=person.title if person else None)
+    card = card or card_of(hsa_id, pki)
     with _session(pki) as session:
         session.cert = card.pair
         verifier, query = _authorization_request(client_id, nonce)
@@ -67,6 +69,23 @@ def resident_id_token(
         form = {"login": waiting[1], "personnummer": personnummer}
         reply = session.post(f"{idp_url}/login", data=form)
         return _exchange(session, idp_url, reply, query, verifier)
+
+
+def card_of(hsa_id: str, pki: Path) -> siths_ca.Credentials:
+    """The person's SITHS card, issued if there is none yet."""
+    person = staff.find(hsa_id)
+    given_name, surname = (person.given_name or "", person.surname) if person else ("Test", "Testsson")
+    return siths_ca.issue_person(pki, hsa_id, given_name, surname, title=person.title if person else None)
+
+
+def card_proof(card: siths_ca.Credentials, nonce: str, audience: str, proof_type: str, **changes: Any) -> str:
+    """What the card signs to log in without the identity provider; `changes` are of the claims."""
+    certificate = x509.load_pem_x509_certificate(card.certificate.read_bytes())
+    key = load_pem_private_key(card.key.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    chain = [base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()]
+    claims = {"nonce": nonce, "aud": audience} | changes
+    return jwt.encode(claims, key, "ES256", headers={"typ": proof_type, "x5c": chain})
 
 
 class _Session(requests.Session):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import requests
 
+from deploy.local import siths_ca
 from deploy.local.folder import CHECKOUT
 from deploy.local.keys import Keys
 from deploy.local.people import cast
@@ -91,6 +92,7 @@ class System:
             "RESIDENT_OIDC_ISSUER": self.at.idp,
             "RESIDENT_OIDC_CLIENT_ID": "1177-invanare",
             "OIDC_CA_FILE": str(self.trust),
+            "SITHS_CA_FILE": str(siths_ca.cards_file(self.trust.parent)),
             "PU_URL": self.at.pu,
             "PU_CERTIFICATE_FILE": self.client[0],
             "PU_KEY_FILE": self.client[1],

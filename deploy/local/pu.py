@@ -25,7 +25,10 @@ from deploy.local.people import residents
 from deploy.local.pu_answers import Register, Relations, operation
 
 LOGICAL_ADDRESS = "SE2321000156"
-MODES = SOAP_MODES | {"leaky": "address and county of a protected person too, against the contract"}
+MODES = SOAP_MODES | {
+    "leaky": "address and county of a protected person too, against the contract",
+    "another": "the record of another person than the one asked for",
+}
 
 
 def control(register: Register, behaviours: Behaviours, calls: Calls) -> App:

@@ -54,7 +54,8 @@ class Register:
 
 
 def operation(register: Register, behaviours: Behaviours) -> Operation:
-    """The contract. The mode `leaky` gives the address of protected persons in spite of the rule."""
+    """The contract. The mode `leaky` gives the address of protected persons in spite of the rule, `another` the
+    record of another person."""
     return Operation(
         "GetPersonsForProfile",
         RESPONDER,
@@ -92,6 +93,8 @@ def _answer(register: Register, behaviours: Behaviours, asked: etree._Element, n
             person = None
         if person is not None and not ignore and person.replaced_by:
             person = people.get(person.replaced_by, person)
+        if person is not None and behaviours.take(person.number, among=("another",)) is not None:
+            person = next(one for one in people.values() if one.number != extension)
         leaky = person is not None and behaviours.take(person.number, among=("leaky",)) is not None
         record = None if person is None else _record(register, person, int(profile[1:]), leaky)
         identity = Part(PERSON, {"root": root, "extension": extension})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,6 +15,7 @@ from cryptography.x509 import ocsp
 from deploy.local import siths_ca
 from deploy.local.common.http import App, Reply, Request, Server, answer_text
 from deploy.local.common.process import run
+from shared.operations import clock
 
 FRESH = timedelta(hours=1)
 
@@ -61,7 +62,7 @@ def answer(data: Path, der: bytes) -> bytes:
         if _name_hash(certificate.subject, asked.hash_algorithm) != asked.issuer_name_hash:
             continue
         revoked = siths_ca.revoked_at(data, issuer, asked.serial_number)
-        now = datetime.now(UTC)
+        now = clock.now()
         response = ocsp.OCSPResponseBuilder().add_response_by_hash(
             asked.issuer_name_hash,
             asked.issuer_key_hash,

@@ -67,11 +67,19 @@ def trust_file(data: Path) -> Path:
     return data / "trust.pem"
 
 
+def cards_file(data: Path) -> Path:
+    """The root and the issuer of persons' cards: whom a login by card is trusted from."""
+    return data / "cards.pem"
+
+
 def ensure(data: Path) -> Path:
     """Makes the authorities, unless they are there. Returns the trust file."""
     with _locked(data):
         if not trust_file(data).exists():
             _make_authorities(data)
+        if not cards_file(data).exists():
+            files = [data / "authorities" / f"{kind}.pem" for kind in ("root", "person")]
+            _write(cards_file(data), b"".join(file.read_bytes() for file in files))
     return trust_file(data)
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import requests
 
-from deploy.local import login
+from deploy.local import login, siths_ca
 from deploy.local.folder import write_private
 from deploy.local.stack import Stack
 from shared.contracts import identity
@@ -65,6 +65,15 @@ class World:
     def login_staff(self, hsa_id: str) -> identity.SessionOpened:
         """Logs in with the person's SITHS card at the identity provider."""
         return self._login("staff", lambda nonce: login.staff_id_token(self._idp, hsa_id, nonce, pki=self._pki))
+
+    def login_by_card(self, hsa_id: str, card: siths_ca.Credentials | None = None) -> identity.SessionOpened:
+        """Logs in with the person's SITHS card itself, without the identity provider."""
+        begun = self.call(identity.BEGIN_CARD_LOGIN, identity.BeginCardLogin(request_id=uuid4()))
+        card = card or login.card_of(hsa_id, self._pki)
+        proof = login.card_proof(card, begun.nonce, begun.audience, begun.proof_type)
+        complete = identity.CompleteCardLogin(request_id=uuid4(), login=begun.login, proof=proof)
+        opened: identity.SessionOpened = self.call(identity.COMPLETE_CARD_LOGIN, complete)
+        return opened
 
     def login_resident(self, number: str) -> identity.SessionOpened:
         """Logs in with the resident's e-ID at the identity provider."""

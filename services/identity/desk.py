@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from services.identity.cards import CardIssuers
+from services.identity.certificate_status import CertificateStatus
 from services.identity.openid import IdentityProviders
 from services.identity.population_register import PopulationRegister, RelationCodes
 from services.identity.residents import NumberKey
@@ -23,6 +25,8 @@ class Desk:
     tokens: TokenDesk
     providers: IdentityProviders
     register: PopulationRegister
+    card_issuers: CardIssuers | None
+    certificate_status: CertificateStatus
     number_key: NumberKey
     terms: TermsShelf
 
@@ -45,6 +49,8 @@ def desk_of(settings: IdentitySettings) -> Desk:
             accept_test_persons=settings.accept_test_persons,
             codes=RelationCodes(settings.pu_guardian_codes, settings.pu_child_codes),
         ),
+        card_issuers=CardIssuers.from_file(settings.siths_ca_file) if settings.siths_ca_file else None,
+        certificate_status=CertificateStatus(),
         number_key=NumberKey.from_file(settings.identity_number_key_file),
         terms=terms,
     )

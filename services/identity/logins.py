@@ -17,6 +17,7 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from services.identity import residents, rules, sessions
+from services.identity.cards import CardIssuers
 from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.openid import IdentityProviders, Provider, refused
 from services.identity.population_register import RegisteredPerson
@@ -29,7 +30,7 @@ from shared.messaging.errors import Conflict, Forbidden, Invalid
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
-Completing = identity.CompleteLogin | identity.UnlockLogin
+Completing = identity.CompleteLogin | identity.CompleteCardLogin | identity.UnlockLogin
 """A request that ends a login."""
 
 _NONCE_BYTES = 32
@@ -59,6 +60,12 @@ def begin(tx: Transaction, request: identity.BeginLogin, provider: Provider, cli
         client_id=client_id,
         max_age=0 if request.purpose == "unlock" else None,
     )
+
+
+def begin_by_card(tx: Transaction, _request: identity.BeginCardLogin, audience: str) -> identity.CardLoginBegun:
+    """Begins a login by a card's own signature; its nonce works once, within ten minutes."""
+    login, nonce = new_login(tx, "staff", "card")
+    return identity.CardLoginBegun(login=login, nonce=nonce, audience=audience, proof_type=identity.CARD_PROOF_TYPE)
 
 
 def new_login(tx: Transaction, kind: identity.PersonKind, purpose: str) -> tuple[UUID, str]:
@@ -139,6 +146,13 @@ def require_fresh(claims: Mapping[str, Any], login: Row[Any]) -> None:
         raise refused("login_not_fresh") from None
     if not rules.shown_afresh(login.begun_at, shown):
         raise refused("login_not_fresh")
+
+
+def require_cards_taken(issuers: CardIssuers | None) -> CardIssuers:
+    """The issuers of cards. Raises `Conflict` where none are configured."""
+    if issuers is None:
+        raise Conflict("Inloggning direkt med kort används inte här.", reason="card_login_not_offered")
+    return issuers
 
 
 def require_in_directory(found: directory.StaffFacts) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.identity import (
     approvals,
+    cards,
     clinic_access,
     contacts,
     disturbances,
@@ -69,6 +70,28 @@ class IdentityService:
             return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
         person = self._registered(call, claims)
         return call.write(logins.complete_for_resident, person, desk.number_key, desk.tokens)
+
+    @rpc(identity.BEGIN_CARD_LOGIN)
+    def begin_card_login(
+        self, call: OngoingCall[identity.BeginCardLogin, identity.CardLoginBegun]
+    ) -> identity.CardLoginBegun:
+        logins.require_cards_taken(desk_of(call.settings).card_issuers)
+        return call.write(logins.begin_by_card, call.settings.staff_oidc_client_id)
+
+    @rpc(identity.COMPLETE_CARD_LOGIN)
+    def complete_card_login(
+        self, call: OngoingCall[identity.CompleteCardLogin, identity.SessionOpened]
+    ) -> identity.SessionOpened:
+        login = call.read(logins.begun, "card")
+        desk = desk_of(call.settings)
+        issuers = logins.require_cards_taken(desk.card_issuers)
+        card = cards.card_of(call.request.proof)
+        cards.require_key(call.request.proof, card, nonce=login.nonce, audience=call.settings.staff_oidc_client_id)
+        issuer = issuers.issuer_of(card, call.now)
+        hsa_id = cards.hsa_id_on(card)
+        desk.certificate_status.require_good(card, issuer, call.now)
+        logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
+        return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
 
     @rpc(identity.LOCK_LOGIN)
     def lock_login(self, call: OngoingCall[identity.LockLogin, Done]) -> Done:

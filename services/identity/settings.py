@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import DirectoryPath, Field, FilePath, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from services.identity.cards import CardIssuers
 from services.identity.residents import NumberKey
 from services.identity.terms import TermsShelf
 from shared.operations.settings import ServiceSettings
@@ -26,6 +27,9 @@ class IdentitySettings(ServiceSettings):
     staff_oidc_client_id: str = Field(description="our client id at the identity provider for staff")
     staff_acr_values: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(LEVEL_3.split()), description="levels of assurance that are enough for staff, by blanks"
+    )
+    siths_ca_file: FilePath | None = Field(
+        None, description="root of SITHS and the authorities that issue persons' cards of LoA 3, PEM, for login by card"
     )
     resident_oidc_issuer: str = Field(description="identity provider for residents, as its ID tokens name it")
     resident_oidc_client_id: str = Field(description="our client id at the identity provider for residents")
@@ -73,6 +77,13 @@ class IdentitySettings(ServiceSettings):
     def _is_an_address(cls, value: str) -> str:
         if not value.startswith(("https://", "http://")):
             raise ValueError("must begin with https://")
+        return value
+
+    @field_validator("siths_ca_file")
+    @classmethod
+    def _are_issuers(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            CardIssuers.from_file(value)
         return value
 
     @field_validator("identity_number_key_file")

@@ -82,6 +82,41 @@ class SessionOpened(Reply):
 BEGIN_LOGIN = identity.call("begin_login", BeginLogin, LoginBegun, who=("anyone",))
 COMPLETE_LOGIN = identity.call("complete_login", CompleteLogin, SessionOpened, who=("anyone",))
 
+CARD_PROOF_TYPE = "siths-login+jwt"
+"""What the header of a card's proof says in `typ`."""
+
+
+class BeginCardLogin(Command):
+    """Begins a login of staff by the SITHS card itself, without the identity provider (R-ID-1).
+
+    The client has the card sign a JWS, within ten minutes: header `typ` (as in the answer), `alg` (RS256, PS256, ES256
+    or ES384, as fits the card's key) and `x5c` (the card's HSA-id certificate); payload `nonce` and `aud` as in the
+    answer. `conflict` with reason `card_login_not_offered` where no issuers of cards are configured.
+    """
+
+
+class CardLoginBegun(Reply):
+    login: UUID
+    nonce: str
+    audience: str
+    proof_type: str
+
+
+class CompleteCardLogin(Command):
+    """Ends a login by card with the JWS that the card signed, and opens a session (R-ID-1).
+
+    `not_authenticated` with a reason where the proof or the certificate does not hold (expired, revoked, another
+    issuer's, without HSA-id), `unavailable` with reason `certificate_status_unknown` while nobody can say whether it
+    has been revoked; as `complete_login` for staff beyond that.
+    """
+
+    login: UUID
+    proof: str = Field(max_length=20_000)
+
+
+BEGIN_CARD_LOGIN = identity.call("begin_card_login", BeginCardLogin, CardLoginBegun, who=("anyone",))
+COMPLETE_CARD_LOGIN = identity.call("complete_card_login", CompleteCardLogin, SessionOpened, who=("anyone",))
+
 # --- locking one's login (R-ID-4) ------------------------------------------------------------------------------------
 
 

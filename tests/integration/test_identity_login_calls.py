@@ -1,0 +1,255 @@
+"""Logins by card, locking, one's own sessions and changed numbers over real RPC, with everything outside running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+
+from deploy.local import login, siths_ca
+from deploy.local.people import cast
+from deploy.local.people.residents import named
+from shared.contracts import cases, identity
+from shared.messaging.errors import Conflict, Forbidden, NotAuthenticated, NotFound, Refused, Unavailable
+
+
+def refusal(action: Callable[[], Any]) -> Refused:
+    with pytest.raises(Refused) as caught:
+        action()
+    return caught.value
+
+
+def pki(system: Any) -> Path:
+    found: Path = system.stack.system.trust.parent
+    return found
+
+
+def sessions_of(system: Any, subject: str) -> int:
+    [(count,)] = system.rows("identity", "SELECT count(*) FROM sessions WHERE subject = %s", subject)
+    return int(count)
+
+
+def resident_of(system: Any, number: str) -> UUID | None:
+    question = identity.FindResident(identity_number=number)
+    found = system.call(identity.FIND_RESIDENT, question, system.service_token("cases"))
+    resident: UUID | None = found.resident
+    return resident
+
+
+def card_of(system: Any, resident: UUID | None) -> identity.ResidentCard:
+    assert resident is not None
+    question = identity.ResidentCards(residents=[resident])
+    [card] = system.call(identity.RESIDENT_CARDS, question, system.service_token("cases")).cards
+    found: identity.ResidentCard = card
+    return found
+
+
+def until_refused(ask: Callable[[], Any], within: float = 1.0) -> None:
+    """Returns when the call is not authenticated any more; fails if it still is after the time."""
+    began = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        try:
+            ask()
+        except NotAuthenticated:
+            return
+        assert asked - began < within
+
+
+# --- by card --------------------------------------------------------------------------------------------------------
+
+
+def test_r_id_1_staff_log_in_by_their_card_alone(system: Any) -> None:
+    """R-ID-1: found in HSA, or refused with that reason."""
+    opened = system.login_by_card(cast.HANDLER)
+    said = jwt.decode(opened.access_token, options={"verify_signature": False})
+    assert (said["sub"], said["kind"]) == (cast.HANDLER, "staff")
+    for person in (cast.HIDDEN_STAFF, cast.ENDED_STAFF, cast.UNKNOWN_STAFF):
+        refused = refusal(lambda who=person: system.login_by_card(who))
+        assert isinstance(refused, Forbidden)
+        assert refused.reason == "staff_missing_in_directory"
+        assert sessions_of(system, person) == 0
+
+
+def test_r_id_16_staff_with_protected_identity_log_in_both_ways(system: Any) -> None:
+    """R-ID-16"""
+    for session in (system.login_staff(cast.PROTECTED_STAFF), system.login_by_card(cast.PROTECTED_STAFF)):
+        accepted = system.accept_terms(session)
+        read = system.call(identity.READ_TERMS, identity.ReadTerms(), accepted.access_token)
+        assert read.accepted_at is not None
+
+
+def test_r_id_1_a_card_that_was_taken_back_or_belongs_to_another_opens_nothing(system: Any) -> None:
+    """R-ID-1: revoked; a server's certificate; another's key under one's own certificate."""
+    person = "SE2321000131-P000009000024"
+    before = sessions_of(system, person)
+    card = siths_ca.issue_person(pki(system), person, "Yasmin", "Karimi", again=True)
+    assert system.login_by_card(person, card).access_token
+    siths_ca.revoke(pki(system), card.certificate)
+    assert refusal(lambda: system.login_by_card(person, card)).reason == "certificate_revoked"
+    server = siths_ca.issue_function(pki(system), "someone", hsa_id=person)
+    assert refusal(lambda: system.login_by_card(person, server)).reason == "certificate_not_trusted"
+    mixed = siths_ca.Credentials(login.card_of(cast.RECEIVER, pki(system)).certificate, card.key)
+    assert refusal(lambda: system.login_by_card(person, mixed)).reason == "proof_invalid"
+    assert sessions_of(system, person) == before + 1
+
+
+def test_r_id_1_a_proof_works_once_and_for_its_own_login(system: Any) -> None:
+    """R-ID-1, R-CASE-17: a repeated request gets the same answer, a replay nothing."""
+    begun = system.call(identity.BEGIN_CARD_LOGIN, identity.BeginCardLogin(request_id=uuid4()))
+    card = login.card_of(cast.HANDLER, pki(system))
+    proof = login.card_proof(card, begun.nonce, begun.audience, begun.proof_type)
+
+    def complete(**changes: Any) -> identity.SessionOpened:
+        fields = {"request_id": uuid4(), "login": begun.login, "proof": proof} | changes
+        opened: identity.SessionOpened = system.call(identity.COMPLETE_CARD_LOGIN, identity.CompleteCardLogin(**fields))
+        return opened
+
+    same = uuid4()
+    assert complete(request_id=same) == complete(request_id=same)
+    assert refusal(complete).reason == "login_used"
+    other = system.call(identity.BEGIN_CARD_LOGIN, identity.BeginCardLogin(request_id=uuid4()))
+    assert refusal(lambda: complete(login=other.login)).reason == "proof_nonce"
+    ordinary = system.call(identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind="staff"))
+    crossed = login.card_proof(card, ordinary.nonce, begun.audience, begun.proof_type)
+    refused = refusal(lambda: complete(login=ordinary.login, proof=crossed))
+    assert refused.reason == "login_for_something_else"
+
+
+# --- locking --------------------------------------------------------------------------------------------------------
+
+
+def unlock(system: Any, number: str, **changes: Any) -> None:
+    begin = identity.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
+    begun = system.call(identity.BEGIN_LOGIN, begin)
+    token = login.resident_id_token(system.stack.system.at.idp, number, begun.nonce, pki=pki(system))
+    fields = {"request_id": uuid4(), "login": begun.login, "id_token": token} | changes
+    system.call(identity.UNLOCK_LOGIN, identity.UnlockLogin(**fields))
+
+
+def test_r_id_4_locking_and_unlocking(system: Any) -> None:
+    """R-ID-4, R-ID-21: every session ends, in other services too, within a second; only a fresh e-ID login begun for it
+    unlocks, and opens nothing."""
+    number = named("hanna").number
+    opened = [system.accept_terms(system.login_resident(number)) for _ in range(2)]
+    mine = cases.ListMyCases()
+    for one in opened:
+        system.call(cases.LIST_MY_CASES, mine, one.access_token)
+    system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), opened[0].access_token)
+    for one in opened:
+        until_refused(lambda token=one.access_token: system.call(cases.LIST_MY_CASES, mine, token))
+        with pytest.raises(NotAuthenticated):
+            renewal = identity.RenewSession(request_id=uuid4(), renewal_token=one.renewal_token)
+            system.call(identity.RENEW_SESSION, renewal)
+    refused = refusal(lambda: system.login_resident(number))
+    assert isinstance(refused, Forbidden)
+    assert refused.reason == "login_locked"
+    resident = resident_of(system, number)
+    assert card_of(system, resident).locked
+    before = sessions_of(system, str(resident))
+    unlock(system, number)
+    assert sessions_of(system, str(resident)) == before
+    assert not card_of(system, resident).locked
+    assert system.login_resident(number).access_token
+    with pytest.raises(Forbidden):
+        system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), system.staff_token(cast.HANDLER))
+
+
+def test_r_id_4_the_dead_unlock_nothing(system: Any) -> None:
+    """R-ID-4, R-ID-17"""
+    assert refusal(lambda: unlock(system, cast.DECEASED)).reason == "account_inactive"
+    assert refusal(lambda: unlock(system, cast.UNKNOWN_TO_REGISTER)).reason == "not_in_population_register"
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+def test_r_id_21_people_see_their_sessions_and_end_them_everywhere(system: Any) -> None:
+    """R-ID-21"""
+    number = named("david").number
+    first, second = (system.accept_terms(system.login_resident(number)) for _ in range(2))
+    found = system.call(identity.LIST_SESSIONS, identity.ListSessions(), second.access_token).sessions
+    assert [one.this_one for one in found].count(True) == 1
+    ids = {name: UUID(jwt.decode(one.access_token, options={"verify_signature": False})["sid"])
+           for name, one in (("first", first), ("second", second))}  # fmt: skip
+    assert set(ids.values()) <= {one.session for one in found}
+    system.call(cases.LIST_MY_CASES, cases.ListMyCases(), first.access_token)
+    end = identity.EndSession(request_id=uuid4(), session=ids["first"])
+    with pytest.raises(NotFound):
+        system.call(identity.END_SESSION, end, system.resident_token(cast.RESIDENT))
+    system.call(identity.END_SESSION, end, second.access_token)
+    until_refused(lambda: system.call(cases.LIST_MY_CASES, cases.ListMyCases(), first.access_token))
+    system.call(cases.LIST_MY_CASES, cases.ListMyCases(), second.access_token)
+    left = system.call(identity.LIST_SESSIONS, identity.ListSessions(), second.access_token).sessions
+    assert ids["first"] not in {one.session for one in left}
+
+
+# --- the register ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("before", "after"), [("kim_before", "kim"), ("fatima_before", "fatima")])
+def test_r_id_24_a_changed_number_is_the_same_resident(system: Any, before: str, after: str) -> None:
+    """R-ID-24: GN and GS, whichever of the numbers the e-ID still has."""
+    old, new = named(before).number, named(after).number
+    assert system.login_resident(old).access_token
+    resident = resident_of(system, old)
+    assert system.login_resident(new).access_token
+    assert resident_of(system, new) == resident
+    assert card_of(system, resident).identity_number == new
+
+
+def test_r_id_17_a_samordningsnummer_tells_a_death_in_its_own_way(system: Any) -> None:
+    """R-ID-17"""
+    assert refusal(lambda: system.login_resident(named("olena").number)).reason == "account_inactive"
+    for key in ("aleksander", "mateo"):
+        assert system.login_resident(named(key).number).access_token
+
+
+def test_a_register_that_answers_about_another_lets_nobody_in(system: Any) -> None:
+    """R-ID-14: nor is anything of that other person's kept."""
+    number = named("rune").number
+    system.counterpart_behaves("pu", mode="another", only=number)
+    refused = refusal(lambda: system.login_resident(number))
+    assert isinstance(refused, Unavailable)
+    assert refused.reason == "population_register_unavailable"
+    assert resident_of(system, number) is None
+    system.counterparts_behave_well()
+    assert system.login_resident(number).access_token
+
+
+def test_r_id_17_residents_are_looked_up_again_by_the_clock(system: Any) -> None:
+    """R-ID-17: a death is learnt without a login."""
+    import requests
+
+    from shared.contracts.base import RunJob
+
+    number = named("sofia").number
+    opened = system.accept_terms(system.login_resident(number))
+    resident = resident_of(system, number)
+    control = system.stack.counterparts["pu"].control_url
+    [person] = [one for one in requests.get(f"{control}/people", timeout=5).json()["people"] if one["number"] == number]
+    died = person | {"deregistration": {"code": "AV", "date": "2026-11-01"}}
+    try:
+        requests.post(f"{control}/people", json=died, timeout=5).raise_for_status()
+        age = "UPDATE residents SET looked_up_at = looked_up_at - interval '3 days' WHERE resident = %s"
+        system.rows("identity", age, resident)
+        system.call(
+            identity.identity.run_job, RunJob(request_id=uuid4(), job="refresh_residents"), system.operator_token
+        )
+        assert not card_of(system, resident).active
+        until_refused(lambda: system.call(cases.LIST_MY_CASES, cases.ListMyCases(), opened.access_token))
+    finally:
+        requests.post(f"{control}/people", json=person, timeout=5).raise_for_status()
+    assert system.login_resident(number).access_token
+
+
+def test_a_login_that_was_begun_to_unlock_is_for_residents(system: Any) -> None:
+    begin = identity.BeginLogin(request_id=uuid4(), kind="staff", purpose="unlock")
+    refused = refusal(lambda: system.call(identity.BEGIN_LOGIN, begin))
+    assert refused.code == "invalid"
+    assert not isinstance(refused, Conflict)
