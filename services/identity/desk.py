@@ -12,6 +12,7 @@ from services.identity.population_register import PopulationRegister, RelationCo
 from services.identity.residents import NumberKey
 from services.identity.sessions import TokenDesk
 from services.identity.settings import IdentitySettings
+from services.identity.signing_keys import KeyRing
 from services.identity.terms import TermsShelf
 from shared.security.tokens import Signer
 
@@ -37,7 +38,7 @@ def desk_of(settings: IdentitySettings) -> Desk:
     terms = TermsShelf.from_folder(settings.terms_folder)
     ca_file = str(settings.oidc_ca_file) if settings.oidc_ca_file else None
     return Desk(
-        tokens=TokenDesk(Signer.from_file(settings.signing_key_file, ISSUER), terms),
+        tokens=TokenDesk(KeyRing(Signer.from_file(settings.signing_key_file, ISSUER)), terms),
         providers=IdentityProviders(ca_file, settings.oidc_timeout_seconds),
         register=PopulationRegister(
             settings.pu_url,

@@ -20,6 +20,7 @@ from services.identity import (
     revocations,
     roles,
     sessions,
+    signing_keys,
     terms,
 )
 from services.identity.desk import desk_of
@@ -48,6 +49,7 @@ class IdentityService:
         contract=identity.identity,
         rights_source=revocations.rights_source,
         latest_number=revocations.latest_number,
+        keys_source=signing_keys.endorsements,
     )
 
     # --- logging in ---------------------------------------------------------------------------------------------
@@ -293,6 +295,14 @@ class IdentityService:
     ) -> access.MyClinicsFound:
         return call.write(listings.remove)
 
+    @rpc(identity.PUBLIC_KEYS)
+    def public_keys(self, call: OngoingCall[identity.PublicKeys, identity.PublicKeysNow]) -> identity.PublicKeysNow:
+        return call.read(signing_keys.public_keys)
+
+    @rpc(identity.CHANGE_SIGNING_KEY)
+    def change_signing_key(self, call: OngoingCall[identity.ChangeSigningKey, Done]) -> Done:
+        return call.write(signing_keys.change, desk_of(call.settings).tokens.keys.own)
+
     # --- residents and contact data -----------------------------------------------------------------------------
 
     @rpc(identity.RESIDENT_CARDS)
@@ -347,6 +357,11 @@ class IdentityService:
         while removed:
             with run.transaction() as tx:
                 removed = sessions.forget_old(tx, run.now - KEEP_ENDED) > 0
+
+    @job("make_signing_keys", every=timedelta(hours=1))
+    def make_signing_keys(self, run: Any) -> None:
+        with run.transaction() as tx:
+            signing_keys.rotate(tx, desk_of(run.settings).tokens.keys.own)
 
     @job("refresh_residents", every=timedelta(hours=1))
     def refresh_residents(self, run: Any) -> None:

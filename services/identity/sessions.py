@@ -12,11 +12,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, delete, insert, or_, select, update
 
 from services.identity import revocations, rules, terms
+from services.identity.signing_keys import KeyRing
 from services.identity.tables import logins, renewal_tokens, sessions
 from shared.contracts import identity
 from shared.contracts.base import Done
 from shared.messaging.errors import NotAuthenticated, NotFound
-from shared.security.tokens import Claims, Signer
+from shared.security.tokens import Claims
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
@@ -26,9 +27,9 @@ _RENEWAL_BYTES = 32
 
 @dataclass(frozen=True)
 class TokenDesk:
-    """What it takes to give out tokens: identity's key, and the terms that a token says are accepted or not."""
+    """What it takes to give out tokens: identity's keys, and the terms that a token says are accepted or not."""
 
-    signer: Signer
+    keys: KeyRing
     terms: terms.TermsShelf
 
 
@@ -224,7 +225,7 @@ def _give_tokens(
     accepted = terms.accepted_at(tx, kind, subject, in_force) is not None
     expires = rules.access_end(tx.now, ends_at)
     claims = Claims(
-        issuer=desk.signer.issuer,
+        issuer=desk.keys.issuer,
         subject=subject,
         kind=kind,
         issued_at=tx.now,
@@ -234,7 +235,7 @@ def _give_tokens(
         acting_for=acting_for,
     )
     return identity.SessionOpened(
-        access_token=desk.signer.mint(claims),
+        access_token=desk.keys.signer(tx).mint(claims),
         renewal_token=renewal,
         access_expires_at=expires,
         session_expires_at=ends_at,

@@ -467,6 +467,26 @@ class RightsNow(Reply):
 CURRENT_RIGHTS = identity.call("current_rights", CurrentRights, RightsNow, who=("service",))
 
 
+class PublicKeys(Query):
+    """The keys that access tokens are signed with, for a service that meets one it does not know (R-ID-21)."""
+
+
+class PublicKeysNow(Reply):
+    keys: list[str]
+    """A JWT for each, signed by identity's own key, which every service has in its file; the newest first."""
+
+
+class ChangeSigningKey(Command):
+    """Makes a new key for access tokens, in use a minute later. Tokens of the keys before stay good until they expire;
+    with `withdraw` they are good no more within half a minute, and their sessions go on at the next renewal."""
+
+    withdraw: bool = False
+
+
+PUBLIC_KEYS = identity.call("public_keys", PublicKeys, PublicKeysNow, who=("service",))
+CHANGE_SIGNING_KEY = identity.call("change_signing_key", ChangeSigningKey, Done, who=("operator",))
+
+
 class EndedSession(Reply):
     session: UUID
     until: datetime

@@ -23,7 +23,7 @@ from shared.messaging.entrypoints import Kept
 from shared.messaging.errors import NotFound
 from shared.messaging.events import EventConsumer, Handler, Spawn
 from shared.messaging.server import OngoingCall, RpcServer
-from shared.operations.core import Core, RightsSource
+from shared.operations.core import Core, KeysSource, RightsSource
 from shared.operations.jobs import Job, JobRunner
 from shared.operations.settings import ServiceSettings, read_or_exit
 from shared.security import rights
@@ -34,7 +34,8 @@ _OPENING_SECONDS = 5.0
 
 
 class Kernel(DependencyProvider):  # type: ignore[misc]
-    """See the module. `rights_source` and `latest_number` only for identity, which keeps the rights of all."""
+    """See the module. `rights_source`, `latest_number` and `keys_source` only for identity, which keeps the rights and
+    the keys of all."""
 
     def __init__(
         self,
@@ -43,11 +44,13 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
         *,
         rights_source: RightsSource | None = None,
         latest_number: Callable[[Connection], int] | None = None,
+        keys_source: KeysSource | None = None,
     ) -> None:
         self._settings_type = settings
         self.contract = contract
         self._rights_source = rights_source
         self._latest_number = latest_number
+        self._keys_source = keys_source
         self._draining = threading.Lock()
         self._closing = threading.Event()
         self._drained = False
@@ -71,6 +74,7 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
             self.contract,
             "service",
             rights_source=self._rights_source,
+            keys_source=self._keys_source,
             connections=self.settings.max_workers + _EVENTS_AT_ONCE + _FOR_THREADS,
         )
         self.jobs = JobRunner(core, {one.purpose: one.spawn for one in kept if isinstance(one.purpose, Job)})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from shared.contracts.base import Call, Contract
-from shared.contracts.identity import CURRENT_RIGHTS, CurrentRights, RightsNow
+from shared.contracts.identity import CURRENT_RIGHTS, PUBLIC_KEYS, CurrentRights, PublicKeys, RightsNow
 from shared.database.engine import translated
 from shared.database.transaction import Database
 from shared.messaging.announcing import Listener
@@ -27,8 +27,10 @@ from shared.security.rights import RightsCopy
 from shared.security.sealing import Sealer
 from shared.security.tokens import Signer, Verifier
 
+KeysSource = Callable[[Connection], Sequence[str]]
 RightsSource = Callable[[Connection, Caller], Rights | None]
 _ASK_RIGHTS_SECONDS = 0.75  # an answer that took longer might be older than R-ID-10 allows
+_ASK_KEYS_SECONDS = 2.0
 _CHECK_AGAIN_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 
@@ -36,7 +38,8 @@ Answer = TypeVar("Answer", bound=Any)
 
 
 class Core:
-    """The parts of one process of one service. `rights_source` only for identity, which keeps the rights itself."""
+    """The parts of one process of one service. `rights_source` and `keys_source` only for identity, which keeps
+    the rights and the keys of tokens itself."""
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Core:
         process: str,
         *,
         rights_source: RightsSource | None = None,
+        keys_source: KeysSource | None = None,
         connections: int,
     ) -> None:
         name = contract.name
@@ -58,7 +62,8 @@ class Core:
         self.signer = Signer.from_file(
             settings.signing_key_file, "identity" if name == "identity" else f"service:{name}"
         )
-        self.verifier = Verifier(settings.trusted_keys_file)
+        self._keys_source = keys_source
+        self.verifier = Verifier(settings.trusted_keys_file, self._signing_keys)
         self.client = RpcClient(settings.amqp_url, f"{name}.{process}", ca_file=ca_file)
         self.database = Database(
             settings.database_url,
@@ -126,6 +131,16 @@ class Core:
             raise translated(error) or error from error
         # Asked without holding a connection: identity may be slow, and the pool is for those who can go on.
         return replace(caller, rights=self._rights.asked(caller) if found is None else found)
+
+    def _signing_keys(self) -> Sequence[str]:
+        """The keys that identity signs tokens with now, each endorsed by the one in everybody's file."""
+        if self._keys_source is None:
+            return self.ask(PUBLIC_KEYS, PublicKeys(), timeout=_ASK_KEYS_SECONDS).keys
+        try:
+            with self.database.engine.connect() as connection:
+                return self._keys_source(connection)
+        except Exception as error:
+            raise translated(error) or error from error
 
     def _ask_rights(self, question: CurrentRights) -> RightsNow:
         return self.ask(CURRENT_RIGHTS, question, timeout=_ASK_RIGHTS_SECONDS)

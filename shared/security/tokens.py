@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from shared.messaging.errors import NotAuthenticated
 from shared.operations import clock
 from shared.operations.logs import log
+from shared.security import endorsed_keys
 
-ALGORITHM = "EdDSA"
+ALGORITHM = endorsed_keys.ALGORITHM
 LONGEST_LIFE = timedelta(minutes=10)
 _CACHED_TOKENS = 20_000
 _LOOK_AGAIN_SECONDS = 1.0
@@ -89,6 +90,10 @@ class Signer:
                 payload["acting_for"] = str(claims.acting_for)
         return jwt.encode(payload, self._key, algorithm=ALGORITHM, headers=self._headers)
 
+    def endorse(self, public: Ed25519PublicKey, until: datetime) -> str:
+        """What this key says of another: that it signs for the same issuer, until then."""
+        return endorsed_keys.endorse(self._key, self._headers["kid"], self.issuer, public, until)
+
     def own_token(self) -> str:
         """A token for the issuer itself (a service, the operator, a system), made anew when half its life is over."""
         now = clock.now()
@@ -100,18 +105,34 @@ class Signer:
 
 
 class Verifier:
-    """Verifies tokens against the trusted keys; the key file is read again when it changes, so keys can be rotated."""
+    """Verifies tokens against the trusted keys; the key file is read again when it changes, so keys can be rotated.
 
-    def __init__(self, keys_file: Path) -> None:
+    `ask_for_keys` answers what identity's key says of the keys that it has made since (see `endorsed_keys`).
+    """
+
+    def __init__(self, keys_file: Path, ask_for_keys: endorsed_keys.Ask | None = None) -> None:
         self._file = keys_file
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
+        self._generation = 0
         self._looked = 0.0
         self._keys: dict[str, tuple[str, Ed25519PublicKey]] = {}
         self._known: OrderedDict[bytes, Claims] = OrderedDict()
         self._headers: dict[str, str] = {}
         """The key that a header names. All tokens of a key have the same header, and so it is parsed once."""
+        self._learned = (
+            None
+            if ask_for_keys is None
+            else endorsed_keys.LearnedKeys(ask_for_keys, lambda: self._keys, key_id, self._forget)
+        )
         self._load()
+
+    def _forget(self) -> None:
+        """A key is gone: what was verified by it counts no more."""
+        with self._lock:
+            self._known.clear()
+            self._headers.clear()
+            self._generation += 1
 
     def _load(self) -> None:
         self._looked = time.monotonic()
@@ -129,21 +150,26 @@ class Verifier:
             raise ValueError(f"the trusted keys can't be read: {type(error).__name__}") from None
         with self._lock:
             self._keys, self._stamp = keys, stamp
-            self._known.clear()
-            self._headers.clear()
+        self._forget()
 
     def verify(self, token: object) -> Claims:
-        """What the token says, if it is genuine and in time; else raises `NotAuthenticated` with a reason."""
+        """What the token says, if it is genuine and in time.
+
+        Else raises `NotAuthenticated` with a reason, or `Unavailable` where its key may be a new one and identity can't
+        be asked.
+        """
         if not isinstance(token, str) or not 20 <= len(token) <= 4096:
             raise NotAuthenticated(reason="no_token" if not token else "token_malformed")
         if time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
             self._look_again()
+        if self._learned is not None:
+            self._learned.look_again()
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        claims, stamp = self._known.get(digest), self._stamp
+        claims, generation = self._known.get(digest), self._generation
         if claims is None:
             claims = self._first_verification(token)
             with self._lock:
-                if stamp != self._stamp:  # a key may have been removed meanwhile
+                if generation != self._generation:  # a key may have been removed meanwhile
                     raise NotAuthenticated(reason="token_of_unknown_key")
                 self._known[digest] = claims
                 if len(self._known) > _CACHED_TOKENS:
@@ -166,9 +192,12 @@ class Verifier:
         try:
             header = token.partition(".")[0]
             kid = self._headers.get(header) or jwt.get_unverified_header(token).get("kid")
-            if not isinstance(kid, str) or kid not in self._keys:
+            found = self._keys.get(kid) if isinstance(kid, str) else None
+            if found is None and isinstance(kid, str) and self._learned is not None:
+                found = self._learned.get(kid)
+            if found is None:
                 raise NotAuthenticated(reason="token_of_unknown_key")
-            issuer, key = self._keys[kid]
+            issuer, key = found
             payload = jwt.decode(
                 token,
                 key,

@@ -14,6 +14,7 @@ from services.identity import residents, revocations, roles, sessions
 from services.identity.identity_numbers import luhn
 from services.identity.population_register import Place, RegisteredPerson
 from services.identity.settings import OWN_TEXTS
+from services.identity.signing_keys import KeyRing
 from services.identity.terms import TermsShelf
 from shared.contracts import identity
 from shared.contracts.base import Role
@@ -62,7 +63,7 @@ class Identity:
         self.url = url
         self.database = Database(url, service="identity", sealer=SEALER)
         self.desk = sessions.TokenDesk(
-            Signer(Ed25519PrivateKey.generate(), "identity"), TermsShelf.from_folder(OWN_TEXTS)
+            KeyRing(Signer(Ed25519PrivateKey.generate(), "identity")), TermsShelf.from_folder(OWN_TEXTS)
         )
         self.moved = timedelta()
         self.settings: Any = None

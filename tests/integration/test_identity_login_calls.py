@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ import pytest
 from deploy.local import login, siths_ca
 from deploy.local.people import cast
 from deploy.local.people.residents import named
-from shared.contracts import cases, identity
+from shared.contracts import cases, directory, identity
 from shared.messaging.errors import Conflict, Forbidden, NotAuthenticated, NotFound, Refused, Unavailable
 
 
@@ -253,3 +254,32 @@ def test_a_login_that_was_begun_to_unlock_is_for_residents(system: Any) -> None:
     refused = refusal(lambda: system.call(identity.BEGIN_LOGIN, begin))
     assert refused.code == "invalid"
     assert not isinstance(refused, Conflict)
+
+
+# --- the keys of tokens ---------------------------------------------------------------------------------------------
+
+
+def test_r_id_21_every_service_takes_up_a_new_key_without_a_restart(system: Any) -> None:
+    """R-ID-21: tokens of the key before stay good meanwhile."""
+    number = named("nils").number
+    before = system.accept_terms(system.login_resident(number))
+    change = identity.ChangeSigningKey(request_id=uuid4())
+    with pytest.raises(Forbidden):
+        system.call(identity.CHANGE_SIGNING_KEY, change, before.access_token)
+    system.call(identity.CHANGE_SIGNING_KEY, change, system.operator_token)
+    try:
+        system.move_clock(timedelta(seconds=70))
+        kid = jwt.get_unverified_header(before.access_token)["kid"]
+        until = time.monotonic() + 10
+        after = system.login_resident(number)
+        while jwt.get_unverified_header(after.access_token)["kid"] == kid:
+            assert time.monotonic() < until
+            time.sleep(0.5)
+            after = system.login_resident(number)
+        for opened in (before, after):
+            system.call(identity.READ_TERMS, identity.ReadTerms(), opened.access_token)
+            system.call(cases.LIST_MY_CASES, cases.ListMyCases(), opened.access_token)
+        clinics = directory.SearchClinics(text="vardcentralen", limit=1)
+        system.call(directory.SEARCH_CLINICS, clinics, after.access_token)
+    finally:
+        system.move_clock(timedelta(seconds=-70))

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import jwt
 import pytest
+from sqlalchemy import select
 
-from services.identity import logins, refreshing, residents, sessions
+from services.identity import logins, refreshing, residents, sessions, signing_keys
 from services.identity.openid import Provider
 from services.identity.population_register import AnswerNotTrusted, PopulationRegister, RegisteredPerson
+from services.identity.tables import signing_keys as table
 from shared.contracts import identity
 from shared.messaging.errors import Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
+from shared.operations import clock
+from shared.security import endorsed_keys
 from shared.security.caller import Caller
+from shared.security.sealing import SealBroken
+from shared.security.tokens import Verifier
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
+from tests.unit.kernel.test_tokens import write_keys
 
 PROVIDER = Provider("https://idp.example", "https://idp.example/authorize", "https://idp.example/keys")
 
@@ -319,3 +328,71 @@ def test_r_id_21_people_see_and_end_their_own_sessions(one: Identity) -> None:
     assert [body["ended_sessions"][0]["session"] for body in told] == [str(first)]
     assert [each.session for each in own(one, Caller("staff", other, stranger))] == [stranger]
     assert old not in {each.session for each in own(one, caller)}
+
+
+# --- the keys of tokens (R-ID-21) -----------------------------------------------------------------------------------
+
+
+def kid_of(opened: identity.SessionOpened) -> str:
+    return str(jwt.get_unverified_header(opened.access_token)["kid"])
+
+
+def test_r_id_21_keys_change_by_the_clock_and_at_once_and_every_token_stays_good(
+    made: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-ID-21: a key is used a minute after it was made; those before are trusted until their last token is dead."""
+    monkeypatch.setattr(signing_keys, "_LOOK_AGAIN_SECONDS", -1.0)
+    monkeypatch.setattr(clock, "now", lambda: made.now)
+    own = made.desk.keys.own
+    write_keys(tmp_path / "keys.json", {"identity": own._key})
+
+    def told() -> list[str]:
+        return made.run(lambda tx: signing_keys.public_keys(tx, identity.PublicKeys())).keys
+
+    verifier = Verifier(tmp_path / "keys.json", told)
+    monkeypatch.setattr(endorsed_keys, "_ASK_AGAIN_SECONDS", 0.0)
+    person = new_person()
+    first = made.opened("staff", person)
+    assert verifier.verify(first.access_token).subject == person
+    assert made.run(lambda tx: signing_keys.rotate(tx, own))
+    assert kid_of(made.opened("staff", person)) == kid_of(first)
+    made.moved += timedelta(minutes=2)
+    second = made.opened("staff", person)
+    assert kid_of(second) != kid_of(first)
+    assert verifier.verify(second.access_token).subject == person
+    assert not made.run(lambda tx: signing_keys.rotate(tx, own))
+
+    change = identity.ChangeSigningKey(request_id=uuid4())
+    made.run(lambda tx: signing_keys.change(tx, change, own))
+    assert kid_of(made.opened("staff", person)) == kid_of(second)
+    made.moved += timedelta(minutes=2)
+    third = made.opened("staff", person)
+    assert kid_of(third) not in (kid_of(first), kid_of(second))
+    for token in (second, third):
+        assert verifier.verify(token.access_token).subject == person
+    made.moved += timedelta(minutes=20)
+    assert made.run(lambda tx: signing_keys.rotate(tx, own)) is False
+    assert len(told()) == 1
+
+    withdrawn = made.opened("staff", person)
+    made.run(lambda tx: signing_keys.change(tx, identity.ChangeSigningKey(request_id=uuid4(), withdraw=True), own))
+    renewed = made.renew(withdrawn.renewal_token)
+    assert kid_of(renewed) == kid_of(first)
+    assert verifier.verify(renewed.access_token).subject == person
+    verifier._learned._learn()  # type: ignore[union-attr]
+    with pytest.raises(NotAuthenticated):
+        verifier.verify(withdrawn.access_token)
+    made.moved += timedelta(days=31)
+    assert made.run(lambda tx: signing_keys.rotate(tx, own))
+    made.moved += timedelta(days=61)
+    assert kid_of(made.opened("staff", person)) == kid_of(first)
+
+
+def test_private_keys_stand_sealed_and_bound_to_their_names(made: Identity) -> None:
+    """R-SYS-2"""
+    for _ in range(2):
+        made.run(lambda tx: signing_keys.change(tx, identity.ChangeSigningKey(request_id=uuid4()), made.desk.keys.own))
+    first, second = made.rows("SELECT kid, sealed FROM signing_keys LIMIT 2")
+    made.rows("UPDATE signing_keys SET sealed = %s WHERE kid = %s", first[1], second[0])
+    with pytest.raises(SealBroken):
+        made.run(lambda tx: signing_keys._opened(tx, tx.execute(select(table).where(table.c.kid == second[0])).one()))
