@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, get_args
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from services.identity.tables import accepted_terms
+from services.identity.tables import accepted_terms, terms_texts
 from shared.contracts import identity
 from shared.messaging.errors import Conflict, NotFound
+from shared.operations.logs import log
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
@@ -54,17 +55,32 @@ def accepted_at(tx: Transaction, kind: identity.PersonKind, person: str, version
 
 
 def read_terms(tx: Transaction, request: identity.ReadTerms, shelf: TermsShelf) -> identity.Terms:
-    """The terms in force, or an earlier version that the caller accepted, with the time of that."""
+    """The terms in force, or an earlier version that the caller accepted, with the time of that; the text as it was."""
     kind = _kind(tx)
     in_force = shelf.in_force(kind)
     version = request.version or in_force
-    text = shelf.text(kind, version)
-    if text is None:  # before the database is asked, which does not take every text
+    own = (accepted_terms.c.kind == kind) & (accepted_terms.c.person == tx.caller.subject)
+    rows = tx.execute(select(accepted_terms).where(own).order_by(accepted_terms.c.accepted_at)).all()
+    accepted = {row.version: row.accepted_at for row in rows}
+    # Asked of nothing but these two: the database does not take every text.
+    text = _text(tx, kind, version, shelf) if version in accepted or version == in_force else None
+    if text is None:
         raise NotFound("Villkoren finns inte.")
-    accepted = accepted_at(tx, kind, tx.caller.subject, version)
-    if accepted is None and version != in_force:
-        raise NotFound("Villkoren finns inte.")
-    return identity.Terms(version=version, text=text, accepted_at=accepted)
+    return identity.Terms(
+        version=version,
+        text=text,
+        accepted_at=accepted.get(version),
+        accepted=[identity.AcceptedTerms(version=one, accepted_at=at) for one, at in accepted.items()],
+    )
+
+
+def _text(tx: Transaction, kind: identity.PersonKind, version: str, shelf: TermsShelf) -> str | None:
+    """The text as people have accepted it, whatever has become of the file; before anyone has, the file's."""
+    kept = select(terms_texts.c.text).where(terms_texts.c.kind == kind, terms_texts.c.version == version)
+    found: str | None = tx.execute(kept).scalar_one_or_none()
+    if found is not None and shelf.text(kind, version) not in (None, found):
+        log.error("terms_changed_without_a_new_number", kind=kind, version=version)
+    return found if found is not None else shelf.text(kind, version)
 
 
 def accept(tx: Transaction, request: identity.AcceptTerms, shelf: TermsShelf) -> None:
@@ -75,6 +91,8 @@ def accept(tx: Transaction, request: identity.AcceptTerms, shelf: TermsShelf) ->
     kind = _kind(tx)
     if request.version != shelf.in_force(kind):
         raise Conflict("Villkoren har ändrats. Läs dem igen.", reason="terms_version_not_in_force")
+    text = {"kind": kind, "version": request.version, "text": shelf.text(kind, request.version)}
+    tx.execute(insert(terms_texts).values(**text, first_accepted_at=tx.now).on_conflict_do_nothing())
     tx.execute(
         insert(accepted_terms)
         .values(kind=kind, person=tx.caller.subject, version=request.version, accepted_at=tx.now)

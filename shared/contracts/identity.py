@@ -190,10 +190,18 @@ class ReadTerms(Query):
     version: str | None = Field(None, max_length=40)
 
 
+class AcceptedTerms(Reply):
+    version: str
+    accepted_at: datetime
+
+
 class Terms(Reply):
     version: str
     text: str
+    """As it was accepted, if it was."""
     accepted_at: datetime | None = None
+    accepted: list[AcceptedTerms] = []
+    """Every version that the caller has accepted, the first one first: each can be read."""
 
 
 class AcceptTerms(Command):

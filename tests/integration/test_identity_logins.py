@@ -12,12 +12,12 @@ import jwt
 import pytest
 from sqlalchemy import select
 
-from services.identity import logins, refreshing, residents, sessions, signing_keys
+from services.identity import logins, refreshing, residents, sessions, signing_keys, terms
 from services.identity.openid import Provider
 from services.identity.population_register import AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import signing_keys as table
 from shared.contracts import identity
-from shared.messaging.errors import Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
 from shared.operations import clock
 from shared.security import endorsed_keys
 from shared.security.caller import Caller
@@ -396,3 +396,36 @@ def test_private_keys_stand_sealed_and_bound_to_their_names(made: Identity) -> N
     made.rows("UPDATE signing_keys SET sealed = %s WHERE kid = %s", first[1], second[0])
     with pytest.raises(SealBroken):
         made.run(lambda tx: signing_keys._opened(tx, tx.execute(select(table).where(table.c.kid == second[0])).one()))
+
+
+# --- terms (R-ID-2, R-ID-3) -----------------------------------------------------------------------------------------
+
+
+def test_r_id_2_what_was_accepted_is_read_again_word_for_word(made: Identity, tmp_path: Path) -> None:
+    """R-ID-2, R-ID-3: whatever has become of the file since; and a new version asks again."""
+    for kind in ("staff", "resident"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "1.md").write_text("Villkor, som de var")
+    caller = Caller("staff", new_person(), uuid4())
+
+    def shelf() -> terms.TermsShelf:
+        return terms.TermsShelf.from_folder(tmp_path)
+
+    def accept(version: str) -> None:
+        request = identity.AcceptTerms(request_id=uuid4(), version=version)
+        made.run(lambda tx: terms.accept(tx, request, shelf()), caller)
+
+    def read(version: str | None = None) -> identity.Terms:
+        return made.run(lambda tx: terms.read_terms(tx, identity.ReadTerms(version=version), shelf()), caller)
+
+    accept("1")
+    (tmp_path / "staff" / "1.md").write_text("Andra villkor under samma nummer")
+    assert read().text == read("1").text == "Villkor, som de var"
+    (tmp_path / "staff" / "2.md").write_text("Nya villkor")
+    (tmp_path / "staff" / "1.md").unlink()
+    assert (read().version, read().text, read().accepted_at) == ("2", "Nya villkor", None)
+    assert read("1").text == "Villkor, som de var"
+    accept("2")
+    assert [one.version for one in read().accepted] == ["1", "2"]
+    with pytest.raises(Conflict):
+        accept("1")
