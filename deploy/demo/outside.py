@@ -34,6 +34,7 @@ def make(folder: Path, write: Callable[[Path, str], None]) -> None:
     client = siths_ca.issue_function(pki, "vardarende")
     for name, file in (
         ("outside-ca.crt", siths_ca.trust_file(pki)),
+        ("siths-ca.crt", siths_ca.cards_file(pki)),
         ("outside-client.crt", client.certificate),
         ("outside-client.key", client.key),
     ):

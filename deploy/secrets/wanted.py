@@ -22,8 +22,9 @@ BROKER_USERS = (*SERVICES, *(caller.name for caller in OUTSIDE_CALLERS))
 SIGNERS = (*SERVICES, "operator", *CONNECTED_SYSTEMS)
 INNER_SERVERS = {"rabbitmq": "rabbitmq", "postgres": "postgres", "s3": "store"}
 """Certificate, and the name by which the server is reached inside."""
-GIVEN = ("smtp.password", "sms.password", "outside-client.crt", "outside-client.key", "outside-ca.crt")
-"""What others give: the passwords at the mail server and the SMS provider, the SITHS function certificate."""
+GIVEN = ("smtp.password", "sms.password", "outside-client.crt", "outside-client.key", "outside-ca.crt", "siths-ca.crt")
+"""What others give: the passwords at the mail server and the SMS provider, the SITHS function certificate, and the
+authorities that issue persons' SITHS cards."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,7 +17,9 @@ from deploy.local import login, siths_ca
 from deploy.local.people import cast
 from deploy.local.people.residents import named
 from shared.contracts import cases, directory, identity
+from shared.messaging import operator
 from shared.messaging.errors import Conflict, Forbidden, NotAuthenticated, NotFound, Refused, Unavailable
+from shared.operations import clock
 
 
 def refusal(action: Callable[[], Any]) -> Refused:
@@ -283,3 +286,18 @@ def test_r_id_21_every_service_takes_up_a_new_key_without_a_restart(system: Any)
         system.call(directory.SEARCH_CLINICS, clinics, after.access_token)
     finally:
         system.move_clock(timedelta(seconds=-70))
+
+
+def test_r_id_6_the_operator_calls_from_where_the_system_runs(
+    system: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R-ID-6: the first administrator is made once; the deployment's command says why it is refused after that."""
+    monkeypatch.setattr(clock, "_clock", clock.Clock(str(system.stack.system.clock_file)))
+    monkeypatch.setenv("AMQP_URL", system.stack.broker_url("operator"))
+    monkeypatch.setenv("OPERATOR_KEY_FILE", str(system.stack.keys.signing_key("operator")))
+    make = ["identity.make_first_administrator", json.dumps({"person": cast.OUTSIDER})]
+    assert operator.main(make) == 1
+    assert "conflict: administrator_exists" in capsys.readouterr().err
+    assert operator.main(["identity.run_job", json.dumps({"job": "make_signing_keys"})]) == 0
+    made = system.rows("identity", "SELECT by FROM role_history WHERE role = 'regional_admin' AND change = 'given'")
+    assert [by for (by,) in made] == ["operator:operator"]
