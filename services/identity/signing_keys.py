@@ -63,8 +63,15 @@ class KeyRing:
 
 
 def rotate(tx: Transaction, own: Signer, *, after: timedelta = NEW_AFTER) -> bool:
-    """Makes a new key if the newest is older than `after`, and forgets those that nothing trusts any more."""
+    """Makes a new key if the newest is older than `after`, and forgets those that nothing trusts any more.
+
+    Those that stay are endorsed anew if identity's own key has been changed.
+    """
     tx.execute(delete(signing_keys).where(signing_keys.c.trusted_until < tx.now))
+    for row in tx.execute(select(signing_keys)):
+        if not own.endorsed(row.endorsed):
+            again = own.endorse(_opened(tx, row).public_key(), row.trusted_until)
+            tx.execute(update(signing_keys).where(signing_keys.c.kid == row.kid).values(endorsed=again))
     newest = tx.execute(_newest(tx.now, made_before=tx.now)).one_or_none()
     if newest is not None and tx.now - newest.made_at < after:
         return False

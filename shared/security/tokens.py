@@ -94,6 +94,10 @@ class Signer:
         """What this key says of another: that it signs for the same issuer, until then."""
         return endorsed_keys.endorse(self._key, self._headers["kid"], self.issuer, public, until)
 
+    def endorsed(self, endorsement: str) -> bool:
+        """Whether it is this key's endorsement, and not one of a key before it."""
+        return jwt.get_unverified_header(endorsement).get("kid") == self._headers["kid"]
+
     def own_token(self) -> str:
         """A token for the issuer itself (a service, the operator, a system), made anew when half its life is over."""
         now = clock.now()

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
 from services.identity import logins, refreshing, residents, sessions, signing_keys, terms
@@ -22,7 +23,7 @@ from shared.operations import clock
 from shared.security import endorsed_keys
 from shared.security.caller import Caller
 from shared.security.sealing import SealBroken
-from shared.security.tokens import Verifier
+from shared.security.tokens import Signer, Verifier
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
 from tests.unit.kernel.test_tokens import write_keys
 
@@ -386,6 +387,16 @@ def test_r_id_21_keys_change_by_the_clock_and_at_once_and_every_token_stays_good
     assert made.run(lambda tx: signing_keys.rotate(tx, own))
     made.moved += timedelta(days=61)
     assert kid_of(made.opened("staff", person)) == kid_of(first)
+
+
+def test_keys_are_endorsed_anew_when_identitys_own_key_is_changed(made: Identity) -> None:
+    """R-ID-21: else a change of that key would end what everybody trusts."""
+    made.run(lambda tx: signing_keys.change(tx, identity.ChangeSigningKey(request_id=uuid4()), made.desk.keys.own))
+    newer = Signer(Ed25519PrivateKey.generate(), "identity")
+    made.run(lambda tx: signing_keys.rotate(tx, newer))
+    told = made.run(lambda tx: signing_keys.public_keys(tx, identity.PublicKeys())).keys
+    assert told
+    assert all(newer.endorsed(one) for one in told)
 
 
 def test_private_keys_stand_sealed_and_bound_to_their_names(made: Identity) -> None:
