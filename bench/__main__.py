@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import attachments, outbox, rpc, tokens
+from bench import attachments, logins, outbox, rpc, tokens
 from bench.parts import report
 from bench.parts.servers import Servers, running, versions
 
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[Servers], list[report.Figure]]] = {
     "tokens": tokens.measure,
     "outbox": outbox.measure,
     "attachments": attachments.measure,
+    "logins": logins.measure,
 }
 
 

@@ -209,7 +209,7 @@ class Verifier:
                 options={"verify_exp": False, "verify_iat": False, "require": ["iss", "sub", "kind", "iat", "exp"]},
             )
             claims = _checked(payload, issuer)
-            self._headers[header] = kid  # only of genuine tokens: others could fill the memory with new headers
+            self._headers[header] = str(kid)  # only of genuine tokens: others could fill the memory with new headers
             return claims
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError):
             raise NotAuthenticated(reason="token_forged") from None

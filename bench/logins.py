@@ -1,0 +1,79 @@
+"""Logins of residents with look-ups in the population register, against bare calls of the register's counterpart.
+
+A login is all that a portal asks of identity: begin_login and complete_login, with an ID token that is verified, a
+nonce that is used up, the register asked over mutual TLS, an account found or made, a session opened and its tokens
+signed; the identity provider's signature is in the time too. A bare call is the same question to the same counterpart
+over a connection that is kept, and nothing is done with the answer. In turns, with as many in flight.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import requests
+
+from bench.parts.identity_process import IdentityProcess, running_identity
+from bench.parts.report import Figure, median, ratio
+from bench.parts.servers import Servers
+from shared.contracts import identity
+
+BAR = 0.5
+LOGINS = 5_000
+IN_FLIGHT = 32
+_ROUNDS = 5
+
+
+def measure(servers: Servers, logins: int = LOGINS) -> list[Figure]:
+    """The figures of this benchmark."""
+    in_round = logins // _ROUNDS
+    rates: dict[str, list[float]] = {"login": [], "bare": []}
+    took: list[float] = []
+    with running_identity(servers, in_round) as process, ThreadPoolExecutor(IN_FLIGHT) as pool:
+        work: dict[str, Callable[[str], float]] = {"bare": _bare_calls(process), "login": _logins(process)}
+        for each in work.values():
+            list(pool.map(each, process.numbers[: IN_FLIGHT * 2]))  # warm: connections, keys, plans
+        for _ in range(_ROUNDS):
+            for name, each in work.items():
+                began = time.monotonic()
+                seconds = list(pool.map(each, process.numbers))
+                rates[name].append(in_round / (time.monotonic() - began))
+                took += seconds if name == "login" else []
+    took.sort()
+    return [
+        ratio("logins with register look-ups, against bare calls of the register", rates["login"], rates["bare"], BAR),
+        median("logins with register look-ups", "/s", rates["login"]),
+        median("bare calls of the register", "/s", rates["bare"]),
+        median(f"a login, {IN_FLIGHT} in flight, half of them", "ms", [1000 * took[len(took) // 2]]),
+        median(f"a login, {IN_FLIGHT} in flight, all but one in a hundred", "ms", [1000 * took[len(took) * 99 // 100]]),
+    ]
+
+
+def _logins(process: IdentityProcess) -> Callable[[str], float]:
+    def log_in(number: str) -> float:
+        began = time.monotonic()
+        begin = identity.BeginLogin(request_id=uuid4(), kind="resident")
+        begun = process.client.ask(identity.BEGIN_LOGIN, begin, timeout=20)
+        token = process.id_token(number, begun.nonce)
+        complete = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+        process.client.ask(identity.COMPLETE_LOGIN, complete, timeout=20)
+        return time.monotonic() - began
+
+    return log_in
+
+
+def _bare_calls(process: IdentityProcess) -> Callable[[str], float]:
+    http = requests.Session()
+    http.trust_env = False
+    http.cert, http.verify = process.client_certificate, process.trust
+    http.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=IN_FLIGHT))
+
+    def call(number: str) -> float:
+        began = time.monotonic()
+        answer = http.post(process.register_url, data=process.question(number), headers=process.headers, timeout=20)
+        answer.raise_for_status()
+        return time.monotonic() - began
+
+    return call
