@@ -17,13 +17,16 @@ from deploy.local.common.behaviour import Behaviours
 from deploy.local.common.control import control_app
 from deploy.local.common.http import App, Reply, Request, Server, answer_json
 from deploy.local.common.process import arguments, run
-from deploy.local.common.soap import SOAP_MODES, Calls
+from deploy.local.common.soap import SOAP_MODES, TESTDATA, Calls, Schema
 from deploy.local.common.soap import app as soap_app
 from deploy.local.common.tls import only_functions, server_context
 from deploy.local.hsa import add_calls
 from deploy.local.people import residents
 from deploy.local.pu_answers import Register, Relations, operation
 
+SCHEMA = (
+    TESTDATA / "pu/rivta/person/5.0/interactions/GetPersonsForProfileInteraction/GetPersonsForProfileResponder_5.0.xsd"
+)
 LOGICAL_ADDRESS = "SE2321000156"
 MODES = SOAP_MODES | {
     "leaky": "address and county of a protected person too, against the contract",
@@ -73,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def make() -> list[Server]:
         behaviours, calls = Behaviours(MODES), Calls()
         register = Register(people, Relations(given.guardian_code, given.child_code))
-        answering = soap_app([operation(register, behaviours)], given.logical_address, behaviours, calls)
+        official = {"GetPersonsForProfile": Schema(SCHEMA)}
+        answering = soap_app([operation(register, behaviours)], given.logical_address, behaviours, calls, official)
         tls = server_context(given.pki, "pu", clients=ssl.CERT_REQUIRED)
         main_server = Server(given.port, only_functions(given.pki, answering), tls)
         return [main_server, Server(given.control_port, control(register, behaviours, calls))]

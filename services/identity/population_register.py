@@ -32,6 +32,7 @@ _PERSON = f"{_DOMAIN}:5"
 _ACTION = f"{_RESPONDER}:GetPersonsForProfile"
 _PLAIN, _WITH_RELATIONS = "P2", "P4"
 _LARGEST_ANSWER = 8 * 1024 * 1024
+_DECEASED = "AV"
 _LONGEST_CHAIN = 3
 """So many times a number is followed to the one that replaced it."""
 
@@ -167,7 +168,7 @@ class PopulationRegister:
         if person is None:
             return None
         earlier: list[str] = []
-        while person.replaced_by and len(earlier) < _LONGEST_CHAIN:
+        while person.replaced_by and person.code != _DECEASED and len(earlier) < _LONGEST_CHAIN:
             newer = self.look_up(parse(person.replaced_by, today()))
             if newer is None or person.number not in newer.former or newer.number in earlier:
                 log.warning("register_reference_not_followed")
@@ -268,7 +269,7 @@ class PopulationRegister:
             given_name=given,
             surname=surname,
             protected=protected,
-            code="AV" if died else _deregistration(record),
+            code=_DECEASED if died else _deregistration(record),
             place=None if protected else _place(record),
             replaced_by=_replaced_by(record),
             former=_former(record, requested),

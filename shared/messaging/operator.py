@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"settings to mend in the environment:\n  {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    client = RpcClient(url, "operator", ca_file=ca_file)
+    client = RpcClient(url, "operator.command", ca_file=ca_file)
     client.start()
     try:
         reply = client.ask(call, request, token=signer.own_token(), timeout=_SECONDS)

@@ -141,12 +141,12 @@ def test_r_id_4_locking_and_unlocking(system: Any) -> None:
     unlocks, and opens nothing."""
     number = named("hanna").number
     opened = [system.accept_terms(system.login_resident(number)) for _ in range(2)]
-    mine = cases.ListMyCases()
+    mine = cases.ListInbox()
     for one in opened:
-        system.call(cases.LIST_MY_CASES, mine, one.access_token)
+        system.call(cases.LIST_INBOX, mine, one.access_token)
     system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), opened[0].access_token)
     for one in opened:
-        until_refused(lambda token=one.access_token: system.call(cases.LIST_MY_CASES, mine, token))
+        until_refused(lambda token=one.access_token: system.call(cases.LIST_INBOX, mine, token))
         with pytest.raises(NotAuthenticated):
             renewal = identity.RenewSession(request_id=uuid4(), renewal_token=one.renewal_token)
             system.call(identity.RENEW_SESSION, renewal)
@@ -182,13 +182,13 @@ def test_r_id_21_people_see_their_sessions_and_end_them_everywhere(system: Any) 
     ids = {name: UUID(jwt.decode(one.access_token, options={"verify_signature": False})["sid"])
            for name, one in (("first", first), ("second", second))}  # fmt: skip
     assert set(ids.values()) <= {one.session for one in found}
-    system.call(cases.LIST_MY_CASES, cases.ListMyCases(), first.access_token)
+    system.call(cases.LIST_INBOX, cases.ListInbox(), first.access_token)
     end = identity.EndSession(request_id=uuid4(), session=ids["first"])
     with pytest.raises(NotFound):
         system.call(identity.END_SESSION, end, system.resident_token(cast.RESIDENT))
     system.call(identity.END_SESSION, end, second.access_token)
-    until_refused(lambda: system.call(cases.LIST_MY_CASES, cases.ListMyCases(), first.access_token))
-    system.call(cases.LIST_MY_CASES, cases.ListMyCases(), second.access_token)
+    until_refused(lambda: system.call(cases.LIST_INBOX, cases.ListInbox(), first.access_token))
+    system.call(cases.LIST_INBOX, cases.ListInbox(), second.access_token)
     left = system.call(identity.LIST_SESSIONS, identity.ListSessions(), second.access_token).sessions
     assert ids["first"] not in {one.session for one in left}
 
@@ -246,7 +246,7 @@ def test_r_id_17_residents_are_looked_up_again_by_the_clock(system: Any) -> None
             identity.identity.run_job, RunJob(request_id=uuid4(), job="refresh_residents"), system.operator_token
         )
         assert not card_of(system, resident).active
-        until_refused(lambda: system.call(cases.LIST_MY_CASES, cases.ListMyCases(), opened.access_token))
+        until_refused(lambda: system.call(cases.LIST_INBOX, cases.ListInbox(), opened.access_token))
     finally:
         requests.post(f"{control}/people", json=person, timeout=5).raise_for_status()
     assert system.login_resident(number).access_token
@@ -281,7 +281,7 @@ def test_r_id_21_every_service_takes_up_a_new_key_without_a_restart(system: Any)
             after = system.login_resident(number)
         for opened in (before, after):
             system.call(identity.READ_TERMS, identity.ReadTerms(), opened.access_token)
-            system.call(cases.LIST_MY_CASES, cases.ListMyCases(), opened.access_token)
+            system.call(cases.LIST_INBOX, cases.ListInbox(), opened.access_token)
         clinics = directory.SearchClinics(text="vardcentralen", limit=1)
         system.call(directory.SEARCH_CLINICS, clinics, after.access_token)
     finally:

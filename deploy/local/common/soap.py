@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from lxml import etree
@@ -16,6 +17,8 @@ from deploy.local.common.control import HTTP_MODES, misbehave
 from deploy.local.common.http import App, Reply, Request, answer_text
 
 ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
+TESTDATA = Path(__file__).parents[4] / "shared" / "testdata"
+"""Schemas and data from public sources, beside the project where someone has put them."""
 REGISTRY = "urn:riv:itintegration:registry:1"
 
 SOAP_MODES = HTTP_MODES | {
@@ -80,6 +83,21 @@ class Operation:
     """What misbehaving can be limited to."""
 
 
+class Schema:
+    """The official schema of an operation, where it lies beside the project (see `TESTDATA`)."""
+
+    def __init__(self, file: Path) -> None:
+        self._schema = etree.XMLSchema(etree.parse(file)) if file.exists() else None
+        self._lock = threading.Lock()
+
+    def holds(self, content: etree._Element) -> bool:
+        """Whether the content keeps to it; where there is none, yes."""
+        if self._schema is None:
+            return True
+        with self._lock:
+            return bool(self._schema.validate(content))
+
+
 @dataclass
 class Calls:
     """How the callers behave: HSA wants one question at a time, and 50 ms between the questions of a bulk refresh."""
@@ -123,8 +141,16 @@ class Calls:
             self.count, self.most_at_once, self.shortest_pause, self._ended = {}, self._now, None, None
 
 
-def app(operations: Sequence[Operation], logical_address: str, behaviours: Behaviours, calls: Calls) -> App:
-    """Answers at every path: what is asked for stands in the envelope."""
+def app(
+    operations: Sequence[Operation],
+    logical_address: str,
+    behaviours: Behaviours,
+    calls: Calls,
+    schemas: Mapping[str, Schema] | None = None,
+) -> App:
+    """Answers at every path: what is asked for stands in the envelope. `schemas`: by operation, for questions and
+    answers alike."""
+    official = schemas or {}
     served = App()
     by_tag = {f"{{{one.responder}}}{one.name}": one for one in operations}
 
@@ -139,12 +165,14 @@ def app(operations: Sequence[Operation], logical_address: str, behaviours: Behav
             if action != f"{operation.responder}:{operation.name}":
                 raise Fault("Client", "SOAPAction does not fit the body")
             check(asked, operation.responder, operation.fields)
+            if operation.name in official and not official[operation.name].holds(asked):
+                raise Fault("Client", "breaks the schema")
         except Fault as fault:
             log.info("refused: %s", fault.text)
             return _fault(fault)
         calls.begin(operation.name)
         try:
-            return _answer(operation, asked, behaviours)
+            return _answer(operation, asked, behaviours, official.get(operation.name))
         except Fault as fault:
             return _fault(fault)
         finally:
@@ -153,7 +181,7 @@ def app(operations: Sequence[Operation], logical_address: str, behaviours: Behav
     return served
 
 
-def _answer(operation: Operation, asked: etree._Element, behaviours: Behaviours) -> Reply:
+def _answer(operation: Operation, asked: etree._Element, behaviours: Behaviours, official: Schema | None) -> Reply:
     rule = behaviours.take(operation.name, *operation.subjects(asked), among=tuple(SOAP_MODES))
     if wrong := misbehave(rule):
         return wrong
@@ -164,6 +192,9 @@ def _answer(operation: Operation, asked: etree._Element, behaviours: Behaviours)
         raise Fault("Server", "the catalogue can't be reached")
     response = etree.Element(f"{{{operation.responder}}}{operation.name}Response", nsmap={"r": operation.responder})
     _fill(response, operation.answer(asked, mode == "empty"))
+    if official is not None and not official.holds(response):
+        log.error("our answer to %s breaks the schema", operation.name)
+        raise Fault("Server", "the answer breaks the schema")
     if mode == "invalid":
         etree.SubElement(response, f"{{{operation.responder}}}notInTheSchema").text = "1"
     body = _envelope(response)
