@@ -103,6 +103,17 @@ def _answer(register: Register, behaviours: Behaviours, asked: etree._Element, n
 
 
 def _root(number: str) -> str:
+    """The series that a number is of, as the register knows it: personnummer, samordningsnummer, reserve numbers."""
+    if number[8] in "KMX":
+        return "1.2.752.113.11.0.2.1.1.1"  # Västra Götaland
+    if number[8] in "PTF":
+        return "1.2.752.74.9.1"  # national
+    if number[8:10].isalpha():
+        return "1.2.752.74.9.2"  # Värmland
+    if number.startswith("99"):
+        return "1.2.752.97.3.1.3"  # Stockholm
+    if "32" <= number[6:8] <= "59":
+        return "1.2.752.129.2.1.3.2"  # Inera
     return SAMORDNINGSNUMMER if number[6] in "6789" else PERSONNUMMER
 
 

@@ -214,6 +214,15 @@ def test_r_id_17_a_samordningsnummer_tells_a_death_in_its_own_way(system: Any) -
         assert system.login_resident(named(key).number).access_token
 
 
+def test_r_id_24_a_reserve_number_logs_in_and_is_asked_for_in_its_own_series(system: Any) -> None:
+    """R-ID-24"""
+    number = named("okand").number
+    assert system.login_resident(number).access_token
+    assert (
+        card_of(system, resident_of(system, f" {number[:8].lower()}-{number[8:].lower()} ")).identity_number == number
+    )
+
+
 def test_a_register_that_answers_about_another_lets_nobody_in(system: Any) -> None:
     """R-ID-14: nor is anything of that other person's kept."""
     number = named("rune").number
