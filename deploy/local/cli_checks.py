@@ -93,7 +93,7 @@ def check() -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(options: tuple[str, ...]) -> None:
-    """Runs the benchmarks (all, or those named: rpc, tokens, outbox, logins) on servers of their own. Fails where a bar
+    """Runs the benchmarks (all, or those named) on servers of their own. Fails where a bar
     does not hold; --publish shows the run in bench/results and README.md.
     """
     for name in options:
