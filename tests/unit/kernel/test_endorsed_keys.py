@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Identity:
     monkeypatch.setattr(endorsed_keys, "_ASK_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(endorsed_keys, "_REFRESH_SECONDS", 3600.0)
     made = Identity(tmp_path)
-    made.verifier._learned._tried = 0.0  # type: ignore[union-attr]
+    made.verifier._learned._tried = time.monotonic()  # type: ignore[union-attr]
     return made
 
 
