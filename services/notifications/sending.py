@@ -75,7 +75,7 @@ class Sender:
         self._transaction = transaction
         self._ask = ask
         self._providers = providers
-        self._talks: dict[str, ChannelToProvider] = {}
+        self._talks: dict[tuple[Channel, str], ChannelToProvider] = {}
         self._batch = batch
         self._lease = lease
         self._stopping = stopping
@@ -267,7 +267,9 @@ class Sender:
 
     def _try(self, one: Addressed, provider: Provider, text: Words) -> Outcome | None:
         """One attempt with one provider. None: the delivery is in other hands now."""
-        talk = self._talks.get(provider.name) or self._talks.setdefault(provider.name, provider.talk())
+        # A provider of mail may have the same name as one of SMS.
+        which = (one.channel, provider.name)
+        talk = self._talks.get(which) or self._talks.setdefault(which, provider.talk())
         outcome: Outcome | None = talk.prepare(one.address)
         if outcome is None:
             try:

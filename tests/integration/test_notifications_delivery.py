@@ -11,9 +11,11 @@ import pytest
 
 from services.notifications import clinic_settings, delivering, listing, pace, queueing, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
+from services.notifications.sending import Provider
 from shared.contracts import cases, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import (
+    Channel,
     DeliveryState,
     GetClinicSettings,
     ListClinicDeliveries,
@@ -469,6 +471,19 @@ def test_a_provider_that_is_down_is_not_asked_for_each_one(world: World) -> None
     ]
     world.rows("UPDATE deliveries SET due_at = created_at")
     assert sender.round() == 0
+
+
+def test_a_mail_server_and_an_sms_provider_of_one_name_are_two(world: World) -> None:
+    """R-NOT-7: nothing goes by the other's conversation."""
+    providers = {
+        Channel.EMAIL: [Provider("127.0.0.1", lambda: world.email)],
+        Channel.SMS: [Provider("127.0.0.1", lambda: world.sms)],
+    }
+    world.providers = lambda: providers  # type: ignore[method-assign]
+    tell_resident(world, "sms", "email")
+    world.send()
+    assert [address[0] for address in world.sms.addresses] == ["+"]
+    assert ["@" in address for address in world.email.addresses] == [True]
 
 
 def test_what_no_provider_could_be_asked_to_take_for_a_day_is_a_visible_failure(world: World) -> None:
