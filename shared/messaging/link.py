@@ -215,8 +215,8 @@ class Link:
 
     def _connect(self) -> None:
         connection = connect(self._arguments)
+        wire = Wire(connection)
         try:
-            wire = Wire(connection)
             channel = connection.channel()
             channel.auto_decode = False  # a body is bytes, whatever encoding its sender claims
             if self._confirm:
@@ -237,6 +237,7 @@ class Link:
         except BaseException:
             with contextlib.suppress(*_BROKEN):
                 connection.collect()
+            wire.close()
             raise
 
     def _drop(self) -> None:
