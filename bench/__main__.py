@@ -24,23 +24,21 @@ def main() -> int:
     """Runs those that are named, or all."""
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measures the kernel against its bars.")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(BENCHMARKS))
-    parser.add_argument("--publish", action="store_true", help="bench/results/latest.json and README.md show this run")
+    parser.add_argument("--publish", action="store_true", help="bench/results and README.md show this run")
     chosen = parser.parse_args()
     unknown = set(chosen.what) - BENCHMARKS.keys()
-    if unknown or (chosen.publish and chosen.what):
-        parser.error(f"no benchmark {', '.join(unknown)}" if unknown else "only a whole run is published")
-    about = report.machine()
-    figures: list[report.Figure] = []
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}")
+    well = True
     with running() as servers:
-        about |= versions(servers)
         for name in chosen.what or BENCHMARKS:
-            began = time.monotonic()
-            found = BENCHMARKS[name](servers)
-            figures += found
-            print(f"\n{name} ({time.monotonic() - began:.0f} s)\n{report.table(found)}", flush=True)
-    file = report.keep(figures, about, publish=chosen.publish)
-    print(f"\nkept in {file}; load before: {about['load_before']}, processors: {about['processors']}")
-    return 1 if any(figure.holds is False for figure in figures) else 0
+            about, began = report.machine() | versions(servers), time.monotonic()
+            figures = BENCHMARKS[name](servers)
+            print(f"\n{name} ({time.monotonic() - began:.0f} s)\n{report.table(figures)}", flush=True)
+            file = report.keep(name, figures, about, publish=chosen.publish)
+            print(f"kept in {file}; load before: {about['load_before']}, processors: {about['processors']}", flush=True)
+            well = well and all(figure.holds is not False for figure in figures)
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from deploy.local.folder import CHECKOUT, data_folder, make_folder
 
-LATEST = CHECKOUT / "bench" / "results" / "latest.json"
+RESULTS = CHECKOUT / "bench" / "results"
 _README = CHECKOUT / "README.md"
 _BEGIN, _END = "<!-- bench -->", "<!-- /bench -->"
 
@@ -64,20 +64,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(figures: Sequence[Figure], about: dict[str, Any], *, publish: bool) -> Path:
-    """Writes them to the data folder; `publish`: to the checkout too, as the latest."""
+def keep(name: str, figures: Sequence[Figure], about: dict[str, Any], *, publish: bool) -> Path:
+    """Writes the figures of a benchmark to the data folder; `publish`: to the checkout too, as its latest."""
     now = datetime.now(UTC)
     content = {
         "at": now.isoformat(timespec="seconds"),
         "machine": about,
         "figures": [asdict(figure) | {"holds": figure.holds} for figure in figures],
     }
-    text = json.dumps(content, indent=1) + "\n"
-    file = make_folder(data_folder() / "bench") / f"{now:%Y%m%dT%H%M%SZ}.json"
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    file = make_folder(data_folder() / "bench") / f"{now:%Y%m%dT%H%M%SZ}-{name}.json"
     file.write_text(text)
     if publish:
-        LATEST.write_text(text)
-        _write_readme(content, figures)
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(text)
+        _write_readme()
     return file
 
 
@@ -99,18 +100,24 @@ def _number(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"
 
 
-def _write_readme(content: dict[str, Any], figures: Sequence[Figure]) -> None:
-    about = content["machine"]
-    lines = [
-        f"{content['at'][:10]}, {about['processors']} processors, {about['memory_gb']} GB, Python {about['python']}, "
-        f"RabbitMQ {about['broker']}, PostgreSQL {about['database']}, {about['servers']} servers:",
-        "",
-        "| | median | spread | bar | |",
-        "|---|---|---|---|---|",
-        *("| " + " | ".join(_cells(figure)) + " |" for figure in figures),
-    ]
+def _write_readme() -> None:
+    """The figures that have a bar, of the latest published run of each benchmark."""
+    lines = ["| measured | figure | median | spread | bar | |", "|---|---|---|---|---|---|"]
+    machines = set()
+    for file in sorted(RESULTS.glob("*.json")):
+        content = json.loads(file.read_text())
+        about = content["machine"]
+        machines.add(
+            f"{about['processors']} processors, {about['memory_gb']} GB, Python {about['python']}, "
+            f"RabbitMQ {about['broker']}, PostgreSQL {about['database']}, {about['servers']} servers"
+        )
+        for told in content["figures"]:
+            figure = Figure(**{key: value for key, value in told.items() if key != "holds"})
+            if figure.bar is not None:
+                lines.append(f"| {file.stem}, {content['at'][:10]} | " + " | ".join(_cells(figure)) + " |")
     text = _README.read_text()
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     if after:
-        _README.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{after}")
+        told_of = f"Latest published runs ({'; '.join(sorted(machines))}); all figures stand in bench/results:"
+        _README.write_text(f"{before}{_BEGIN}\n{told_of}\n\n" + "\n".join(lines) + f"\n{_END}{after}")
