@@ -78,6 +78,37 @@ def of_case(case: CaseShown, around: Around) -> list[Block]:
     ]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """That somebody of the staff has read about a resident, in the words that a resident may see."""
+
+    at: datetime
+    who: str
+    number: str
+    what: str
+
+
+READ = {"case": "läste ärendet", "document": "tog ut ärendet för journal", "attachment": "öppnade en fil i ärendet"}
+
+
+def of_readings(
+    resident: ResidentCard, around: Around, period: tuple[datetime, datetime], found: list[Reading]
+) -> list[Block]:
+    """Who has read about a resident at a clinic, for the resident to have (R-CASE-18)."""
+    return [
+        Block("title", "Loggutdrag"),
+        Block("line", f"Invånare: {_resident(resident)}"),
+        *([Block("line", PROTECTED)] if resident.protected else []),
+        Block("line", f"Mottagning: {around.clinic}"),
+        Block("line", f"Vårdgivare: {around.care_provider}"),
+        Block("line", f"Period: från {at(period[0])} till {at(period[1])}"),
+        Block("line", f"Utskrivet {at(around.now)}"),
+        Block("heading", "Läst av personal"),
+        *(Block("line", f"{at(one.at)} – {one.who} {READ[one.what]} {one.number}") for one in found),
+        *([] if found else [Block("line", "Ingen har läst under perioden.")]),
+    ]
+
+
 def as_text(blocks: list[Block]) -> str:
     """For systems that take text: headings are underlined, and nothing is wrapped."""
     lines: list[str] = []

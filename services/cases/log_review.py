@@ -1,4 +1,4 @@
-"""The access log as log reviewers see it: searched, and sampled at random (R-CASE-18)."""
+"""The access log as log reviewers see it: searched, sampled at random, extracted for a resident (R-CASE-18)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 
 from services.cases import access_log as log
-from services.cases import neighbours
+from services.cases import document, neighbours
+from services.cases.files import as_file
 from services.cases.tables import Row, access_log, access_log_unsealed
 from shared.contracts.base import HsaId, Instant, Role
-from shared.contracts.case_records import AccessLogSample, SampleAccessLog
+from shared.contracts.case_records import AccessLogExtract, AccessLogSample, ExtractAccessLog, SampleAccessLog
 from shared.contracts.cases import AccessLog, AccessLogEntry, ReadAccessLog
 from shared.contracts.directory import StaffFacts
 from shared.contracts.identity import ResidentCard as Card
 from shared.database.transaction import Transaction
-from shared.messaging.errors import Invalid
+from shared.messaging.errors import Invalid, LimitExceeded, NotFound
 from shared.messaging.server import OngoingCall
+
+MOST_EXTRACTED = 1_000
 
 
 def search(call: OngoingCall[ReadAccessLog, AccessLog]) -> AccessLog:
@@ -41,6 +44,50 @@ def sample(call: OngoingCall[SampleAccessLog, AccessLogSample]) -> AccessLogSamp
     call.caller.require(call.request.clinic, Role.LOG_REVIEWER)
     rows, unsealed, population = call.read(_drawn)
     return AccessLogSample(entries=_shown(call, rows, unsealed), population=population)
+
+
+def extract(call: OngoingCall[ExtractAccessLog, AccessLogExtract]) -> AccessLogExtract:
+    """Who has read about a resident at the clinic, as a document for the resident; for its log reviewers.
+
+    Raises `NotFound` for a number that nobody with an account has, `LimitExceeded` (`period_too_long`) for too much.
+    """
+    asked = call.request
+    call.caller.require(asked.clinic, Role.LOG_REVIEWER)
+    resident = neighbours.resident_by_number(call, asked.identity_number)
+    card = neighbours.card_for_staff(neighbours.cards(call, [resident]).get(resident)) if resident else None
+    if resident is None or card is None:
+        raise NotFound("Invånaren har inget konto i e-tjänsterna.", reason="resident_without_account")
+    rows = call.read(_about, resident)
+    staff = neighbours.staff(call, log.readers(rows))
+    clinic = neighbours.clinics(call, [asked.clinic]).get(asked.clinic)
+    around = document.Around(
+        clinic=clinic.name if clinic else asked.clinic,
+        care_provider=clinic.care_provider_name if clinic else document.UNKNOWN,
+        people={},
+        taken_by=call.caller.subject,
+        now=call.now,
+    )
+    found = [document.Reading(row["at"], _named(staff.get(row["person"])), row["number"], row["what"]) for row in rows]
+    blocks = document.of_readings(card, around, (asked.since, asked.until), found)
+    file = as_file(asked.format, "Loggutdrag", "loggutdrag", blocks)
+    return AccessLogExtract(
+        readings=len(rows), file_name=file.name, content_type=file.content_type, content=file.base64
+    )
+
+
+def _about(tx: Transaction, asked: ExtractAccessLog, resident: UUID) -> list[Row]:
+    conditions = _conditions(asked.clinic, None, asked.since, asked.until)
+    question = select(access_log).where(*conditions, access_log.c.resident == resident)
+    rows = tx.execute(question.order_by(access_log.c.entry).limit(MOST_EXTRACTED + 1)).mappings().all()
+    if len(rows) > MOST_EXTRACTED:
+        raise LimitExceeded("Perioden har för många läsningar. Välj en kortare.", reason="period_too_long")
+    return list(rows)
+
+
+def _named(person: StaffFacts | None) -> str:
+    """As residents see staff: name and title, never an HSA-id."""
+    title = f", {person.title}," if person is not None and person.title else ""
+    return f"{log.name_of(person) or document.UNKNOWN}{title}"
 
 
 def _found(tx: Transaction, asked: ReadAccessLog, resident: UUID | None) -> tuple[list[Row], set[int], str | None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-from dataclasses import asdict
-
 from sqlalchemy import update
 
-from services.cases import document, neighbours, pdf, reading
+from services.cases import document, neighbours, reading
 from services.cases.access_log import name_of
 from services.cases.changing import find, note
+from services.cases.files import as_file
 from services.cases.rules import check_version
 from services.cases.tables import cases
 from services.cases.visibility import facts
@@ -17,7 +15,6 @@ from services.cases.weight import STEP
 from shared.contracts.case_records import CaseDocument, CaseRecorded, MarkRecorded, TakeOutCase
 from shared.contracts.cases import CaseShown
 from shared.database.transaction import Transaction
-from shared.messaging.errors import LimitExceeded
 from shared.messaging.server import OngoingCall
 
 
@@ -28,26 +25,18 @@ def take_out(call: OngoingCall[TakeOutCase, CaseDocument]) -> CaseDocument:
     """
     read = call.read(reading.take_out)
     case = reading.with_cards(read, neighbours.cards(call, read.cards))
-    blocks = document.of_case(case, _around(call, case))
-    name, title = f"arende-{case.number}", f"Ärende {case.number}"
-    if call.request.format == "text":
-        return _document(case, f"{name}.txt", "text/plain; charset=utf-8", document.as_text(blocks).encode())
-    try:
-        made = pdf.made(title, [asdict(block) for block in blocks])
-    except pdf.NotMade:
-        raise LimitExceeded(
-            "Ärendet är för stort för att bli en PDF. Ta ut det som text.", reason="document_too_large"
-        ) from None
-    return _document(case, f"{name}.pdf", "application/pdf", made)
-
-
-def _document(case: CaseShown, file_name: str, content_type: str, content: bytes) -> CaseDocument:
+    file = as_file(
+        call.request.format,
+        f"Ärende {case.number}",
+        f"arende-{case.number}",
+        document.of_case(case, _around(call, case)),
+    )
     return CaseDocument(
         case=case.case,
         version=case.version,
-        file_name=file_name,
-        content_type=content_type,
-        content=base64.b64encode(content).decode(),
+        file_name=file.name,
+        content_type=file.content_type,
+        content=file.base64,
     )
 
 

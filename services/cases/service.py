@@ -228,6 +228,12 @@ class CasesService:
     ) -> records.AccessLogSample:
         return log_review.sample(call)
 
+    @rpc(records.EXTRACT_ACCESS_LOG)
+    def extract_access_log(
+        self, call: OngoingCall[records.ExtractAccessLog, records.AccessLogExtract]
+    ) -> records.AccessLogExtract:
+        return log_review.extract(call)
+
     @rpc(contract.MY_ACCESS_LOG)
     def my_access_log(self, call: OngoingCall[contract.ReadMyAccessLog, contract.MyAccessLog]) -> contract.MyAccessLog:
         rows, after = call.read(access_log.of_resident)

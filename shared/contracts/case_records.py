@@ -77,6 +77,30 @@ class AccessLogSample(Reply):
 SAMPLE_ACCESS_LOG = cases.call("sample_access_log", SampleAccessLog, AccessLogSample, who=("staff",))
 
 
+class ExtractAccessLog(Query):
+    """Who has read about a resident at the clinic, as a document to hand to them, for its log reviewers (R-CASE-18).
+
+    Staff are named, never by their HSA-ids. Earliest first. More than 1 000 readings are `limit_exceeded`: shorter
+    periods then give them all.
+    """
+
+    clinic: HsaId
+    identity_number: Annotated[str, Field(max_length=40)]
+    since: Instant
+    until: Instant
+    format: Literal["text", "pdf"]
+
+
+class AccessLogExtract(Reply):
+    readings: int
+    file_name: str
+    content_type: str
+    content: str = Field(description="the file, in base64; text is UTF-8")
+
+
+EXTRACT_ACCESS_LOG = cases.call("extract_access_log", ExtractAccessLog, AccessLogExtract, who=("staff",))
+
+
 # --- statistics -----------------------------------------------------------------------------------------------------
 
 

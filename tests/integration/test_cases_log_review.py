@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +11,11 @@ from uuid import UUID
 
 import pytest
 
+from services.cases import log_review
 from shared.contracts import case_records as records
 from shared.contracts import cases
 from shared.contracts.base import Role
-from shared.messaging.errors import Forbidden, Invalid
+from shared.messaging.errors import Forbidden, Invalid, LimitExceeded, NotFound
 from shared.operations import clock
 from shared.security.caller import Caller
 from tests.integration.cases_support import World, refused, shared_database
@@ -111,6 +113,55 @@ def test_r_case_18_a_sample_is_drawn_from_the_period(world: World) -> None:
     assert len(sample(world, size=100).entries) == 11
 
 
+def extract(world: World, by: Caller | None = None, **asked: Any) -> records.AccessLogExtract:
+    values = {"since": clock.now() - timedelta(days=30), "until": clock.now() + timedelta(minutes=1), "format": "text"}
+    values |= {"identity_number": "191212121212"} | asked
+    request = records.ExtractAccessLog(clinic=world.clinic, **values)
+    found: records.AccessLogExtract = world.call(records.EXTRACT_ACCESS_LOG, request, by or world.reviewer)
+    return found
+
+
+def test_r_case_18_an_extract_for_the_resident_names_staff_and_has_no_hsa_id(world: World) -> None:
+    """R-CASE-18, R-ID-14: only the resident's own cases at the clinic, with what was read, when and by whom."""
+    world.set_resident(UUID(world.resident.subject), "199001012385", protected=True)
+    file = world.file(world.resident)
+    mine = world.start(attachments=[file])
+    other = world.start(world.new_resident())
+    world.get(other.case, world.receiver)
+    world.get(mine.case, world.receiver)
+    world.call(cases.OPEN_ATTACHMENT, cases.OpenAttachment(case=mine.case, attachment=file), world.receiver)
+    world.call(records.TAKE_OUT_CASE, records.TakeOutCase(case=mine.case, format="text"), world.receiver)
+    made = extract(world, identity_number="199001012385")
+    text = base64.b64decode(made.content).decode()
+    name = f"Åsa {world.neighbours.staff[world.receiver.subject].surname}, Läkare,"
+    for told in (
+        "Invånare: Tolvan Tolvansson, 199001012385",
+        "Skyddade personuppgifter",
+        "Björkskogens vårdcentral",
+        f"{name} läste ärendet {mine.number}",
+        f"{name} öppnade en fil i ärendet {mine.number}",
+        f"{name} tog ut ärendet för journal {mine.number}",
+    ):
+        assert told in text
+    assert made.readings == 3
+    assert other.number not in text
+    assert world.receiver.subject not in text
+    assert base64.b64decode(extract(world, identity_number="199001012385", format="pdf").content)[:4] == b"%PDF"
+    nothing = extract(world, identity_number="199001012385", until=clock.now() - timedelta(days=1))
+    assert "Ingen har läst" in base64.b64decode(nothing.content).decode()
+
+
+def test_r_case_18_an_extract_is_whole_or_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-CASE-18"""
+    world.set_resident(UUID(world.resident.subject), "199001012393")
+    case = world.start().case
+    for _ in range(3):
+        world.get(case, world.receiver)
+    monkeypatch.setattr(log_review, "MOST_EXTRACTED", 2)
+    refused("period_too_long", LimitExceeded, extract, world, identity_number="199001012393")
+    refused("resident_without_account", NotFound, extract, world, identity_number="190001010000")
+
+
 def test_r_case_18_only_reviewers_of_the_clinic(world: World) -> None:
     """R-CASE-18: and an identity number is not even looked up for others."""
     elsewhere = world.person(Role.LOG_REVIEWER, clinic=world.new_clinic())
@@ -120,15 +171,24 @@ def test_r_case_18_only_reviewers_of_the_clinic(world: World) -> None:
             search(world, caller, identity_number="191212121212")
         with pytest.raises(Forbidden):
             sample(world, caller)
+        with pytest.raises(Forbidden):
+            extract(world, caller)
     assert world.neighbours.asked == []
 
 
-def test_r_case_18_the_log_outlasts_everything(world: World) -> None:
-    """R-CASE-18: kept for five years at least; nothing here removes a row, and the database lets nobody."""
+def test_r_case_10_12_18_nothing_is_purged_that_is_to_be_kept(world: World) -> None:
+    """R-CASE-10, R-CASE-12, R-CASE-18: staff keep their cases and the log is kept for five years at least, whatever
+    became of the resident; nothing here removes a row, and the database lets nobody."""
     case = world.start().case
+    world.assign(case)
+    world.reply(case, "answer")
     world.get(case, world.receiver)
+    world.set_resident(UUID(world.resident.subject), active=False)
     world.move(timedelta(days=5 * 366))
     world.expire()
     world.remind()
     world.seal()
     assert [one.case for one in search(world)] == [case]
+    listed = world.call(cases.LIST_CLINIC_CASES, cases.ListClinicCases(clinic=world.clinic), world.receiver).cases
+    assert [one.case for one in listed] == [case]
+    assert len(world.get(case, world.receiver).messages) == 2

@@ -107,6 +107,19 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
             records.SampleAccessLog(clinic=world.clinic, since=clock.now() - timedelta(days=1), until=clock.now()),
             world.reviewer,
         ),
+        "extract_access_log": count(
+            world,
+            world.call,
+            records.EXTRACT_ACCESS_LOG,
+            records.ExtractAccessLog(
+                clinic=world.clinic,
+                identity_number="191212121212",
+                since=clock.now() - timedelta(days=1),
+                until=clock.now(),
+                format="text",
+            ),
+            world.reviewer,
+        ),
         "take_out_case": count(
             world, world.call, records.TAKE_OUT_CASE, records.TakeOutCase(case=case, format="text"), world.receiver
         ),
