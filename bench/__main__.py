@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import attachments, cases, logins, outbox, rpc, tokens
+from bench import attachments, cases, directory, logins, outbox, rpc, tokens
 from bench.parts import report
 from bench.parts.servers import Servers, running, versions
 
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[Servers], list[report.Figure]]] = {
     "attachments": attachments.measure,
     "logins": logins.measure,
     "cases": cases.measure,
+    "directory": directory.measure,
 }
 
 

@@ -22,6 +22,7 @@ _PRESENT: dict[str, Callable[[], bool]] = {
     "python3-venv": lambda: _has_venv(),
     "clamav-daemon": lambda: shutil.which("clamd") is not None or Path("/usr/sbin/clamd").exists(),
     "slapd": lambda: Path("/usr/sbin/slapd").exists(),
+    "ldap-utils": lambda: shutil.which("ldapsearch") is not None,
 }
 _LINES_KEPT = 12
 _TELL_EVERY_SECONDS = 8.0

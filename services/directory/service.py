@@ -28,6 +28,10 @@ class DirectoryService:
     def get_sync_run(self, call: OngoingCall[directory.GetSyncRun, directory.SyncRun]) -> directory.SyncRun:
         return call.read(sync.get_run)
 
+    @rpc(directory.LIST_SYNC_RUNS)
+    def list_sync_runs(self, call: OngoingCall[directory.ListSyncRuns, directory.SyncRuns]) -> directory.SyncRuns:
+        return call.read(sync.list_runs)
+
     @rpc(directory.ACTIVATE_CLINIC)
     def activate_clinic(
         self, call: OngoingCall[directory.ActivateClinic, directory.ClinicActivated]

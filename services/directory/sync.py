@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, func, select, true, update
+from sqlalchemy import Row, delete, func, select, true, tuple_, update
 
 from services.directory import loading, locks, sources
 from services.directory.loading import Counts, Kind, Stopped, TooLittle
@@ -20,7 +20,15 @@ from services.directory.sources import Catalogue, Source, SourceError
 from services.directory.staff import STAFF
 from services.directory.tables import source_states, sync_refused, sync_runs
 from services.directory.units import UNITS
-from shared.contracts.directory import GetSyncRun, RefusedValue, StartSync, SyncRequested, SyncRun
+from shared.contracts.directory import (
+    GetSyncRun,
+    ListSyncRuns,
+    RefusedValue,
+    StartSync,
+    SyncRequested,
+    SyncRun,
+    SyncRuns,
+)
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Invalid, NotFound, Refused
 from shared.operations.logs import log
@@ -87,6 +95,22 @@ def get_run(tx: Transaction, request: GetSyncRun) -> SyncRun:
         RefusedValue(number=row.number, object=row.object, field=row.field, reason=row.reason)
         for row in tx.execute(page)
     ]
+    return _shown(run, refused_count, refused)
+
+
+def list_runs(tx: Transaction, request: ListSyncRuns) -> SyncRuns:
+    """The records of the latest runs, newest first. Raises `Forbidden`; a run that is not there has none before it."""
+    _may_see_runs(tx)
+    count = select(func.count()).where(sync_refused.c.run == sync_runs.c.id).scalar_subquery()
+    query = select(sync_runs, count.label("refused_count"))
+    if request.before is not None:
+        seen = select(sync_runs.c.requested_at, sync_runs.c.id).where(sync_runs.c.id == request.before)
+        query = query.where(tuple_(sync_runs.c.requested_at, sync_runs.c.id) < seen.scalar_subquery())
+    newest = query.order_by(sync_runs.c.requested_at.desc(), sync_runs.c.id.desc()).limit(request.limit)
+    return SyncRuns(runs=[_shown(row, row.refused_count, []) for row in tx.execute(newest)])
+
+
+def _shown(run: Row[Any], refused_count: int, refused: list[RefusedValue]) -> SyncRun:
     return SyncRun(
         run=run.id,
         source=run.source,

@@ -88,6 +88,22 @@ class SyncRun(Reply):
 GET_SYNC_RUN = directory.call("get_sync_run", GetSyncRun, SyncRun, who=("operator", "staff"))
 
 
+class ListSyncRuns(Query):
+    """Runs, newest first, for an operator or a regional administrator; `before` is the last run already seen."""
+
+    limit: int = Field(20, ge=1, le=100)
+    before: UUID | None = None
+
+
+class SyncRuns(Reply):
+    """Their records without the refused values, which `get_sync_run` has."""
+
+    runs: list[SyncRun]
+
+
+LIST_SYNC_RUNS = directory.call("list_sync_runs", ListSyncRuns, SyncRuns, who=("operator", "staff"))
+
+
 # --- clinics --------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from services.directory import clinics, sync
 from services.directory.sources import SourceError
 from services.directory.sources.hsa_file import HsaFile
 from services.directory.sources.kiv import Kiv
-from shared.contracts.directory import ActivateClinic, GetSyncRun, StartSync
+from shared.contracts.directory import ActivateClinic, GetSyncRun, ListSyncRuns, StartSync
 from shared.messaging.errors import Forbidden, Invalid, NotFound
 from tests.integration.directory_support import (
     ADMINISTRATOR,
@@ -355,6 +355,20 @@ def test_who_may_ask_for_runs_and_read_them(directory):
         directory.do(sync.get_run, GetSyncRun(run=uuid4()))
     with pytest.raises(Invalid):
         directory.do(sync.request_run, StartSync(request_id=uuid4(), source="ldap"))
+
+
+def test_runs_are_listed_newest_first_in_pages(directory):
+    source = FakeSource([unit(1, mail="-"), unit(2)])
+    runs = []
+    for _ in range(3):
+        runs.append(directory.run(source).run)
+        directory.move(minutes=1)
+    first = directory.do(sync.list_runs, ListSyncRuns(limit=2), caller=ADMINISTRATOR).runs
+    rest = directory.do(sync.list_runs, ListSyncRuns(limit=2, before=first[-1].run)).runs
+    assert [one.run for one in (*first, *rest)] == runs[::-1]
+    assert [(one.state, one.units_read, one.refused_count, one.refused) for one in first] == [("done", 2, 1, [])] * 2
+    with pytest.raises(Forbidden):
+        directory.do(sync.list_runs, ListSyncRuns(), caller=STAFF)
 
 
 def test_a_source_that_is_not_configured_is_said(directory):

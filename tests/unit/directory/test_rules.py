@@ -98,3 +98,39 @@ def test_a_copy_under_24_hours_will_do_r_dir_12():
 )
 def test_inactivation_waits_r_dir_3(case_types, cases, reason):
     assert rules.reason_not_to_inactivate(active_case_types=case_types, open_cases=cases) == reason
+
+
+@pytest.mark.parametrize(
+    ("own", "regional", "order"),
+    [
+        ("abc", None, "abc"),
+        ("abc", "", "abc"),
+        ("abc", "cb", "cba"),
+        ("abc", "cxa", "cab"),  # what is not active is on no card
+        ("abc", "cca", "cab"),
+        ("", "abc", ""),
+    ],
+)
+def test_the_regional_order_goes_first_r_dir_9(own, regional, order):
+    assert "".join(rules.public_order(list(own), regional)) == order
+
+
+@pytest.mark.parametrize(
+    ("active", "warning", "missing", "reason"),
+    [
+        (True, None, [], None),
+        (False, None, [], "not_a_clinic"),
+        (True, "ended", [], "ended"),
+        (True, "not_in_directory", ["care_type"], "not_in_directory"),
+        (True, None, ["care_type"], "missing_attributes"),
+    ],
+)
+def test_why_there_is_no_public_card_r_dir_5(active, warning, missing, reason):
+    assert rules.not_shown(active=active, warning=warning, missing=missing) == reason
+
+
+@pytest.mark.parametrize(
+    ("asked", "absent", "too_many"), [(1, 1, False), (3, 3, False), (4, 4, True), (100, 10, False), (100, 11, True)]
+)
+def test_a_refresh_that_finds_too_few_is_not_believed_r_dir_12(asked, absent, too_many):
+    assert rules.too_many_not_found(asked=asked, absent=absent, share=0.1) is too_many

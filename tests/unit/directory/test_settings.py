@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local import keys
 from services.directory.settings import DirectorySettings, DirectoryWorkerSettings
+from services.directory.sources import NAMES
 from shared.operations.settings import SettingsError, read
 
 
@@ -36,6 +37,33 @@ def test_several_places_of_kiv(environment):
     assert not source.has_staff
 
 
+def test_several_sources_in_the_order_in_which_they_are_believed(environment, tmp_path):
+    password = tmp_path / "password"
+    password.write_text("hemligt\n")
+    for name, value in (
+        ("FILE_UNITS", "/data/own.json"),
+        ("HSA_UNITS_FILE", "https://hsa.example/units.xml"),
+        ("KIV_LDAP_URL", "ldaps://kiv.example"),
+        ("KIV_LDAP_USER", "cn=vardarende,o=VGR"),
+        ("KIV_LDAP_PASSWORD_FILE", str(password)),
+        ("KIV_UNITS", "https://kiv.example/units"),
+    ):
+        environment.setenv(name, value)
+    sources = read(DirectoryWorkerSettings).sources()
+    assert [one.name for one in sources] == ["kiv", "kiv_ldap", "hsa_file", "file"]
+    assert [one.name for one in sources] == [name for name in NAMES if name != "hsa"]
+    assert (sources[1].password, sources[1].has_staff) == ("hemligt", True)
+    assert [one.has_staff for one in sources] == [False, True, False, False]
+
+
+def test_hsas_contracts_may_have_two_addresses(environment):
+    environment.setenv("HSA_URL", "https://hsa.example/employee")
+    hsa = read(DirectorySettings).hsa()
+    assert hsa.employee.url == hsa.organization.url == "https://hsa.example/employee"
+    environment.setenv("HSA_ORGANIZATION_URL", "https://hsa.example/organization")
+    assert read(DirectorySettings).hsa().organization.url == "https://hsa.example/organization"
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
     [
@@ -44,6 +72,11 @@ def test_several_places_of_kiv(environment):
         (DirectoryWorkerSettings, "KIV_UNITS", "http://kiv.example/units"),
         (DirectoryWorkerSettings, "KIV_CLIENT_CERT_FILE", __file__),
         (DirectoryWorkerSettings, "MAX_REMOVED_SHARE", "1"),
+        (DirectorySettings, "HSA_ORGANIZATION_URL", "http://hsa.example"),
+        (DirectoryWorkerSettings, "HSA_UNITS_FILE", "http://hsa.example/units.xml"),
+        (DirectoryWorkerSettings, "KIV_LDAP_URL", "ldap://kiv.example"),
+        (DirectoryWorkerSettings, "KIV_LDAP_USER", "cn=vardarende"),
+        (DirectoryWorkerSettings, "FILE_UNITS", "https://example/units.json"),
     ],
 )
 def test_settings_that_are_wrong(environment, kind, name, value):
