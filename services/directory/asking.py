@@ -11,6 +11,7 @@ from services.directory.records import Person
 from services.directory.settings import DirectorySettings
 from services.directory.sources import SourceError
 from services.directory.sources.hsa import Hsa
+from services.directory.staff import HSA_DOWN
 from shared.contracts.cases import OFFERED_CASE_TYPES, AskOfferedCaseTypes
 from shared.contracts.directory import CaseTypeOnCard
 from shared.messaging.errors import DeadlineExceeded, Unavailable
@@ -33,8 +34,16 @@ def about(settings: DirectorySettings, person: str, remaining: float) -> list[Pe
 
 
 def care_provider_of(settings: DirectorySettings, unit: str, remaining: float) -> str | None:
-    """HSA-id of the unit's care provider by HSA's word (R-ID-25); None: HSA names none, or does not answer."""
-    return _ask(settings, remaining, lambda hsa: hsa.care_provider(unit))
+    """HSA-id of the unit's care provider by HSA's word (R-ID-25); None: HSA names none, or is not configured.
+
+    Raises `Unavailable` if HSA does not answer: who is controller of what residents write must not be guessed.
+    """
+    if settings.hsa() is None:
+        return None
+    answer = _ask(settings, remaining, lambda hsa: (hsa.care_provider(unit),))
+    if answer is None:
+        raise Unavailable(HSA_DOWN, reason="hsa_down")
+    return answer[0]
 
 
 def _ask(settings: DirectorySettings, remaining: float, question: Callable[[Hsa], Answer]) -> Answer | None:

@@ -42,15 +42,15 @@ class Asking:
         """Raises `SourceError` if HSA does not answer, again and again, or `Interrupted`."""
         for pause in (*_PAUSES_SECONDS, None):
             if self._stopping.is_set():
-                raise Interrupted
+                break
             try:
                 with self._queue.turn_after_others(self._stopping):
                     return question(self._hsa)
             except SourceError:
-                if pause is None:
+                if pause is None and not self._stopping.is_set():
                     raise
                 self._stopping.wait(pause)
-        raise AssertionError("the last attempt answers or raises")
+        raise Interrupted
 
 
 def run_next(transactions: Transactions, asking: Asking | None, max_removed_share: float) -> bool:
