@@ -96,8 +96,7 @@ class KivLdap:
             with file.open("w", encoding="utf-8") as spool:
                 for dn, attributes in _pages(connection, base, chosen, (*wanted, *_MODIFIED)):
                     latest = max(latest, *(max(attributes.pop(name, [""])) for name in _MODIFIED))
-                    json.dump([dn, attributes], spool, ensure_ascii=False)
-                    spool.write("\n")
+                    spool.write(json.dumps([dn, attributes], ensure_ascii=False) + "\n")
             if since:
                 present = [
                     identity
