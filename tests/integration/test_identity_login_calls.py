@@ -103,6 +103,23 @@ def test_r_id_1_a_card_that_was_taken_back_or_belongs_to_another_opens_nothing(s
     assert sessions_of(system, person) == before + 1
 
 
+def test_r_id_1_while_nobody_says_whether_a_card_was_taken_back_nobody_gets_in(system: Any) -> None:
+    """R-ID-1: a typed error, no session; and in again when the authority answers."""
+    authority = system.stack.counterparts["siths_ca"]
+    before = sessions_of(system, cast.SECOND_RECEIVER)
+    login.card_of(cast.SECOND_RECEIVER, pki(system))
+    authority.stop()
+    try:
+        refused = refusal(lambda: system.login_by_card(cast.SECOND_RECEIVER))
+    finally:
+        authority.start()
+        authority.wait()
+    assert isinstance(refused, Unavailable)
+    assert refused.reason == "certificate_status_unknown"
+    assert sessions_of(system, cast.SECOND_RECEIVER) == before
+    assert system.login_by_card(cast.SECOND_RECEIVER).access_token
+
+
 def test_r_id_1_a_proof_works_once_and_for_its_own_login(system: Any) -> None:
     """R-ID-1, R-CASE-17: a repeated request gets the same answer, a replay nothing."""
     begun = system.call(identity.BEGIN_CARD_LOGIN, identity.BeginCardLogin(request_id=uuid4()))
