@@ -13,7 +13,7 @@ _AT_A_TIME = 64 * 1024
 def fetched(http: requests.Session, method: str, url: str, *, seconds: float, largest: int, **options: Any) -> bytes:
     """The body of an answer with status 200.
 
-    `seconds` is for the whole exchange: one that answers a byte now and then holds nobody up for longer. Raises
+    `seconds` is for the whole answer, beside the connecting: one that sends a byte now and then holds nobody up. Raises
     `requests.RequestException` or `OSError` where it is not reached or too slow, ValueError for any other answer.
     """
     ends = time.monotonic() + seconds

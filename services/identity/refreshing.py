@@ -7,7 +7,7 @@ next run. A register that is down ends the run, which is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,16 +120,16 @@ def _look_up(
         total.asked += 1
         total.not_trusted += 1
         return
-    same = [one for one in page if _is_as_known(one, current[one.resident])]
+    changed = [one for one in page if not _is_as_known(one, current[one.resident])]
     with transaction() as tx:
-        _note_look_up(tx, same)
-    for one in page:
+        _note_look_up(tx, {one.resident for one in page} - {one.resident for one in changed})
+    for one in changed:
         person = current[one.resident]
-        if person is not None and one not in same:
-            with transaction() as tx:
-                _take_in(tx, key, one, person)
+        assert person is not None
+        with transaction() as tx:
+            _take_in(tx, key, one, person)
     total.asked += len(page)
-    total.changed += len(page) - len(same)
+    total.changed += len(changed)
     total.unknown += sum(person is None for person in current.values())
 
 
@@ -156,10 +156,8 @@ def _is_as_known(known: _Known, person: RegisteredPerson | None) -> bool:
     )
 
 
-def _note_look_up(tx: Transaction, same: Sequence[_Known]) -> None:
-    tx.execute(
-        update(accounts).where(accounts.c.resident.in_([one.resident for one in same])).values(looked_up_at=tx.now)
-    )
+def _note_look_up(tx: Transaction, same: Collection[UUID]) -> None:
+    tx.execute(update(accounts).where(accounts.c.resident.in_(same)).values(looked_up_at=tx.now))
 
 
 def _take_in(tx: Transaction, key: residents.NumberKey, known: _Known, person: RegisteredPerson) -> None:
