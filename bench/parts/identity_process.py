@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 
 from bench.parts.servers import Servers
@@ -64,7 +63,9 @@ def running_identity(servers: Servers, people: int) -> Iterator[IdentityProcess]
     file = folder / "people.json"
     numbers = [_number(place) for place in range(people)]
     file.write_text(json.dumps({"residents": [_resident(number) for number in numbers]}))
-    databases.make(servers.admin_url, {"identity": servers.keys.password("database_identity")})
+    owner = databases.owner_of("identity")
+    passwords = {name: servers.keys.password(f"database_{name}") for name in ("identity", owner)}
+    databases.make(servers.admin_url, {"identity": passwords["identity"]}, {"identity": passwords[owner]})
     system = _system(servers, folder, taken, pki)
     extra = {"pu": ["--people", str(file)], "idp": ["--alg", "ES256"]}
     with ExitStack() as stopping:
@@ -99,7 +100,8 @@ def running_identity(servers: Servers, people: int) -> Iterator[IdentityProcess]
 def _system(servers: Servers, folder: Path, taken: ports.Ports, pki: Path) -> System:
     here = {name: f"https://127.0.0.1:{taken[name]}" for name in ("idp", "hsa", "pu", "kiv", "sms")}
     at = Addresses(
-        database=partial(_database_url, servers),
+        database=lambda service: _database_url(servers, service, service),
+        owners_database=lambda service: _database_url(servers, service, databases.owner_of(service)),
         broker=lambda _name: servers.broker_url,
         store="http://127.0.0.1:1",
         smtp_host="127.0.0.1",
@@ -110,10 +112,9 @@ def _system(servers: Servers, folder: Path, taken: ports.Ports, pki: Path) -> Sy
     return System(folder, taken, servers.keys, at, trust, counterparts.client_certificate(folder))
 
 
-def _database_url(servers: Servers, service: str) -> str:
-    other = servers.database_url("cases")
-    server = other.rsplit("@", 1)[1].rsplit("/", 1)[0]
-    return f"postgresql://{service}:{servers.keys.password(f'database_{service}')}@{server}/{service}"
+def _database_url(servers: Servers, service: str, user: str) -> str:
+    server = servers.database_url("cases").rsplit("@", 1)[1].rsplit("/", 1)[0]
+    return f"postgresql://{user}:{servers.keys.password(f'database_{user}')}@{server}/{service}"
 
 
 def _number(place: int) -> str:
