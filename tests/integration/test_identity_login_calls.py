@@ -162,8 +162,10 @@ def test_r_id_4_locking_and_unlocking(system: Any) -> None:
     for one in opened:
         system.call(cases.LIST_INBOX, mine, one.access_token)
     system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), opened[0].access_token)
+    search = directory.SearchClinics(text="vardcentralen", limit=1)
     for one in opened:
         until_refused(lambda token=one.access_token: system.call(cases.LIST_INBOX, mine, token))
+        until_refused(lambda token=one.access_token: system.call(directory.SEARCH_CLINICS, search, token))
         with pytest.raises(NotAuthenticated):
             renewal = identity.RenewSession(request_id=uuid4(), renewal_token=one.renewal_token)
             system.call(identity.RENEW_SESSION, renewal)

@@ -197,6 +197,24 @@ def test_r_id_24_two_accounts_are_never_mixed(one: Identity) -> None:
     assert card(one, first).identity_number == old
 
 
+def test_r_id_18_an_unknown_code_is_logged_at_the_first_login_too(
+    one: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-ID-18: the code, and nothing of the person."""
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    class Log:
+        def warning(self, event: str, **facts: Any) -> None:
+            told.append((event, facts))
+
+    monkeypatch.setattr(residents, "log", Log())
+    number = new_number()
+    resident = take_in(one, registered(number, code="ZZ"))
+    take_in(one, registered(number, code="UV"))
+    assert told == [("unknown_deregistration_code", {"code": "ZZ"})]
+    assert card(one, resident).active
+
+
 # --- refreshing -----------------------------------------------------------------------------------------------------
 
 
