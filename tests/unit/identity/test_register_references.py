@@ -255,6 +255,39 @@ def test_who_answers_a_byte_now_and_then_holds_nobody_up() -> None:
         server.shutdown()
 
 
+def test_a_connection_is_used_again_and_again() -> None:
+    """Else every look-up would begin with a handshake of mutual TLS."""
+    connections: list[Any] = []
+
+    class Kept(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            connections.append(self.client_address)
+            super().setup()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.wfile.write(b"x" * 100_000)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Kept) as server, requests.Session() as http:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for _ in range(4):
+            assert len(fetched(http, "GET", url, seconds=5, largest=200_000)) == 100_000
+        assert len(connections) == 1
+        with pytest.raises(ValueError, match="too large"):
+            fetched(http, "GET", url, seconds=5, largest=10)
+        assert len(fetched(http, "GET", url, seconds=5, largest=200_000)) == 100_000
+        http.close()
+        server.shutdown()
+
+
 def test_garbage_is_told_apart_from_a_register_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     made = register(b"garbage", monkeypatch)
     with pytest.raises(AnswerNotTrusted):
