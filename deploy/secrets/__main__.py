@@ -73,8 +73,7 @@ def derive(folder: Path) -> None:
     """What follows from the others: the broker's definitions, the store's users, everyone's public keys."""
     passwords = {user: wanted.read(folder, f"amqp-{user}.password") for user in wanted.BROKER_USERS}
     write(folder / "rabbitmq-definitions.json", json.dumps(definitions.whole(passwords), indent=1))
-    users = wanted.store_users(wanted.read(folder, "s3-access.key"), wanted.read(folder, "s3-secret.key"))
-    write(folder / "s3.json", users)
+    write(folder / "s3.json", wanted.store_users(folder))
     write(folder / "trusted.json", trusted.keys(folder))
     owner = SERVICE_USER if os.geteuid() == 0 else os.geteuid()
     group = SERVICE_USER if os.geteuid() == 0 else os.getegid()
@@ -111,6 +110,8 @@ def _not_derived(folder: Path) -> list[str]:
     found = []
     if trusted.keys(folder) != (folder / "trusted.json").read_text() and not trusted.covers(folder):
         found.append("trusted.json lacks a service's key: run make again")
+    if wanted.store_users(folder) != wanted.read(folder, "s3.json"):
+        found.append("s3.json has other keys than the store's users: run make again")
     broker = json.loads((folder / "rabbitmq-definitions.json").read_text())
     hashes = {user["name"]: user["password_hash"] for user in broker["users"]}
     for user in wanted.BROKER_USERS:

@@ -22,6 +22,11 @@ BROKER_USERS = (*SERVICES, *(caller.name for caller in OUTSIDE_CALLERS))
 SIGNERS = (*SERVICES, "operator", *CONNECTED_SYSTEMS)
 INNER_SERVERS = {"rabbitmq": "rabbitmq", "postgres": "postgres", "s3": "store"}
 """Certificate, and the name by which the server is reached inside."""
+STORE_USERS = {
+    "s3": ("Admin:attachments", "Admin:attachments-uploads"),
+    "s3-signer": ("Read:attachments", "Write:attachments-uploads"),
+}
+"""Users of the store, and what they may do in which bucket: the checker; and who signs requests for clients."""
 GIVEN = ("smtp.password", "sms.password", "outside-client.crt", "outside-client.key", "outside-ca.crt", "siths-ca.crt")
 """What others give: the passwords at the mail server and the SMS provider, the SITHS function certificate, and the
 authorities that issue persons' SITHS cards."""
@@ -94,8 +99,6 @@ def all_random() -> list[Secret]:
     """Every secret that `make` makes, but for certificates and what is derived."""
     found = [
         Secret("postgres.password", password, _weak),
-        Secret("s3-access.key", lambda: secrets.token_hex(10), _weak),
-        Secret("s3-secret.key", password, _weak),
         Secret("s3-encryption.key", lambda: secrets.token_hex(32), _no_hex_key),
         Secret("identity-numbers.key", lambda: secrets.token_hex(32), _no_hex_key),
         Secret(
@@ -104,6 +107,9 @@ def all_random() -> list[Secret]:
             _no_key_of_32,
         ),
     ]
+    for user in STORE_USERS:
+        found += [Secret(f"{user}-access.key", lambda: secrets.token_hex(10), _weak)]
+        found += [Secret(f"{user}-secret.key", password, _weak)]
     found += [Secret(f"amqp-{user}.password", password, _weak) for user in BROKER_USERS]
     for service in SERVICES:
         found += [Secret(f"database-{role}.password", password, _weak) for role in (service, f"{service}-owner")]
@@ -112,15 +118,19 @@ def all_random() -> list[Secret]:
     return found
 
 
-def store_users(access_key: str, secret_key: str) -> str:
-    """The store's one user, who reaches the two buckets and nothing else."""
-    buckets = ("attachments", "attachments-uploads")
-    user = {
-        "name": "attachments",
-        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
-        "actions": [f"Admin:{bucket}" for bucket in buckets],
-    }
-    return json.dumps({"identities": [user]})
+def store_users(folder: Path) -> str:
+    """The store's users, of whom none reaches anything but these buckets."""
+    identities = [
+        {
+            "name": user,
+            "credentials": [
+                {"accessKey": read(folder, f"{user}-access.key"), "secretKey": read(folder, f"{user}-secret.key")}
+            ],
+            "actions": list(actions),
+        }
+        for user, actions in STORE_USERS.items()
+    ]
+    return json.dumps({"identities": identities})
 
 
 def read(folder: Path, name: str) -> str:

@@ -236,28 +236,38 @@ def test_a_process_reaches_by_network_only_what_it_uses(deployment):
     assert told["attachments_worker"] == ["postgres 5432", "rabbitmq 5671", "store 8333"]
 
 
-def test_the_stores_credentials_reach_its_two_buckets_only_and_nobody_comes_in_without(deployment):
+def test_the_stores_credentials_reach_what_they_are_for_and_nobody_comes_in_without(deployment):
+    signers = [(deployment.folder / f"s3-signer-{part}.key").read_text() for part in ("access", "secret")]
     script = (
-        "import boto3, botocore.exceptions, os, urllib.request, urllib.error, ssl\n"
-        "key, secret = (open(f'/run/secrets/s3-{n}.key').read().strip() for n in ('access', 'secret'))\n"
-        "s3 = boto3.client('s3', endpoint_url='https://store:8333', region_name='us-east-1', aws_access_key_id=key,\n"
-        "                  aws_secret_access_key=secret)\n"
-        "s3.list_objects_v2(Bucket='attachments')\n"
-        "print('own in')\n"
-        "try:\n"
-        "    s3.create_bucket(Bucket='another')\n"
-        "    print('another in')\n"
-        "except botocore.exceptions.ClientError:\n"
-        "    print('another out')\n"
+        "import boto3, botocore.exceptions, urllib.request, urllib.error, ssl\n"
+        "def store(key, secret):\n"
+        "    return boto3.client('s3', endpoint_url='https://store:8333', region_name='us-east-1',\n"
+        "                        aws_access_key_id=key, aws_secret_access_key=secret)\n"
+        "def tried(work):\n"
+        "    try:\n"
+        "        work()\n"
+        "        return 'done'\n"
+        "    except botocore.exceptions.ClientError as error:\n"
+        "        return error.response['Error']['Code']\n"
+        "checker = store(*(open(f'/run/secrets/s3-{n}.key').read().strip() for n in ('access', 'secret')))\n"
+        f"signer = store(*{signers!r})\n"
+        "kept = checker.list_objects_v2(Bucket='attachments')['Contents'][0]['Key']\n"
+        "print(tried(lambda: checker.create_bucket(Bucket='another')))\n"
+        "print(tried(lambda: signer.get_object(Bucket='attachments', Key=kept)))\n"
+        "print(tried(lambda: signer.list_objects_v2(Bucket='attachments')))\n"
+        "print(tried(lambda: signer.list_objects_v2(Bucket='attachments-uploads')))\n"
+        "print(tried(lambda: signer.put_object(Bucket='attachments', Key=kept, Body=b'x')))\n"
+        "print(tried(lambda: signer.delete_object(Bucket='attachments', Key=kept)))\n"
         "try:\n"
         "    context = ssl.create_default_context(cafile='/run/secrets/ca.crt')\n"
-        "    urllib.request.urlopen('https://store:8333/attachments?list-type=2', context=context)\n"
+        "    urllib.request.urlopen(f'https://store:8333/attachments/{kept}', context=context)\n"
         "    print('anyone in')\n"
         "except urllib.error.HTTPError as error:\n"
         "    print('anyone out', error.code)\n"
     )
     told = in_container(deployment, "attachments_worker", script)
-    assert told == ["own in", "another out", "anyone out 403"], told
+    refused = "AccessDenied"
+    assert told == [refused, "done", refused, refused, refused, refused, "anyone out 403"]
 
 
 def test_services_are_restarted_and_upgraded_one_container_after_another_and_no_call_is_lost(deployment):
