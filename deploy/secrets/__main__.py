@@ -137,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = faults(given.folder)
     missing = [one for one in found if one.split()[0] in wanted.GIVEN]
     if given.command != "check" and len(missing) == len(found):
-        print(f"made; docker compose --env-file {given.folder / 'compose.env'} up")
+        print(
+            f"made; docs/operations.md tells how to start, with COMPOSE_ENV_FILES={given.folder / 'compose.env'},outside.env"
+        )
         for one in missing:
             print(f"to be put there before that: {one.split()[0]}")
         return 0
