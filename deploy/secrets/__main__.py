@@ -137,9 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = faults(given.folder)
     missing = [one for one in found if one.split()[0] in wanted.GIVEN]
     if given.command != "check" and len(missing) == len(found):
-        print(
-            f"made; docs/operations.md tells how to start, with COMPOSE_ENV_FILES={given.folder / 'compose.env'},outside.env"
-        )
+        print(f"made, with {given.folder / 'compose.env'}; docs/operations.md tells how to start")
         for one in missing:
             print(f"to be put there before that: {one.split()[0]}")
         return 0
