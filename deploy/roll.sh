@@ -3,15 +3,32 @@
 #
 # With the environment that docker compose takes (COMPOSE_ENV_FILES, VERSION). Its migration runs first. Then, one after
 # another: a new container is made, and when that is healthy an old one is stopped, which finishes what it has begun. If
-# a new one does not become healthy this ends with status 1, and the old ones that are left go on.
+# a new one does not become healthy it is removed again and this ends with status 1; the old ones that are left go on.
 set -eu
 [ $# -gt 0 ] || { echo "roll.sh SERVICE..." >&2; exit 2; }
+
+healthy() { # CONTAINER: within two minutes or so
+  for _ in $(seq 120); do
+    [ "$(docker inspect --format '{{.State.Health.Status}}' "$1")" != healthy ] || return 0
+    sleep 1
+  done
+  return 1
+}
+
 for service in "$@"; do
   docker compose run --rm --no-TTY --no-deps "migrate_${service%%_*}"
-  old=$(docker compose ps --quiet "$service")
+  old=$(docker compose ps --all --quiet "$service")
   count=$(echo "$old" | wc -w)
   for container in $old; do
-    docker compose up --detach --wait --no-deps --no-recreate --scale "$service=$((count + 1))" "$service"
+    before=$(docker compose ps --all --quiet "$service")
+    docker compose up --detach --no-deps --no-recreate --scale "$service=$((count + 1))" "$service"
+    new=$(docker compose ps --all --quiet "$service" | grep -vxF "$before")
+    if ! healthy "$new"; then
+      echo "$service: the new container does not become healthy; the end of what it says:" >&2
+      docker logs --tail 5 "$new" >&2
+      docker rm --force "$new" >/dev/null
+      exit 1
+    fi
     docker stop "$container" >/dev/null
     docker rm "$container" >/dev/null
   done
