@@ -10,15 +10,48 @@ from sqlalchemy import Row, select
 from services.attachments import rules
 from services.attachments.files import OTHER_OWNER, kept_size, open_name, own
 from services.attachments.store import Signer
-from services.attachments.tables import attachments
-from shared.contracts.attachments import AskLink, Attachment, GetAttachment, Link, PreviewAttachment, State
+from services.attachments.tables import REMOVED, attachments
+from shared.contracts.attachments import (
+    AskLink,
+    Attachment,
+    GetAttachment,
+    Link,
+    ListUnsent,
+    PreviewAttachment,
+    State,
+    UnsentAttachments,
+)
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, NotFound
+
+MOST_LISTED = 200
 
 
 def get_attachment(tx: Transaction, asked: GetAttachment) -> Attachment:
     """The caller's own file and how far it has come, until it is sent: from then on its case says who may see it."""
-    row = _own_unsent(tx, asked)
+    return _shown(tx, _own_unsent(tx, asked))
+
+
+def list_unsent(tx: Transaction, asked: ListUnsent) -> UnsentAttachments:
+    """The caller's own files that belong to no message (R-ATT-5, R-ATT-7)."""
+    mine = (
+        select(attachments)
+        .where(
+            attachments.c.owner_kind == tx.caller.kind,
+            attachments.c.owner == tx.caller.subject,
+            attachments.c.sent_at.is_(None),
+            attachments.c.message.is_(None),
+            attachments.c.state != REMOVED,
+        )
+        .order_by(attachments.c.created_at.desc(), attachments.c.attachment)
+        .limit(MOST_LISTED)
+    )
+    if asked.draft is not None:
+        mine = mine.where(attachments.c.draft == asked.draft)
+    return UnsentAttachments(attachments=[_shown(tx, row) for row in reversed(list(tx.execute(mine)))])
+
+
+def _shown(tx: Transaction, row: Row[Any]) -> Attachment:
     return Attachment(
         attachment=row.attachment,
         name=open_name(tx, row),
@@ -27,6 +60,7 @@ def get_attachment(tx: Transaction, asked: GetAttachment) -> Attachment:
         state=State(row.state),
         cleaned=row.cleaned,
         preview=row.preview_key is not None,
+        draft=row.draft,
         refusal=rules.REFUSALS_SV[row.refusal] if row.refusal else None,
         refusal_reason=row.refusal,
     )

@@ -15,6 +15,7 @@ from shared.contracts.attachments import (
     GET_ATTACHMENT,
     LIMITS,
     LINK,
+    LIST_UNSENT,
     PREVIEW_ATTACHMENT,
     RELEASE,
     REMOVE_ATTACHMENT,
@@ -23,6 +24,7 @@ from shared.contracts.attachments import (
     Claimed,
     Limits,
     Link,
+    UnsentAttachments,
     UploadAsked,
     attachments,
 )
@@ -55,6 +57,11 @@ class AttachmentsService:
     def get_attachment(self, call: Any) -> Attachment:
         found: Attachment = call.read(linking.get_attachment)
         return found
+
+    @rpc(LIST_UNSENT)
+    def list_unsent(self, call: Any) -> UnsentAttachments:
+        unsent: UnsentAttachments = call.read(linking.list_unsent)
+        return unsent
 
     @rpc(PREVIEW_ATTACHMENT)
     def preview_attachment(self, call: Any) -> Link:

@@ -114,6 +114,24 @@ class Attachment(Reply):
     """Active content (scripts, embedded files) was removed from it: it is not what was uploaded (R-ATT-7)."""
     preview: bool = False
     """Whether there is a picture of it to show: `preview_url` in a link."""
+    draft: UUID | None = None
+    """The draft that it was asked for with."""
+
+
+class ListUnsent(Query):
+    """Shows the caller's own files that belong to no message, in the order they were asked for.
+
+    So a client that was closed in between finds them again, and what became of them (R-ATT-5, R-ATT-7).
+    """
+
+    draft: UUID | None = None
+    """Only those of this draft."""
+
+
+class UnsentAttachments(Reply):
+    """Files that wait to be sent, and refused ones of the last 24 hours; at most 200, the latest."""
+
+    attachments: list[Attachment]
 
 
 class PreviewAttachment(Query):
@@ -218,6 +236,7 @@ _CASES = ("service:cases",)
 ASK_UPLOAD = attachments.call("ask_upload", AskUpload, UploadAsked, who=_PEOPLE)
 UPLOADED = attachments.call("uploaded", Uploaded, Done, who=_PEOPLE)
 GET_ATTACHMENT = attachments.call("get_attachment", GetAttachment, Attachment, who=_PEOPLE)
+LIST_UNSENT = attachments.call("list_unsent", ListUnsent, UnsentAttachments, who=_PEOPLE)
 PREVIEW_ATTACHMENT = attachments.call("preview_attachment", PreviewAttachment, Link, who=_PEOPLE)
 REMOVE_ATTACHMENT = attachments.call("remove_attachment", RemoveAttachment, Done, who=_PEOPLE)
 LIMITS = attachments.call("limits", GetLimits, Limits, who=(*_PEOPLE, "service"))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,10 @@ import psycopg
 import pytest
 import requests
 
-from deploy.local import keys
+from deploy.local import keys, system_packages
 from deploy.local.problems import Problem
 from deploy.local.servers import Place
-from deploy.local.servers.clamd import Clamd
+from deploy.local.servers.clamd import PACKAGE, Clamd
 from deploy.local.servers.seaweedfs import ACCESS_KEY
 from deploy.local.stack import Stack
 from services.attachments import binding, cleaning, linking, uploading
@@ -128,6 +128,10 @@ class World:
     def show(self, caller: Caller, attachment: UUID) -> contract.Attachment:
         asked = contract.GetAttachment(attachment=attachment)
         return self.database.read(lambda tx: linking.get_attachment(tx, asked), caller=caller)
+
+    def unsent(self, caller: Caller, draft: UUID | None = None) -> list[contract.Attachment]:
+        asked = contract.ListUnsent(draft=draft)
+        return self.database.read(lambda tx: linking.list_unsent(tx, asked), caller=caller).attachments
 
     def preview(self, caller: Caller, attachment: UUID) -> contract.Link:
         asked = contract.PreviewAttachment(attachment=attachment)
@@ -259,10 +263,11 @@ def attachments_place(
 
 
 @pytest.fixture(scope="session")
-def clamd(servers: Stack) -> Iterator[Clamd]:
+def clamd(servers: Stack, progress: Callable[[str], None]) -> Iterator[Clamd]:
     """A real virus scanner, with signatures of its own. Where it can't be had the test fails: it is never skipped."""
     server = Clamd(Place(servers.folder, servers.ports, servers.keys, passing=True))
     try:
+        system_packages.require([PACKAGE], progress)
         server.start()
         server.wait()
     except Problem as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,11 +18,13 @@ from typing import Any
 import pytest
 import requests
 
+from deploy.local.processes import start_time
+from deploy.local.servers.clamd import EICAR, Clamd
 from deploy.local.stack import Stack
 from shared.contracts.attachments import State
 from tests.integration.attachments_support import PDF, PNG, World
 from tests.stack.rooms import Broker
-from tests.unit.attachments import crafted
+from tests.unit.attachments import corpus, crafted
 
 _PATIENCE_SECONDS = 90.0
 
@@ -123,6 +126,61 @@ def test_a_checker_told_to_stop_finishes_what_it_has_begun(
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert world.show(caller, attachment).state is State.USABLE
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+
+
+def test_a_killed_checker_leaves_no_child_behind(world: World, environment: dict[str, str], tmp_path: Path) -> None:
+    world.put(world.resident(), crafted.pdf_bomb(10, streams=1_500), PDF)
+    world.make_due()
+    with checker(environment, tmp_path / "log") as process:
+        end = time.monotonic() + 30
+        while not (born := children(process.pid)):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(1.0)  # it decodes
+        assert children(process.pid) == born
+        process.kill()
+        process.wait()
+    while any(start_time(child) for child in born):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_checker_scans_where_that_is_configured_and_says_that_its_scanner_is_missing_r_att_7(
+    world: World, environment: dict[str, str], tmp_path: Path, clamd: Clamd
+) -> None:
+    caller = world.resident()
+    fit = world.put(caller, crafted.png(), PNG)
+    infected = world.put(caller, corpus.with_chunk(b"prVt", EICAR), PNG)
+    port = environment["HEALTH_PORT"] = str(free_port())
+    clamd.kill()
+    try:
+        with checker(environment | {"CLAMD": clamd.address}, tmp_path / "log"):
+            end = time.monotonic() + 30
+            while "check_put_off" not in (tmp_path / "log").read_text():
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            ready = requests.get(f"http://127.0.0.1:{port}/ready", timeout=5)
+            assert ready.status_code == 503
+            assert "scanner" in ready.text
+            assert world.rows("SELECT 1 FROM attachments WHERE state NOT IN ('waiting', 'checking')") == []
+            clamd.start()
+            clamd.wait()
+            wait_for(world, 2)
+    finally:
+        clamd.start()
+        clamd.wait()
+    assert world.show(caller, fit).state is State.USABLE
+    assert world.show(caller, infected).refusal_reason == "infected"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_a_long_check_keeps_its_turn(world: World, environment: dict[str, str], tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import requests
 
-from services.attachments import rules, worklist
+from deploy.local.stack import Stack
+from services.attachments import checking, rules, worklist
+from services.attachments import store as store_module
 from services.attachments.store import Store, StoreDown
 from services.attachments.worker import Checker
 from shared.contracts.attachments import State
@@ -148,6 +150,26 @@ def test_a_store_that_is_down_delays_the_check_r_att_7(world: World, step: str) 
     assert world.show(caller, attachment).state is State.USABLE
 
 
+def test_a_store_that_hangs_delays_the_check_r_att_7(
+    world: World, servers: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_READ_SECONDS", 0.5)
+    hasty = world.checker_on(Store(world.settings))
+    caller = world.resident()
+    attachment = world.put(caller, crafted.png(), PNG)
+    world.make_due()
+    servers.servers["seaweedfs"].pause()
+    try:
+        assert hasty.round()
+    finally:
+        servers.servers["seaweedfs"].resume()
+    assert world.outcomes == ["put_off"]
+    [(pause,)] = world.rows("SELECT extract(epoch FROM look_at - now())::float FROM attachments")
+    assert pause <= rules.LONGEST_PAUSE.total_seconds()
+    world.check()
+    assert world.show(caller, attachment).state is State.USABLE
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_killed_checkers_file_is_taken_over_r_att_7_r_sys_5(world: World, step: str) -> None:
     caller = world.resident()
@@ -156,6 +178,27 @@ def test_a_killed_checkers_file_is_taken_over_r_att_7_r_sys_5(world: World, step
     with pytest.raises(Killed):
         world.checker_on(_Failing(world.store, step, Killed())).round()
     assert not world.checker.round(), "its lease is not over"
+    world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
+    assert world.checker.round()
+    assert world.show(caller, attachment).state is State.USABLE
+
+
+@pytest.mark.parametrize("step", ["fetch", "examine"])
+def test_a_checker_that_is_killed_at_its_own_work_is_followed_by_another_r_att_7(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    caller = world.resident()
+    attachment = world.put(caller, crafted.png(), PNG)
+    world.make_due()
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, step, dies)
+        with pytest.raises(Killed):
+            world.checker.round()
+    assert world.show(caller, attachment).state is State.CHECKING
     world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
     assert world.checker.round()
     assert world.show(caller, attachment).state is State.USABLE

@@ -128,6 +128,34 @@ def test_the_largest_file_travels_r_att_2(world: World) -> None:
     assert world.show(caller, attachment).size == 52_428_800
 
 
+def test_the_same_file_twice_is_two_files_r_att_5(world: World) -> None:
+    caller, data = world.resident(), crafted.png()
+    one, other = (world.usable(caller, data, PNG) for _ in range(2))
+    assert one != other
+    world.remove(caller, one)
+    world.sweep()
+    assert requests.get(world.preview(caller, other).url, timeout=10).content == data
+
+
+def test_files_that_wait_are_found_again_with_their_outcome_r_att_5_r_att_7(world: World) -> None:
+    caller, draft = world.resident(), uuid4()
+    fit = world.put(caller, crafted.png(), PNG, draft=draft, name="Åsa.png")
+    unfit = world.put(caller, crafted.cut(crafted.png()), PNG, draft=draft)
+    world.check()
+    other = world.ask(caller, DATA, PNG).attachment
+    for gone in (world.usable(caller, crafted.png(), PNG), world.usable(caller, crafted.png(), PNG, draft=draft)):
+        world.claim(caller, gone)
+    world.remove(caller, world.ask(caller, DATA, PNG).attachment)
+    world.ask(world.resident(), DATA, PNG, draft=draft)
+    listed = [(one.attachment, one.state) for one in world.unsent(caller)]
+    assert listed == [(fit, State.USABLE), (unfit, State.REFUSED), (other, State.WAITING)]
+    shown = world.unsent(caller, draft)
+    assert [(one.name, one.refusal_reason, one.draft) for one in shown] == [
+        ("Åsa.png", None, draft),
+        ("fil.png", "damaged", draft),
+    ]
+
+
 def test_the_name_is_kept_clean_and_sealed_r_att_1_r_sys_2(world: World) -> None:
     caller = world.staff()
     attachment = world.ask(caller, DATA, PNG, name="C:\\bilder\\Läkarintyg Åsa.PNG").attachment

@@ -71,6 +71,8 @@ def preview(path: Path, form: str, target: Path, most: int) -> None:
 
 def save(picture: Any, target: Path) -> None:
     """Writes it as a PNG that carries nothing but the picture."""
+    if picture.mode.startswith("I"):  # 16 bits of grey, as of X-rays: the upper eight
+        picture = picture.point(lambda value: value * (1 / 256)).convert("L")
     transparent = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
     plain = picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGBA" if transparent else "RGB")
     plain.info = {}

@@ -8,9 +8,11 @@ file broke the library or its limits.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import resource
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +30,8 @@ SIGNATURES: dict[str, tuple[bytes, ...]] = {
 PICTURES = {"image/gif": "GIF", "image/jpeg": "JPEG", "image/png": "PNG"}
 _PICTURE_LIBRARIES = ("PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.MpoImagePlugin", "PIL.PngImagePlugin")
 _PDF_LIBRARIES = ("pikepdf", "pypdfium2", "PIL.Jpeg2KImagePlugin", "PIL.PngImagePlugin")
+
+_PR_SET_PDEATHSIG = 1
 
 
 def type_by_content(head: bytes) -> str | None:
@@ -93,6 +97,13 @@ def draw(wish: Wish, *, rewritten: bool) -> bool:
     return True
 
 
+def _end_with_the_checker() -> None:
+    """A checker that is killed leaves no child behind that goes on decoding."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):  # where there is none, the limits end it
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _take_limits(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
@@ -106,6 +117,7 @@ def main() -> None:
     # imported before the limits and outside the verdict: a missing library must not look like a damaged file
     for library in _PICTURE_LIBRARIES if wish.content_type in PICTURES else _PDF_LIBRARIES:
         import_module(library)
+    _end_with_the_checker()
     _take_limits(limits)
     said = verdict(wish, limits)
     print(json.dumps(said), flush=True)

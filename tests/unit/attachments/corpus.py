@@ -220,9 +220,9 @@ def pdf_picture(data: bytes, packed: str, *, side: int = 60) -> bytes:
 
 
 def pdf_nested_bomb() -> bytes:
-    """Unpacked twice it is 400 MB."""
-    packer = zlib.compressobj(9)
-    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(400)) + packer.flush()
+    """Unpacked twice it is 250 MB."""
+    packer = zlib.compressobj(6)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(250)) + packer.flush()
 
     def change(document: pikepdf.Pdf) -> None:
         bomb = pikepdf.Stream(document, zlib.compress(packed, 9))

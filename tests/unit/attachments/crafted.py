@@ -107,7 +107,7 @@ def locked_pdf() -> bytes:
 
 def pdf_bomb(megabytes: int, streams: int = 1) -> bytes:
     """So many streams that unpack to so many megabytes each."""
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(6)
     packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(megabytes)) + packer.flush()
 
     def change(document: pikepdf.Pdf) -> None:

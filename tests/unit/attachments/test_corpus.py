@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from services.attachments import rules
@@ -108,6 +110,23 @@ def test_active_content_is_removed_where_that_is_wished_r_att_7(case: Case, tmp_
     assert examined.preview().size == (43, 64)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.sampled_from([one for one in CORPUS if one.refusal is None and one.content_type != PDF]),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_whatever_the_bytes_there_is_a_verdict_and_what_is_kept_is_whole_r_att_7(
+    which: Case, changes: list[tuple[float, int]], tmp_path: Path
+) -> None:
+    data = bytearray(which.make())
+    for place, byte in changes:
+        data[int(place * len(data))] = byte
+    examined = Examined(bytes(data), which.content_type, tmp_path)
+    assert examined.refusal is None or examined.refusal in rules.REFUSALS_SV
+    if examined.refusal is None:
+        assert outline(examined.kept, FORMS[which.content_type]).left_out == []
+
+
 def test_a_stream_that_lies_in_another_file_is_refused_r_att_7(tmp_path: Path) -> None:
     for clean in (False, True):
         assert Examined(corpus.pdf_outside_stream(), PDF, tmp_path, clean_pdf=clean).refusal == "active_content"
@@ -118,6 +137,11 @@ def test_previews_are_turned_as_the_photo_is_to_be_seen_r_att_5(
     orientation: int, size: tuple[int, int], tmp_path: Path
 ) -> None:
     assert Examined(corpus.located_jpeg(orientation), JPEG, tmp_path).preview().size == size
+
+
+def test_previews_of_many_greys_are_not_white_r_att_5(tmp_path: Path) -> None:
+    grey = corpus.saved(Image.new("I;16", (30, 20), 40_000), "PNG")
+    assert Examined(grey, PNG, tmp_path).preview().getpixel((5, 5)) == 40_000 // 256
 
 
 def test_previews_carry_nothing_but_the_picture_r_att_7(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_pixels_are_limited_at_the_boundary_r_att_7(tmp_path: Path) -> None:
 def test_bombs_are_refused_r_att_7(tmp_path: Path) -> None:
     assert examined(crafted.huge_png(), PNG, tmp_path) == "too_large_picture"
     assert examined(corpus.pdf_nested_bomb(), PDF, tmp_path, check_memory_bytes=256 * MEGABYTE) == "too_complex"
-    assert examined(crafted.pdf_bomb(300), PDF, tmp_path, check_memory_bytes=256 * MEGABYTE) == "too_complex"
+    assert examined(crafted.pdf_bomb(250), PDF, tmp_path, check_memory_bytes=256 * MEGABYTE) == "too_complex"
 
 
 def test_time_is_limited_r_att_7(tmp_path: Path) -> None:
