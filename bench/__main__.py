@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import attachments, cases, directory, logins, outbox, rpc, tokens
+from bench import attachments, cases, directory, logins, notifications, outbox, rpc, tokens
 from bench.parts import report
 from bench.parts.servers import Servers, running, versions
 
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Servers], list[report.Figure]]] = {
     "logins": logins.measure,
     "cases": cases.measure,
     "directory": directory.measure,
+    "notifications": notifications.measure,
 }
 
 
