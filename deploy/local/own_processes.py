@@ -23,6 +23,7 @@ SERVICES = ("identity", "directory", "cases", "attachments", "notifications")
 WORKERS = {
     "attachments_worker": "services.attachments.worker",
     "notifications_worker": "services.notifications.worker",
+    "notifications_web": "services.notifications.web",
     "directory_worker": "services.directory.worker",
 }
 NAMES = (*SERVICES, *WORKERS)
@@ -65,7 +66,7 @@ class System:
 
     def environment(self, name: str) -> dict[str, str]:
         """All that the process is told."""
-        service = name.removesuffix("_worker")
+        service = name.removesuffix("_worker").removesuffix("_web")
         env = {
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONUNBUFFERED": "1",
@@ -146,6 +147,9 @@ class System:
             "SMS_USER": MESSAGES_USER,
             "SMS_PASSWORD_FILE": str(self.keys.secret_file("sms")),
             "SMS_SENDER": "Etjanst1177",
+            "REPORTS_URL": f"http://127.0.0.1:{self.ports['reports']}",
+            "WEB_PORT": str(self.ports["reports"]),
+            "REPORT_PASSWORD_FILE": str(self.keys.secret_file("reports")),
         }
 
     def process(self, name: str) -> OwnProcess:

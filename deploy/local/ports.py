@@ -22,7 +22,7 @@ NAMES = (
     "volume_grpc", "filer", "filer_grpc", "s3_grpc", "weed_admin", "weed_admin_grpc", "idp", "idp_2",
     "siths_ca", "siths_ca_2", "mail", "mail_2", "sms", "sms_2", "hsa", "hsa_2", "pu", "pu_2", "kiv", "kiv_2",
     "cases", "identity", "directory", "attachments", "notifications", "attachments_worker",
-    "notifications_worker", "directory_worker", "notifications_web", "s3_metrics",
+    "notifications_worker", "directory_worker", "notifications_web", "s3_metrics", "reports",
     "clamd",
 )  # fmt: skip
 

@@ -1,8 +1,10 @@
-"""An SMS provider in the shape of 46elks: `POST /a1/sms`, form-encoded, HTTP basic authentication, over TLS.
+"""SMS providers in the shape of 46elks (`POST /a1/sms`, a form) and of LINK Mobility (`POST /sms/send`, JSON).
 
     python -m deploy.local.sms --port N --control-port M --data DIR --pki DIR [--user U] [--password-file F]
 
-Fields: `from`, `to`, `message`, and `whendelivered`, the address that is told by POST when the message has arrived.
+Over TLS, with HTTP basic authentication. 46elks: `from`, `to`, `message`, and `whendelivered`, the address that is told
+by POST when the message has arrived. LINK: `source`, `destination`, `userData`, `refId`, and `deliveryReportGates`; a
+gate here is the address that is told.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import secrets
 import ssl
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ SENDER = re.compile(r"[A-Za-z][A-Za-z0-9]{2,10}|\+\d{5,15}")
 RECEIVER = re.compile(r"\+[1-9]\d{7,14}")
 COST_OF_PART = 3500  # ten-thousandths of a krona
 REPORT_TRIES = (0.0, 1.0, 5.0)
+LINK_QUEUED, LINK_DELIVERED, LINK_UNDELIVERED = 1005, 1001, 1006
 
 AFTER = {
     "refuse": "HTTP 403, or `status`: not enough credits; nothing sent",
@@ -62,18 +65,21 @@ class Reporter:
     def _tell(self, message: Mapping[str, Any], status: str, times: int) -> None:
         wait(self._pause)
         self._messages.change(message["number"], status=status)
-        form = {"id": message["id"], "status": status, "delivered": clock.now().isoformat()}
+        told: dict[str, Any] = {"data": {"id": message["id"], "status": status, "delivered": clock.now().isoformat()}}
+        if "reference" in message:
+            code = LINK_DELIVERED if status == "delivered" else LINK_UNDELIVERED
+            told = {"json": {"refId": message["reference"], "id": message["id"], "resultCode": code, "segments": 1}}
         for _ in range(times if message["whendelivered"] else 0):
             for pause in REPORT_TRIES:
                 wait(pause)
-                if stopping.is_set() or self._posted(message["whendelivered"], form):
+                if stopping.is_set() or self._posted(message["whendelivered"], told):
                     break
 
-    def _posted(self, address: str, form: Mapping[str, str]) -> bool:
+    def _posted(self, address: str, told: Mapping[str, Any]) -> bool:
         try:
             with requests.Session() as session:
                 session.trust_env = False
-                reply = session.post(address, data=form, timeout=10, verify=str(self._authority))
+                reply = session.post(address, **told, timeout=10, verify=str(self._authority))
         except (requests.RequestException, OSError) as error:
             log.info("report not taken: %s", type(error).__name__)
             return False
@@ -85,9 +91,12 @@ def app(messages: Messages, behaviours: Behaviours, reporter: Reporter, user: st
     served = App()
     expected = b"Basic " + base64.b64encode(f"{user}:{secret}".encode())
 
+    def authorised(request: Request) -> bool:
+        return hmac.compare_digest(request.headers.get("authorization", "").encode(), expected)
+
     @served.route("POST", "/a1/sms")
     def send(request: Request) -> Reply:
-        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+        if not authorised(request):
             return answer_text("401 Unauthorized", 401)
         try:
             form = request.form()
@@ -95,6 +104,27 @@ def app(messages: Messages, behaviours: Behaviours, reporter: Reporter, user: st
             return answer_text("unreadable form", 400)
         if missing := [key for key in ("from", "to", "message") if not form.get(key)]:
             return answer_text(f"Missing key {missing[0]}", 400)
+        shown = ("id", "status", "direction", "from", "to", "message", "created", "parts", "cost")
+        return take(form, lambda message: {key: message["to"][0] if key == "to" else message[key] for key in shown})
+
+    @served.route("POST", "/sms/send")
+    def send_by_link(request: Request) -> Reply:
+        if not authorised(request):
+            return answer_json({"status": 106100, "description": "Invalid authentication"}, 401)
+        try:
+            told = request.json()
+            form = {"from": told["source"], "to": told["destination"], "message": told["userData"]}
+            gates = told["deliveryReportGates"] if told.get("useDeliveryReport", True) else []
+            if not told["platformId"] or not told["platformPartnerId"]:
+                return answer_json({"status": 106200, "description": "Invalid or missing platformId"}, 400)
+        except (ValueError, KeyError, TypeError):
+            return answer_json({"status": 106000, "description": "Unknown Error"}, 400)
+        form |= {"reference": told.get("refId"), **({"whendelivered": gates[0]} if gates else {})}
+        return take(
+            form, lambda message: {"messageId": message["id"], "resultCode": LINK_QUEUED, "description": "Queued"}
+        )
+
+    def take(form: dict[str, str], answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Reply:
         rule = behaviours.take(form["to"], among=(*HTTP_MODES, *AFTER))
         if wrong := misbehave(rule):
             return wrong
@@ -117,8 +147,7 @@ def app(messages: Messages, behaviours: Behaviours, reporter: Reporter, user: st
                 raise Drop
             case "garbage_after":
                 return Reply(200, GARBAGE, "application/octet-stream")
-        shown = ("id", "status", "direction", "from", "to", "message", "created", "parts", "cost")
-        return answer_json({key: message["to"][0] if key == "to" else message[key] for key in shown})
+        return answer_json(answer(message))
 
     return served
 
@@ -139,6 +168,7 @@ def _message(form: Mapping[str, str]) -> dict[str, Any]:
         "parts": parts,
         "cost": parts * COST_OF_PART,
         "whendelivered": form.get("whendelivered"),
+        **({"reference": form["reference"]} if "reference" in form else {}),
     }
 
 

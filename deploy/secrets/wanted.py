@@ -20,7 +20,7 @@ from shared.operations.settings import require_strong
 SERVICES = tuple(contract.name for contract in all_contracts())
 BROKER_USERS = (*SERVICES, *(caller.name for caller in OUTSIDE_CALLERS))
 SIGNERS = (*SERVICES, "operator", *CONNECTED_SYSTEMS)
-INNER_SERVERS = {"rabbitmq": "rabbitmq", "postgres": "postgres", "s3": "store"}
+INNER_SERVERS = {"rabbitmq": "rabbitmq", "postgres": "postgres", "s3": "store", "reports": "notifications_web"}
 """Certificate, and the name by which the server is reached inside."""
 STORE_USERS = {
     "s3": ("Admin:attachments", "Admin:attachments-uploads"),
@@ -99,6 +99,7 @@ def all_random() -> list[Secret]:
     """Every secret that `make` makes, but for certificates and what is derived."""
     found = [
         Secret("postgres.password", password, _weak),
+        Secret("reports.password", password, _weak),
         Secret("s3-encryption.key", lambda: secrets.token_hex(32), _no_hex_key),
         Secret("identity-numbers.key", lambda: secrets.token_hex(32), _no_hex_key),
         Secret(

@@ -22,6 +22,7 @@ from services.identity import (
     sessions,
     signing_keys,
     terms,
+    unreachable,
 )
 from services.identity.desk import desk_of
 from services.identity.population_register import RegisteredPerson
@@ -29,7 +30,8 @@ from services.identity.settings import IdentitySettings
 from shared.contracts import access, directory, identity, notifications
 from shared.contracts import disturbances as disturbance
 from shared.contracts.base import Done
-from shared.messaging.entrypoints import job, rpc
+from shared.database.transaction import Transaction
+from shared.messaging.entrypoints import job, on, rpc
 from shared.messaging.errors import Refused
 from shared.messaging.kernel import Kernel
 from shared.messaging.server import OngoingCall
@@ -348,6 +350,12 @@ class IdentityService:
         self, call: OngoingCall[disturbance.ChangeDisturbance, disturbance.Disturbance]
     ) -> disturbance.Disturbance:
         return call.write(disturbances.change)
+
+    # --- what has happened elsewhere ------------------------------------------------------------------------------
+
+    @on(notifications.ADDRESS_BOUNCED)
+    def address_bounced(self, tx: Transaction, event: notifications.AddressBounced) -> None:
+        unreachable.note(tx, event)
 
     # --- by the clock -------------------------------------------------------------------------------------------
 

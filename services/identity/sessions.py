@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, insert, or_, select, update
 
-from services.identity import revocations, rules, terms
+from services.identity import revocations, rules, terms, unreachable
 from services.identity.signing_keys import KeyRing
 from services.identity.tables import logins, renewal_tokens, sessions
 from shared.contracts import identity
@@ -69,7 +69,8 @@ def open_session(
             begun_from=acting.begun_from if acting else None,
         )
     )
-    return _give_tokens(tx, session, kind, subject, ends_at, desk, child)
+    opened = _give_tokens(tx, session, kind, subject, ends_at, desk, child)
+    return opened.model_copy(update={"unreachable": unreachable.channels(tx, kind, subject, child)})
 
 
 def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> identity.SessionOpened:

@@ -196,6 +196,17 @@ contacts = Table(
     comment="How people want to be told. addresses: sealed.",
 )
 
+unreachable_addresses = Table(
+    "unreachable_addresses",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("person", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("contact_version", BigInteger, nullable=False),
+    Column("noted_at", DateTime(timezone=True), nullable=False),
+    comment="By which channels someone could not be reached, at what they had set.",
+)
+
 catchments = Table(
     "catchments",
     metadata,

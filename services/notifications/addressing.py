@@ -174,7 +174,7 @@ def _at_address(tx: Transaction, one: Claimed, channel: Channel, address: str, v
             .where(deliveries.c.delivery == one.delivery)
             .values(channel=channel, address_hash=hashed, contact_version=version)
         )
-    return [Addressed(replace(one, channel=channel, address_hash=hashed), channel, address)]
+    return [Addressed(replace(one, channel=channel, address_hash=hashed, contact_version=version), channel, address)]
 
 
 def _beside(tx: Transaction, like: Claimed, lease: timedelta) -> Claimed | None:

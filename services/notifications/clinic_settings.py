@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.notifications import addresses
-from services.notifications.tables import clinic_addresses, clinic_settings
+from services.notifications import addresses, rules
+from services.notifications.tables import clinic_addresses, clinic_settings, clinic_staff, deliveries
 from shared.contracts import identity
 from shared.contracts.base import HsaId, Role
 from shared.contracts.notifications import (
     Channel,
     ClinicSettings,
+    DeliveryKind,
+    DeliveryState,
     GetClinicSettings,
     Overlapping,
     OverlappingAddresses,
+    RecipientKind,
+    SendTestMessage,
     SetClinicSettings,
+    TestMessageQueued,
 )
 from shared.database.transaction import Transaction
-from shared.messaging.errors import Invalid
+from shared.messaging.errors import Invalid, LimitExceeded, NotFound
 from shared.security.rights import people_with
 
 NEW_CASE = "new_case"
 REMINDER = "reminder"
+
+_FORMER_STAFF = text(
+    """SELECT person FROM clinic_staff WHERE clinic = :clinic AND NOT EXISTS (
+           SELECT 1 FROM rights_subjects WHERE subject = person AND roles @> CAST(:here AS jsonb)) ORDER BY person"""
+)
 
 
 def set_settings(tx: Transaction, request: SetClinicSettings) -> ClinicSettings:
@@ -70,6 +81,7 @@ def read_settings(tx: Transaction, clinic: HsaId) -> ClinicSettings:
         reminder_addresses=_stored(tx, clinic, REMINDER),
         reminder_days=row.reminder_days if row else None,
         changed_at=row.changed_at if row else None,
+        unreachable=_stored(tx, clinic, None),
     )
 
 
@@ -86,6 +98,62 @@ def overlapping_with(settings: ClinicSettings, staff: list[identity.StaffContact
         if person.email and "email" in person.notify_by and "new_case" in person.tell_me_about
     }
     return [address for address in settings.new_case_addresses if address.casefold() in own]
+
+
+def former_staff(tx: Transaction, request: GetClinicSettings) -> list[HsaId]:
+    """Those who have held a role at the clinic, and hold none there now, by this service's copy of the rights."""
+    here = f'[{{"clinic": "{request.clinic}"}}]'  # an HsaId holds no character that JSON would escape
+    return list(tx.execute(_FORMER_STAFF, {"clinic": request.clinic, "here": here}).scalars())
+
+
+def note_staff(tx: Transaction, change: identity.RightsChanged) -> None:
+    """Remembers where someone has held a role, for when they hold it no more."""
+    rows = [{"clinic": clinic, "person": change.subject} for clinic in sorted({one.clinic for one in change.roles})]
+    if rows:
+        tx.execute(insert(clinic_staff).on_conflict_do_nothing(), rows)
+
+
+def of_former_staff(settings: ClinicSettings, former: list[identity.StaffContact]) -> list[str]:
+    """The addresses that one of these has as their own: they stay until an administrator removes them (R-NOT-5)."""
+    own = {person.email.casefold() for person in former if person.email}
+    entered = dict.fromkeys(settings.new_case_addresses + settings.reminder_addresses)
+    return [address for address in entered if address.casefold() in own]
+
+
+def send_test(tx: Transaction, request: SendTestMessage) -> TestMessageQueued:
+    """Queues a test message to one of the clinic's own addresses.
+
+    Raises `Forbidden`, `NotFound`, and `LimitExceeded` for too many within an hour.
+    """
+    tx.caller.require(request.clinic, Role.LOCAL_ADMIN)
+    try:
+        hashed = addresses.address_hash(tx.settings.address_key, Channel.EMAIL, addresses.email(request.address))
+    except addresses.NotAnAddress:
+        raise Invalid(fields=[("address", "är ingen e-postadress")]) from None
+    entered = clinic_addresses.c.clinic == request.clinic, clinic_addresses.c.address_hash == hashed
+    address_id = tx.execute(select(clinic_addresses.c.address_id).where(*entered).limit(1)).scalar_one_or_none()
+    if address_id is None:
+        raise NotFound
+    lately = deliveries.c.created_at > tx.now - timedelta(hours=1)
+    tests = (deliveries.c.clinic == request.clinic) & (deliveries.c.kind == DeliveryKind.CLINIC_TEST) & lately
+    if tx.execute(select(func.count()).where(tests)).scalar_one() >= rules.TEST_MESSAGES_AN_HOUR:
+        raise LimitExceeded("Mottagningen har skickat många testmeddelanden den senaste timmen. Försök igen senare.")
+    delivery = uuid4()
+    row = {
+        "delivery": delivery,
+        "event_id": uuid4(),
+        "kind": DeliveryKind.CLINIC_TEST,
+        "clinic": request.clinic,
+        "recipient_kind": RecipientKind.CLINIC,
+        "recipient": str(address_id),
+        "channel": Channel.EMAIL,
+        "address_hash": hashed,
+        "state": DeliveryState.WAITING,
+        "due_at": tx.now,
+        "created_at": tx.now,
+    }
+    tx.execute(insert(deliveries).values(row))
+    return TestMessageQueued(delivery=delivery)
 
 
 def overlapping_addresses(tx: Transaction, request: OverlappingAddresses) -> Overlapping:
@@ -131,7 +199,9 @@ def _replace(tx: Transaction, clinic: HsaId, purpose: str, entered: list[str]) -
     for position, (found, address) in enumerate(wanted.items()):
         if found in there:
             tx.execute(
-                update(clinic_addresses).where(mine, clinic_addresses.c.address_hash == found).values(position=position)
+                update(clinic_addresses)
+                .where(mine, clinic_addresses.c.address_hash == found)
+                .values(position=position, bounced_at=None)
             )
             continue
         address_id = uuid4()
@@ -148,13 +218,15 @@ def _replace(tx: Transaction, clinic: HsaId, purpose: str, entered: list[str]) -
         tx.execute(insert(clinic_addresses).values(row))
 
 
-def _stored(tx: Transaction, clinic: HsaId, purpose: str) -> list[str]:
+def _stored(tx: Transaction, clinic: HsaId, purpose: str | None) -> list[str]:
+    """The addresses for a purpose; without one, those of all that mail came back from."""
+    which = clinic_addresses.c.bounced_at.is_not(None) if purpose is None else clinic_addresses.c.purpose == purpose
     rows = tx.execute(
         select(clinic_addresses.c.address_id, clinic_addresses.c.address)
-        .where(clinic_addresses.c.clinic == clinic, clinic_addresses.c.purpose == purpose)
-        .order_by(clinic_addresses.c.position)
+        .where(clinic_addresses.c.clinic == clinic, which)
+        .order_by(clinic_addresses.c.purpose, clinic_addresses.c.position)
     ).all()
-    return [open_address(tx, row.address_id, bytes(row.address)) for row in rows]
+    return list(dict.fromkeys(open_address(tx, row.address_id, bytes(row.address)) for row in rows))
 
 
 def _context(address_id: UUID) -> bytes:

@@ -22,6 +22,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, case, func, literal, null, or_, select, update
 
 from services.notifications import rules
+from services.notifications.bounces import bounced
 from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
 from services.notifications.tables import deliveries
 from shared.contracts.base import HsaId
@@ -44,6 +45,7 @@ class Claimed:
     about: str | None
     channel: Channel | None
     address_hash: bytes | None
+    contact_version: int | None
     attempts: int
     resent: int
 
@@ -127,20 +129,38 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
     Also where the sweep was faster than a slow sender and called it uncertain: now it is known. Not where someone has
     sent it again by hand since; that has another claim.
     """
-    attempts = one.attempts + 1
-    values: dict[str, Any] = {"attempts": attempts, "lease_until": None}
+    attempts, reason = one.attempts + 1, getattr(outcome, "reason", None)
+    again: dict[str, Any] = {}
     if isinstance(outcome, Accepted):
-        values |= {"state": DeliveryState.SENT, "reason": None, "provider_reference": outcome.reference}
+        state = DeliveryState.SENT
     elif isinstance(outcome, NotAccepted):
         pause = rules.next_pause(outcome.failure, attempts, _chance(), outcome.pause)
-        values |= {"reason": outcome.reason}
-        values |= {"state": DeliveryState.FAILED} if pause is None else _again(tx, pause)
+        state = DeliveryState.FAILED if pause is None else DeliveryState.WAITING
+        again = {} if pause is None else {"due_at": tx.now + pause}
+        if outcome.about_the_address:
+            bounced(tx, one)
     else:
-        values |= {"state": DeliveryState.UNCERTAIN, "reason": outcome.reason}
-    values["ended_at"] = tx.now if values["state"] in rules.ENDS else None
+        state = DeliveryState.UNCERTAIN
+    # A report can be here before the answer is, and says more.
+    has_it = deliveries.c.report.in_(["delivered", "on_its_way"])
+    in_vain = (deliveries.c.report == "undelivered") & (not isinstance(outcome, NotAccepted))
+    ended = tx.now if state in rules.ENDS else None
     known = (DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
-    changed = tx.execute(update(deliveries).where(_in_hands(one, *known)).values(values))
-    return values["state"] if changed.rowcount == 1 else None
+    changed = tx.execute(
+        update(deliveries)
+        .where(_in_hands(one, *known))
+        .values(
+            attempts=attempts,
+            state=case((has_it, DeliveryState.SENT), (in_vain, DeliveryState.FAILED), else_=state),
+            reason=case((has_it, null()), (in_vain, "undelivered"), else_=reason),
+            ended_at=case((has_it | in_vain, tx.now), else_=ended),
+            lease_until=None,
+            provider_reference=getattr(outcome, "reference", None),
+            **again,
+        )
+        .returning(deliveries.c.state)
+    ).scalar_one_or_none()
+    return None if changed is None else DeliveryState(changed)
 
 
 def end(tx: Transaction, one: Claimed, state: DeliveryState, reason: str) -> None:
@@ -199,6 +219,16 @@ def give_back(tx: Transaction, claim_id: UUID) -> int:
     return int(given.rowcount)
 
 
+def late(tx: Transaction) -> timedelta:
+    """How long what is due, and has waited longest for a sender, has been due."""
+    since = tx.execute(
+        select(func.min(deliveries.c.due_at)).where(
+            deliveries.c.state == DeliveryState.WAITING, deliveries.c.due_at <= tx.now
+        )
+    ).scalar_one()
+    return timedelta(0) if since is None else tx.now - since
+
+
 @dataclass(frozen=True)
 class Swept:
     """How many a sweep has found."""
@@ -230,7 +260,11 @@ def sweep(tx: Transaction, most: int = 500) -> Swept:
         update(deliveries)
         .where(deliveries.c.delivery.in_(select(left.c.delivery)))
         .values(
-            state=case((begun, DeliveryState.UNCERTAIN), else_=DeliveryState.WAITING),
+            state=case(
+                (begun & deliveries.c.report.in_(["delivered", "on_its_way"]), DeliveryState.SENT),
+                (begun, DeliveryState.UNCERTAIN),
+                else_=DeliveryState.WAITING,
+            ),
             reason=case((begun, "interrupted"), else_=deliveries.c.reason),
             attempts=deliveries.c.attempts + case((begun, 1), else_=0),
             ended_at=case((begun, literal(tx.now)), else_=null()),
@@ -267,6 +301,7 @@ def _claimed(row: Row[Any]) -> Claimed:
         about=row.about,
         channel=Channel(row.channel) if row.channel else None,
         address_hash=bytes(row.address_hash) if row.address_hash is not None else None,
+        contact_version=row.contact_version,
         attempts=row.attempts,
         resent=row.resent,
     )

@@ -15,20 +15,25 @@ from shared.contracts.notifications import (
     Deliveries,
     Delivery,
     DeliveryState,
+    FailedResent,
     ListClinicDeliveries,
     ListDeliveries,
     RecipientKind,
     ResendDelivery,
+    ResendFailed,
 )
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, NotFound
 from shared.operations.logs import log
 
+_MOST_AT_ONCE = 1000
+
 
 def list_deliveries(tx: Transaction, request: ListDeliveries) -> Deliveries:
     """All clinics' deliveries, without whom or where: the operator needs neither."""
     rows, more = _page(tx, [], request)
-    return Deliveries(deliveries=[_shown(row) for row in rows], more=more)
+    shown = [_shown(row).model_copy(update={"provider": row.provider}) for row in rows]
+    return Deliveries(deliveries=shown, more=more)
 
 
 def list_clinic_deliveries(tx: Transaction, request: ListClinicDeliveries) -> Deliveries:
@@ -62,23 +67,42 @@ def resend(tx: Transaction, request: ResendDelivery) -> Done:
         raise Conflict(
             "Aviseringen går inte att skicka igen: den är varken misslyckad eller oviss.", reason="not_resendable"
         )
-    tx.execute(
-        update(deliveries)
-        .where(deliveries.c.delivery == request.delivery)
-        .values(
-            state=DeliveryState.WAITING,
-            reason=None,
-            attempts=0,
-            due_at=tx.now,
-            queued_at=tx.now,
-            claim=None,
-            lease_until=None,
-            ended_at=None,
-            resent=deliveries.c.resent + 1,
-        )
-    )
+    tx.execute(update(deliveries).where(deliveries.c.delivery == request.delivery).values(_anew(tx)))
     log.info("delivery_sent_again", delivery=str(request.delivery), state=row.state, kind=row.kind)
     return Done()
+
+
+def resend_failed(tx: Transaction, request: ResendFailed) -> FailedResent:
+    """Lets all that failed within a time wait to be sent again, the longest failed first."""
+    which = [deliveries.c.state == DeliveryState.FAILED, deliveries.c.ended_at.between(request.since, request.until)]
+    if request.channel is not None:
+        which.append(deliveries.c.channel == request.channel)
+    some = (
+        select(deliveries.c.delivery)
+        .where(*which)
+        .order_by(deliveries.c.ended_at)
+        .limit(_MOST_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    count = tx.execute(update(deliveries).where(deliveries.c.delivery.in_(some)).values(_anew(tx))).rowcount
+    log.info("failed_deliveries_sent_again", count=count)
+    return FailedResent(count=count, more=count == _MOST_AT_ONCE)
+
+
+def _anew(tx: Transaction) -> dict[str, Any]:
+    return {
+        "state": DeliveryState.WAITING,
+        "reason": None,
+        "attempts": 0,
+        "due_at": tx.now,
+        "queued_at": tx.now,
+        "report": None,
+        "reported_at": None,
+        "claim": None,
+        "lease_until": None,
+        "ended_at": None,
+        "resent": deliveries.c.resent + 1,
+    }
 
 
 def _may_resend(tx: Transaction, row: Row[Any]) -> bool:
@@ -140,4 +164,5 @@ def _shown(row: Row[Any], person: str | None = None, address: str | None = None)
         next_attempt_at=row.due_at if waits else None,
         ended_at=row.ended_at,
         resent=row.resent,
+        report=row.report,
     )

@@ -58,8 +58,6 @@ class SmsProvider:
             raise ValueError("the address of an SMS provider must begin with https:// or http://")
         if self.api == "link_mobility" and not (self.platform_id and self.partner_id):
             raise ValueError("LINK Mobility needs a platform id and a partner id")
-        if self.api == "generic" and self.description_file is None:
-            raise ValueError("the generic SMS API needs a description file")
 
     @property
     def name(self) -> str:

@@ -233,3 +233,13 @@ ENDS = frozenset(
         DeliveryState.MERGED,
     }
 )
+
+# --- how long -------------------------------------------------------------------------------------------------------
+
+RECORDS_ARE_KEPT = timedelta(days=90)
+"""The record of a delivery, from when it ended; it has no content and no person's address."""
+
+LONGEST_STATISTICS = timedelta(days=31)
+
+TEST_MESSAGES_AN_HOUR = 20
+"""So many one clinic may send."""

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.notifications import addressing, delivering, pace, rules
 from services.notifications.addressing import Addressed
-from services.notifications.channels.outcome import ChannelToProvider, Letter, NotAccepted, Outcome, Unknown
+from services.notifications.channels.outcome import Accepted, ChannelToProvider, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.delivering import Claimed
 from services.notifications.providers import Circuit
 from services.notifications.rendering import Words, words
@@ -81,6 +81,7 @@ class Sender:
         self._stopping = stopping
         self._count = sent
         self._unwritten: list[Callable[[Transaction], object]] = []
+        self._owed: _Attempt | None = None
         self.holds: UUID | None = None
         """The claim whose deliveries are in its hands now; renewed by the process for as long as it lives."""
 
@@ -148,10 +149,13 @@ class Sender:
             return
         with self._transaction() as tx:
             ready = addressing.address(tx, claimed, choices, self._lease)
-        for one in ready:
-            if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
-                return
-            self._send(one, names.get(one.claimed.clinic, one.claimed.clinic))
+        try:
+            for one in ready:
+                if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
+                    return
+                self._send(one, names.get(one.claimed.clinic, one.claimed.clinic))
+        finally:
+            self._settle()
 
     def _with_choices(self, claimed: list[Claimed]) -> tuple[list[Claimed], dict[str, rules.Choice]]:
         """Those for whom identity has said what they have chosen, and what; the others are put off."""
@@ -232,7 +236,7 @@ class Sender:
     def _send(self, one: Addressed, clinic_name: str) -> None:
         """By the first provider that is not down. Another is asked only where it is certain that none has it."""
         text = words(one.claimed.kind, one.channel, clinic_name)
-        failed: NotAccepted | None = None
+        failed: _Attempt | None = None
         reason = _NO_PROVIDER
         for provider in self._providers[one.channel]:
             if not provider.circuit.lets_through():
@@ -243,15 +247,21 @@ class Sender:
             outcome = self._try(one, provider, text)
             if outcome is None:  # in other hands now
                 return
-            if not (isinstance(outcome, NotAccepted) and outcome.provider_down):
-                self._record(one, outcome, provider)
+            if isinstance(outcome, Accepted):
+                # Recorded together with the beginning of the next one: half the writing to the disk, and still no more
+                # than one delivery of this conversation of which a crash would leave nobody knowing.
+                self._owed = _Attempt(one, outcome, provider)
                 return
-            failed = outcome
+            if not (isinstance(outcome, NotAccepted) and outcome.provider_down):
+                self._record(_Attempt(one, outcome, provider))
+                return
+            failed = _Attempt(one, outcome, provider)
         if failed is not None:
-            self._record(one, failed, provider)
+            self._record(failed)
             return
         opens = min(other.circuit.opens_in() for other in self._providers[one.channel])
         pause = max(_PUT_OFF_AT_LEAST, timedelta(seconds=opens))
+        self._settle()
         self._write(lambda tx: delivering.put_off(tx, one.claimed, reason, pause))
 
     def _turn(self, provider: Provider) -> bool:
@@ -259,6 +269,7 @@ class Sender:
         if provider.per_second is None:
             return True
         per_second = provider.per_second
+        self._settle()
         with self._transaction() as tx:
             wait = pace.take_turn(tx, provider.name, per_second)
         if wait:
@@ -273,12 +284,7 @@ class Sender:
         outcome: Outcome | None = talk.prepare(one.address)
         if outcome is None:
             try:
-                begun = self._write(
-                    lambda tx: delivering.begin(tx, one.claimed, self._lease, provider.name),
-                    otherwise=lambda tx: delivering.take_back(
-                        tx, one.claimed
-                    ),  # whatever is on record: it was not sent
-                )
+                begun = self._begin(one, provider)
             except Unavailable:
                 talk.abandon()
                 raise
@@ -292,20 +298,56 @@ class Sender:
         self._count(one.channel, provider.name, type(outcome).__name__)
         return outcome
 
-    def _record(self, one: Addressed, outcome: Outcome, provider: Provider) -> None:
-        state = self._write(lambda tx: delivering.record(tx, one.claimed, outcome))
+    def _begin(self, one: Addressed, provider: Provider) -> bool:
+        """Records that it is about to be sent, and how the one before it went. False: it is in other hands now."""
+        owed, self._owed = self._owed, None
+
+        def begin(tx: Transaction) -> tuple[DeliveryState | None, bool]:
+            state = delivering.record(tx, owed.one.claimed, owed.outcome) if owed else None
+            return state, delivering.begin(tx, one.claimed, self._lease, provider.name)
+
+        def not_sent(tx: Transaction) -> None:
+            if owed:
+                delivering.record(tx, owed.one.claimed, owed.outcome)
+            delivering.take_back(tx, one.claimed)  # whatever is on record: it was not sent
+
+        state, begun = self._write(begin, otherwise=not_sent)
+        if owed:
+            owed.tell(state)
+        return begun
+
+    def _settle(self) -> None:
+        """Records how the last one went, if that has not been done."""
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            self._record(owed)
+
+    def _record(self, attempt: _Attempt) -> None:
+        self._settle()
+        attempt.tell(self._write(lambda tx: delivering.record(tx, attempt.one.claimed, attempt.outcome)))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    one: Addressed
+    outcome: Outcome
+    provider: Provider
+
+    def tell(self, state: DeliveryState | None) -> None:
+        """In the log; not if someone else has recorded it meanwhile."""
         if state is None:
             return
+        claimed = self.one.claimed
         tell = log.info if state is DeliveryState.SENT else log.warning
         tell(
             "delivery_attempted",
-            delivery=str(one.claimed.delivery),
-            kind=one.claimed.kind,
-            channel=one.channel,
-            provider=provider.name,
+            delivery=str(claimed.delivery),
+            kind=claimed.kind,
+            channel=self.one.channel,
+            provider=self.provider.name,
             state=state,
-            attempt=one.claimed.attempts + 1,
-            reason=getattr(outcome, "reason", None),
+            attempt=claimed.attempts + 1,
+            reason=getattr(self.outcome, "reason", None),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.notifications import clinic_settings, delivering, listing, queueing, reminding
+from services.notifications import clinic_settings, delivering, listing, queueing, reminding, statistics
 from services.notifications.settings import NotificationsSettings
 from shared.contracts import cases, identity
 from shared.contracts import notifications as contract
@@ -39,6 +39,12 @@ class NotificationsService:
     ) -> contract.ClinicSettings:
         return _with_overlaps(call, call.read(clinic_settings.get_settings))
 
+    @rpc(contract.SEND_TEST_MESSAGE)
+    def send_test_message(
+        self, call: OngoingCall[contract.SendTestMessage, contract.TestMessageQueued]
+    ) -> contract.TestMessageQueued:
+        return call.write(clinic_settings.send_test)
+
     @rpc(contract.OVERLAPPING_ADDRESSES)
     def overlapping_addresses(
         self, call: OngoingCall[contract.OverlappingAddresses, contract.Overlapping]
@@ -60,6 +66,16 @@ class NotificationsService:
     @rpc(contract.RESEND_DELIVERY)
     def resend_delivery(self, call: OngoingCall[contract.ResendDelivery, Done]) -> Done:
         return call.write(listing.resend)
+
+    @rpc(contract.RESEND_FAILED)
+    def resend_failed(self, call: OngoingCall[contract.ResendFailed, contract.FailedResent]) -> contract.FailedResent:
+        return call.write(listing.resend_failed)
+
+    @rpc(contract.DELIVERY_STATISTICS)
+    def delivery_statistics(
+        self, call: OngoingCall[contract.DeliveryStatistics, contract.DeliveryCounts]
+    ) -> contract.DeliveryCounts:
+        return call.read(statistics.statistics)
 
     # --- what has happened elsewhere ---
 
@@ -84,6 +100,10 @@ class NotificationsService:
         if not event.active:
             queueing.withdraw_residents(tx, event.resident)
 
+    @on(identity.RIGHTS_CHANGED)
+    def rights_changed(self, tx: Transaction, event: identity.RightsChanged) -> None:
+        clinic_settings.note_staff(tx, event)
+
     # --- by the clock ---
 
     @job("find_unfinished_deliveries", every=timedelta(seconds=15))
@@ -96,17 +116,28 @@ class NotificationsService:
     def remind_of_unhandled_cases(self, run: Any) -> None:
         reminding.remind_all(run)
 
+    @job("forget_old_deliveries", daily_at="03:40")
+    def forget_old_deliveries(self, run: Any) -> None:
+        statistics.forget_old(run)
+
 
 def _with_overlaps(
     call: OngoingCall[contract.GetClinicSettings, contract.ClinicSettings], settings: contract.ClinicSettings
 ) -> contract.ClinicSettings:
-    """R-NOT-6: administrators see which addresses overlap, if identity can be asked."""
-    receivers = call.read(clinic_settings.case_receivers) if settings.new_case_addresses else []
-    if not receivers:
-        return settings.model_copy(update={"overlapping": []})
-    question = identity.Contacts(staff=receivers[: identity.MANY])
+    """Which addresses are people's own, still here or gone (R-NOT-6, R-ID-10), if identity can be asked."""
+    if not settings.new_case_addresses and not settings.reminder_addresses:
+        return settings.model_copy(update={"overlapping": [], "of_former_staff": []})
+    receivers, former = call.read(clinic_settings.case_receivers), call.read(clinic_settings.former_staff)
+    question = identity.Contacts(staff=[*receivers, *former][: identity.MANY])
     try:
-        contacts = call.ask(identity.CONTACTS, question, timeout=_OVERLAP_SECONDS)
+        found = call.ask(identity.CONTACTS, question, timeout=_OVERLAP_SECONDS).staff if question.staff else []
     except Refused:
         return settings
-    return settings.model_copy(update={"overlapping": clinic_settings.overlapping_with(settings, contacts.staff)})
+    here = [one for one in found if one.person in set(receivers)]
+    gone = [one for one in found if one.person in set(former)]
+    return settings.model_copy(
+        update={
+            "overlapping": clinic_settings.overlapping_with(settings, here),
+            "of_former_staff": clinic_settings.of_former_staff(settings, gone),
+        }
+    )

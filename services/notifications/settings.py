@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 from pydantic import Field, FilePath, TypeAdapter, field_validator, model_validator
 
 from services.notifications import addresses
-from services.notifications.channels.sms_apis import api_of
+from services.notifications.channels.sms_apis import SmsApi, api_of
 from services.notifications.providers import MailServer, SmsProvider
-from shared.operations.settings import ServiceSettings
+from shared.operations.settings import ServiceSettings, strong_file
 
 Provider = TypeVar("Provider", MailServer, SmsProvider)
 
@@ -35,7 +35,53 @@ class NotificationsSettings(ServiceSettings):
         return addresses.read_key(self.address_key_file)
 
 
-class SenderSettings(NotificationsSettings):
+class SmsApiSettings(NotificationsSettings):
+    """For those who talk to SMS providers, or hear from them."""
+
+    sms_api: Literal["46elks", "link_mobility", "generic"] = "46elks"
+    sms_description_file: FilePath | None = Field(None, description="JSON: the API, if it is `generic`")
+    second_sms_file: FilePath | None = Field(None, description="JSON: an SMS provider for when the first is down")
+
+    @field_validator("second_sms_file")
+    @classmethod
+    def _is_sms_provider(cls, value: Path | None) -> Path | None:
+        for provider in _second(SmsProvider, value):
+            _api(provider.api, provider.description_file)
+        return value
+
+    @model_validator(mode="after")
+    def _first_is_known(self) -> Self:
+        _api(self.sms_api, self.sms_description_file)
+        return self
+
+    @property
+    def sms_apis(self) -> list[SmsApi]:
+        """How the first provider talks, and the second if there is one."""
+        second = _second(SmsProvider, self.second_sms_file)
+        return [
+            _api(self.sms_api, self.sms_description_file),
+            *(_api(one.api, one.description_file) for one in second),
+        ]
+
+
+class WebSettings(SmsApiSettings):
+    """For the webhook."""
+
+    web_host: str = "127.0.0.1"
+    web_port: int = Field(ge=0, le=65535, description="where providers' reports are taken; 0: any free port")
+    web_cert_file: FilePath | None = Field(None, description="certificate and those above it, PEM; none: no TLS")
+    web_key_file: FilePath | None = None
+    report_password_file: FilePath | None = Field(
+        None, description="the secret shared with those who report to one address; none: they are refused"
+    )
+
+    @field_validator("report_password_file")
+    @classmethod
+    def _is_strong_secret(cls, value: Path | None) -> Path | None:
+        return strong_file(value)
+
+
+class SenderSettings(SmsApiSettings):
     """For the sender."""
 
     smtp_host: str = Field(min_length=1, description="mail server that takes outgoing mail")
@@ -50,7 +96,6 @@ class SenderSettings(NotificationsSettings):
     staff_settings_url: str | None = Field(None, description="where staff change what they are told of")
     smtp_per_second: float | None = Field(None, gt=0, description="at most so many mails a second, from all senders")
     second_smtp_file: FilePath | None = Field(None, description="JSON: a mail server for when the first is down")
-    sms_api: Literal["46elks", "link_mobility", "generic"] = "46elks"
     sms_url: str = Field(description="where an SMS is posted")
     sms_ca_file: FilePath | None = None
     sms_user: str = Field(description="user name at the SMS provider")
@@ -61,8 +106,6 @@ class SenderSettings(NotificationsSettings):
     sms_platform_id: str | None = Field(None, description="LINK Mobility's")
     sms_partner_id: str | None = Field(None, description="LINK Mobility's")
     sms_gate: str | None = Field(None, description="LINK Mobility's, for reports")
-    sms_description_file: FilePath | None = Field(None, description="JSON: the API, if it is `generic`")
-    second_sms_file: FilePath | None = Field(None, description="JSON: an SMS provider for when the first is down")
     reports_url: str | None = Field(None, description="where SMS providers reach the webhook; none: no reports")
     senders: int = Field(4, ge=1, le=10)
     send_batch: int = Field(20, ge=1, le=500)
@@ -112,16 +155,9 @@ class SenderSettings(NotificationsSettings):
         _second(MailServer, value)
         return value
 
-    @field_validator("second_sms_file")
-    @classmethod
-    def _is_sms_provider(cls, value: Path | None) -> Path | None:
-        for provider in _second(SmsProvider, value):
-            _check_api(provider)
-        return value
-
     @model_validator(mode="after")
-    def _is_whole(self) -> SenderSettings:
-        _check_api(self.sms_providers[0])
+    def _is_whole(self) -> Self:
+        assert self.sms_providers
         return self
 
     @property
@@ -165,8 +201,8 @@ def _second(kind: type[Provider], file: Path | None) -> list[Provider]:
         raise ValueError(f"describes no {kind.__name__}") from None
 
 
-def _check_api(provider: SmsProvider) -> None:
+def _api(api: str, description_file: Path | None) -> SmsApi:
     try:
-        api_of(provider)
+        return api_of(api, description_file)
     except (ValueError, OSError):
         raise ValueError("the description of the SMS API can't be used") from None

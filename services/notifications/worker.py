@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-from services.notifications import delivering
+from services.notifications import delivering, reports
 from services.notifications.channels.mail import MailChannel
 from services.notifications.channels.sms import SmsChannel
 from services.notifications.sending import Provider, Sender
@@ -40,6 +40,11 @@ def send_all(process: Process) -> None:
         ["channel", "provider", "outcome"],
         registry=process.core.metrics.registry,
     )
+    late = Gauge(
+        "vardarende_delivery_late_seconds",
+        "How long the delivery that has waited longest for a sender has been due",
+        registry=process.core.metrics.registry,
+    )
     providers = providers_of(settings)
     senders = [_sender(process, settings, providers, attempts) for _ in range(settings.senders)]
     threads = [
@@ -47,7 +52,7 @@ def send_all(process: Process) -> None:
         for number, sender in enumerate(senders)
     ]
     finished = threading.Event()
-    pulse = threading.Thread(target=_live, args=(process, senders, settings.lease, finished), name="pulse")
+    pulse = threading.Thread(target=_live, args=(process, senders, settings.lease, late, finished), name="pulse")
     for thread in (pulse, *threads):
         thread.start()
     for thread in threads:
@@ -63,9 +68,23 @@ def providers_of(settings: SenderSettings) -> dict[Channel, list[Provider]]:
             Provider(one.name, partial(MailChannel, one), per_second=one.per_second) for one in settings.mail_servers
         ],
         Channel.SMS: [
-            Provider(one.name, partial(SmsChannel, one), per_second=one.per_second) for one in settings.sms_providers
+            Provider(
+                one.name,
+                partial(SmsChannel, one),
+                per_second=one.per_second,
+                report_to=partial(_report_to, settings, number),
+            )
+            for number, one in enumerate(settings.sms_providers, start=1)
         ],
     }
+
+
+def _report_to(settings: SenderSettings, number: int, reference: str) -> str | None:
+    """Where the webhook takes the report of this sending, and of no other."""
+    if settings.reports_url is None:
+        return None
+    signed = reports.signature(settings.address_key, reference)
+    return f"{settings.reports_url.rstrip('/')}/reports/sms-{number}/{reference}/{signed}"
 
 
 def _sender(
@@ -82,13 +101,16 @@ def _sender(
     )
 
 
-def _live(process: Process, senders: Sequence[Sender], lease: timedelta, finished: threading.Event) -> None:
+def _live(
+    process: Process, senders: Sequence[Sender], lease: timedelta, late: Gauge, finished: threading.Event
+) -> None:
     """Renews what the senders hold for as long as they live, and finds what those of a killed process have left."""
     while not finished.wait(lease.total_seconds() / _RENEWALS_IN_A_LEASE):
         try:
             with process.transaction() as tx:
                 delivering.renew(tx, [sender.holds for sender in senders if sender.holds], lease)
                 swept = delivering.sweep(tx)
+                late.set(delivering.late(tx).total_seconds())
         except Exception as error:  # the database away, most likely; so it is for those who would take them over
             log.warning("leases_not_renewed", exc_info=error)
             continue

@@ -77,6 +77,9 @@ class SessionOpened(Reply):
     """When the session ends at the latest; earlier if it is not renewed for 30 minutes."""
     terms_version_to_accept: str | None = None
     """Set while the person has the terms still to accept; the session can do nothing else (R-ID-2, R-ID-3)."""
+    unreachable: list[Channel] = []
+    """At the login only: by which channels the person could not be reached at the addresses that they have now; a
+    guardian who acts for a child, at those for the child's inbox."""
 
 
 BEGIN_LOGIN = identity.call("begin_login", BeginLogin, LoginBegun, who=("anyone",))

@@ -1,15 +1,15 @@
-"""What notifications offers: the clinics' settings, and how deliveries went. It publishes no events."""
+"""What notifications offers: the clinics' settings, and how deliveries went; and what it tells: addresses that fail."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from shared.contracts.base import Command, Contract, Done, HsaId, Query, Reply, Text
+from shared.contracts.base import Command, Contract, Done, EventBody, HsaId, Instant, Query, Reply, Text
 
 notifications = Contract("notifications")
 
@@ -54,6 +54,7 @@ class DeliveryKind(StrEnum):
 
     CLINIC_NEW_CASE = "clinic_new_case"  # to the clinic's addresses (R-NOT-2)
     CLINIC_REMINDER = "clinic_reminder"  # to the clinic's addresses for reminders (R-NOT-2)
+    CLINIC_TEST = "clinic_test"  # to one of the clinic's addresses, when its administrator tries it
     NEW_CASE = "new_case"  # to a case receiver who has chosen it (R-NOT-1)
     CASE_ASSIGNED = "case_assigned"  # to the handler (R-NOT-1)
     RESIDENT_WROTE = "resident_wrote"  # to the handler (R-NOT-1)
@@ -87,9 +88,32 @@ class ClinicSettings(Reply):
     reminder_addresses: list[str]
     reminder_days: int | None
     changed_at: datetime | None
+    unreachable: list[str] = Field(
+        default_factory=list, description="addresses that mail came back from since the settings were saved last"
+    )
     overlapping: list[str] | None = Field(
         None, description="new-case addresses that case receivers have chosen as their own; None: not known now"
     )
+    of_former_staff: list[str] | None = Field(
+        None,
+        description="addresses of people who held a role at the clinic and hold none there now; None: not known now",
+    )
+
+
+class SendTestMessage(Command):
+    """Sends a test message to one of the addresses that the clinic has entered, for its administrator to see it arrive.
+
+    An address that is not among them: `not_found`. Too many within an hour: `limit_exceeded`.
+    """
+
+    clinic: HsaId
+    address: EnteredAddress
+
+
+class TestMessageQueued(Reply):
+    """It stands among the clinic's deliveries."""
+
+    delivery: UUID
 
 
 class OverlappingAddresses(Query):
@@ -139,6 +163,10 @@ class Delivery(Reply):
     next_attempt_at: datetime | None
     ended_at: datetime | None
     resent: int = Field(description="times it has been sent again by hand")
+    provider: str | None = Field(None, description="to whom it was handed last; only where the operator asks")
+    report: Literal["delivered", "undelivered", "on_its_way"] | None = Field(
+        None, description="what the provider has told since"
+    )
 
 
 class Deliveries(Reply):
@@ -157,11 +185,74 @@ class ResendDelivery(Command):
     delivery: UUID
 
 
+class ResendFailed(Command):
+    """Sends all that failed within a time again, as after an outage (R-NOT-7); what is uncertain, only one by one.
+
+    At most a thousand in one call: ask again while the answer says that there are more.
+    """
+
+    since: Instant
+    until: Instant
+    channel: Channel | None = None
+
+
+class FailedResent(Reply):
+    count: int
+    more: bool
+
+
+class DeliveryStatistics(Query):
+    """How many deliveries of a time came to what, and how soon: at most 31 days, by when they were queued.
+
+    Local administrators: their clinic's, without residents'. The operator: all, or one clinic's.
+    """
+
+    clinic: HsaId | None = None
+    since: Instant
+    until: Instant
+
+
+class DeliveryCount(Reply):
+    """Deliveries that are alike."""
+
+    kind: DeliveryKind
+    channel: Channel | None
+    state: DeliveryState
+    count: int
+    median_seconds: float | None = Field(description="from being queued to the provider's acceptance; only where sent")
+    p99_seconds: float | None
+
+
+class DeliveryCounts(Reply):
+    counts: list[DeliveryCount]
+
+
+class AddressBounced(EventBody):
+    """A person could not be reached at the address that they had by this channel, for good.
+
+    `contact_version`: of what the person had set, as identity told it when it was sent; a later one is another address.
+    `child`: the person is a guardian, and the address is the one for this child's inbox.
+    """
+
+    kind: Literal["staff", "resident"]
+    person: str
+    channel: Channel
+    contact_version: int
+    child: UUID | None = None
+
+
+ADDRESS_BOUNCED = notifications.event("address_bounced", AddressBounced, heard_by=("identity",))
+
 SET_CLINIC_SETTINGS = notifications.call("set_clinic_settings", SetClinicSettings, ClinicSettings, who=("staff",))
 GET_CLINIC_SETTINGS = notifications.call("get_clinic_settings", GetClinicSettings, ClinicSettings, who=("staff",))
 OVERLAPPING_ADDRESSES = notifications.call(
     "overlapping_addresses", OverlappingAddresses, Overlapping, who=("service:identity",)
 )
+SEND_TEST_MESSAGE = notifications.call("send_test_message", SendTestMessage, TestMessageQueued, who=("staff",))
 LIST_DELIVERIES = notifications.call("list_deliveries", ListDeliveries, Deliveries, who=("operator",))
 LIST_CLINIC_DELIVERIES = notifications.call("list_clinic_deliveries", ListClinicDeliveries, Deliveries, who=("staff",))
 RESEND_DELIVERY = notifications.call("resend_delivery", ResendDelivery, Done, who=("operator", "staff"))
+RESEND_FAILED = notifications.call("resend_failed", ResendFailed, FailedResent, who=("operator",))
+DELIVERY_STATISTICS = notifications.call(
+    "delivery_statistics", DeliveryStatistics, DeliveryCounts, who=("operator", "staff")
+)

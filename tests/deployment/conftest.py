@@ -34,7 +34,7 @@ def folder() -> Iterator[Path]:
 
 def settings(folder: Path) -> dict[str, str]:
     """Ports that nobody has, and where the backups go."""
-    listening = {name: f"127.0.0.1:{free_port()}" for name in ("AMQPS_LISTEN", "S3_LISTEN")}
+    listening = {name: f"127.0.0.1:{free_port()}" for name in ("AMQPS_LISTEN", "S3_LISTEN", "REPORTS_LISTEN")}
     return listening | {"BACKUPS": str(folder / "backups")}
 
 

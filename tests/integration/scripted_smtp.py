@@ -36,15 +36,15 @@ def serving(script: Scripted) -> Iterator[Scripted]:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             script.connections += 1
-            if not self.say(""):
+            if not self.say(script.answer("")):
                 return
             while line := self.rfile.readline():
                 step = line.decode("ascii", "replace").split()[0].upper()
                 script.steps.append(step)
-                if step == "DATA" and script.answer("DATA").startswith("354"):
-                    if not self.say("DATA") or not self.take_mail():
-                        return
-                elif not self.say(step) or step == "QUIT":
+                answer = script.answer(step)  # once: it may be another the next time
+                if not self.say(answer) or step == "QUIT":
+                    return
+                if step == "DATA" and answer.startswith("354") and not self.take_mail():
                     return
 
         def take_mail(self) -> bool:
@@ -59,10 +59,9 @@ def serving(script: Scripted) -> Iterator[Scripted]:
                     return False
                 mail += line.removeprefix(b".") if line.startswith(b"..") else line
             script.mails.append(mail)
-            return self.say(".")
+            return self.say(script.answer("."))
 
-        def say(self, step: str) -> bool:
-            answer = script.answer(step)
+        def say(self, answer: str) -> bool:
             if answer == SILENCE:
                 self.rfile.read()
                 return False

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import jwt
 import pytest
 
-from services.identity import revocations, sessions, terms
-from shared.contracts import identity
+from services.identity import revocations, sessions, terms, unreachable
+from shared.contracts import identity, notifications
 from shared.messaging.errors import Conflict, NotAuthenticated, NotFound
 from shared.security.caller import Caller
 from tests.integration.identity_support import Identity, new_person
@@ -198,3 +198,48 @@ def test_r_id_2_a_new_version_asks_again_and_the_old_one_can_still_be_read(one: 
 def test_terms_that_are_missing_stop_the_start(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="staff"):
         terms.TermsShelf.from_folder(tmp_path)
+
+
+# --- addresses that failed ------------------------------------------------------------------------------------------
+
+
+def bounced(one: Identity, person: str, **facts: Any) -> None:
+    event = notifications.AddressBounced(
+        **{"kind": "resident", "person": person, "channel": "email", "contact_version": 3, **facts}
+    )
+    one.run(lambda tx: unreachable.note(tx, event))
+
+
+def contact_of(one: Identity, kind: str, person: str, version: int) -> None:
+    one.rows(
+        "INSERT INTO contacts VALUES (%s, %s, '', '{}', '{}', %s, now())"
+        " ON CONFLICT (kind, person) DO UPDATE SET version = excluded.version",
+        kind,
+        person,
+        version,
+    )
+
+
+def test_at_the_next_login_someone_learns_that_their_address_failed_until_they_set_another(one: Identity) -> None:
+    """R-NOT-7: a bounce of an earlier address says nothing of the one that they have now."""
+    person, other = str(uuid4()), str(uuid4())
+    contact_of(one, "resident", person, 3)
+    bounced(one, person, contact_version=2)
+    assert one.opened("resident", person).unreachable == []
+    for _ in range(2):  # events come twice
+        bounced(one, person)
+    bounced(one, person, channel="sms")
+    bounced(one, person, contact_version=1)
+    assert one.opened("resident", person).unreachable == ["email", "sms"]
+    assert one.opened("resident", other).unreachable == []
+    contact_of(one, "resident", person, 4)
+    assert one.opened("resident", person).unreachable == []
+
+
+def test_a_guardians_address_for_a_child_is_told_where_they_act_for_that_child(one: Identity) -> None:
+    guardian, child = str(uuid4()), uuid4()
+    contact_of(one, "guardian", f"{guardian} {child}", 3)
+    bounced(one, guardian, child=child)
+    assert one.opened("resident", guardian).unreachable == []
+    assert one.run(lambda tx: unreachable.channels(tx, "resident", guardian, child)) == ["email"]
+    assert one.run(lambda tx: unreachable.channels(tx, "resident", guardian, uuid4())) == []

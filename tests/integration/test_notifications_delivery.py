@@ -581,6 +581,28 @@ def test_one_who_stood_back_and_changed_address_meanwhile_is_not_told_twice(worl
     assert sorted(state for _, state, _ in world.states()) == ["merged", "sent"]
 
 
+def test_events_about_unknown_clinics_and_people_send_nothing(world: World) -> None:
+    """R-NOT-4: nor does one that comes after the resident has become inactive."""
+    elsewhere = "SE2321000131-E000000009999"
+    world.hear(cases.CASE_STARTED, world.case_started().model_copy(update={"clinic": elsewhere}))
+    world.hear(cases.MESSAGE_SENT, world.message(uuid4(), "staff"))
+    world.hear(cases.MESSAGE_SENT, world.message(uuid4(), "resident", "SE2321000131-P000000000000"))
+    inactive = world.resident("sms", "email")
+    world.residents[inactive] = world.residents[inactive].model_copy(update={"active": False})
+    world.hear(cases.MESSAGE_SENT, world.message(inactive, "staff"))
+    world.send()
+    assert world.email.tried == world.sms.tried == 0
+    assert sorted(reason or "" for _, _, reason in world.states()) == ["inactive", "unknown_person", "unknown_person"]
+
+
+def test_a_clinic_that_the_directory_does_not_know_goes_by_its_id(world: World) -> None:
+    set_addresses(world, "brevlada@vgregion.example")
+    world.names.clear()
+    world.hear(cases.CASE_STARTED, world.case_started())
+    world.send()
+    assert world.clinic in world.email.sent[0][1].subject
+
+
 def test_no_address_of_a_person_is_stored(world: World) -> None:
     """R-SYS-3: only keyed hashes; a clinic's own addresses are sealed."""
     set_addresses(world, "brevlada@vgregion.example")

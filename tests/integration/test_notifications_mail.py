@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.notifications.channels.mail import MailChannel
+from services.notifications.channels.mail import MailChannel, compose
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.providers import MailServer
 from services.notifications.rendering import Words, words
@@ -74,6 +74,23 @@ def test_a_mail_arrives_whole() -> None:
     assert "List-Unsubscribe" not in mail
     assert content(raw, "plain") == WORDS.text
     assert content(raw, "html") == WORDS.html
+
+
+def test_staff_can_change_what_they_are_told_of_and_residents_mails_say_nothing_more() -> None:
+    """R-NOT-3: List-Unsubscribe is for staff only."""
+    server = replace(mail_server(25), settings_page="https://personal.example/installningar")
+    letter = Letter(DELIVERY, f"{DELIVERY}.0", TO, WORDS)
+    to_staff = compose(server, replace(letter, to_staff=True))
+    assert b"\r\nList-Unsubscribe: <https://personal.example/installningar>\r\n" in to_staff
+    assert b"List-Unsubscribe" not in compose(server, letter)
+    assert b"List-Unsubscribe" not in compose(mail_server(25), replace(letter, to_staff=True))
+
+
+@pytest.mark.parametrize("address", ["a@x.se\r\nBcc: b@x.se", "a@x.se\x00", "å@x.se"])
+def test_an_address_can_not_bring_another_header(address: str) -> None:
+    """Header injection: refused where it enters, and once more here."""
+    with pytest.raises(ValueError):
+        compose(mail_server(25), Letter(DELIVERY, f"{DELIVERY}.0", address, WORDS))
 
 
 @pytest.mark.parametrize(

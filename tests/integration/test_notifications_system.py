@@ -211,9 +211,31 @@ def test_a_mail_whose_answer_was_lost_is_uncertain_and_there_once(ward: Ward, mo
     assert len(ward.mails(ward.mailbox)) == 1
 
 
+def test_an_sms_whose_answer_was_lost_is_settled_by_its_report(ward: Ward) -> None:
+    """R-NOT-7: the provider says to the webhook that it has arrived."""
+    ward.system.counterpart_behaves("sms", mode="drop_after", only=ward.mobile, times=1)
+    case = ward.start_case().case
+    ward.assign(case)
+    ward.ask_back(case)
+    [told] = eventually(lambda: [one for one in ward.listed("sent") if one.recipient_kind == "resident"])
+    assert (told.reason, told.report) == (None, "delivered")
+    assert len(ward.system.sms(to=ward.mobile)) == 1
+
+
+def test_an_sms_that_did_not_arrive_is_a_visible_failure(ward: Ward) -> None:
+    """R-NOT-7."""
+    ward.system.counterpart_behaves("sms", mode="report_failed", only=ward.mobile, times=1)
+    case = ward.start_case().case
+    ward.assign(case)
+    ward.ask_back(case)
+    [failed] = eventually(lambda: ward.listed("failed"))
+    assert (failed.recipient_kind, failed.reason) == ("resident", "undelivered")
+
+
 @pytest.mark.parametrize("mode", ["drop_after", "garbage_after"])
 def test_an_sms_whose_answer_was_lost_is_uncertain_and_there_once(ward: Ward, mode: str) -> None:
-    """R-NOT-7; the operator sends it again, and sees no address."""
+    """R-NOT-7; nobody takes the report, the operator sends it again, and sees no address."""
+    ward.system.process("notifications_web").kill()
     ward.system.counterpart_behaves("sms", mode=mode, only=ward.mobile, times=1)
     case = ward.start_case().case
     ward.assign(case)

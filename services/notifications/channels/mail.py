@@ -11,18 +11,23 @@ import smtplib
 import socket
 import ssl
 import time
+from dataclasses import replace
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
+from functools import lru_cache
 
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.providers import MailServer, read_password
+from services.notifications.rendering import Words
 from shared.operations import clock
 
 _IDLE_TOO_LONG = 5.0  # seconds; servers hang up on the silent, and asking costs less than a failed attempt
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
+_NOBODY_THERE = frozenset({550, 551, 553})
+"""Codes by which a mailbox is refused, as opposed to what is sent to it (RFC 5321, 4.2.2)."""
 _QUEUE_ID = re.compile(
     # letters and digits both: neither a word nor someone's number
     rb"\b(?:queued as |id=)(?P<id>(?=[A-Za-z0-9-]*[A-Za-z])(?=[A-Za-z0-9-]*[0-9])[A-Za-z0-9-]{4,64})(?![^\s;)])",
@@ -30,25 +35,39 @@ _QUEUE_ID = re.compile(
 )
 
 
-def compose(server: MailServer, letter: Letter) -> EmailMessage:
-    """The mail. Its Message-ID is made from the delivery, so that every attempt has the same.
+def compose(server: MailServer, letter: Letter) -> bytes:
+    """The mail, with lines as they go over the wire. Its Message-ID is the delivery's, the same at every attempt.
+
+    The address has been checked where it came in: it holds nothing but visible ASCII, so no other header.
+    """
+    own = (
+        f"To: {letter.address}",
+        f"Date: {format_datetime(clock.now())}",
+        f"Message-ID: <{letter.delivery}@{server.sender.rpartition('@')[2]}>",
+    )
+    if not (letter.address.isascii() and letter.address.isprintable()):
+        raise ValueError("no address")
+    return "".join(f"{line}\r\n" for line in own).encode() + _rest(server, letter.words, letter.to_staff)
+
+
+@lru_cache(maxsize=128)
+def _rest(server: MailServer, words: Words, to_staff: bool) -> bytes:
+    """All that is the same for everyone who is told the same.
 
     Staff can change what they are told of; residents' mails say nothing but what they must (R-NOT-3).
     """
     mail = EmailMessage(policy=SMTP_POLICY)
     mail["From"] = Address(server.sender_name, addr_spec=server.sender)
-    mail["To"] = Address(addr_spec=letter.address)
-    mail["Subject"] = letter.words.subject
-    mail["Date"] = format_datetime(clock.now())
-    mail["Message-ID"] = f"<{letter.delivery}@{server.sender.rpartition('@')[2]}>"
+    mail["Subject"] = words.subject
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
     mail["Content-Language"] = "sv"
-    if server.settings_page is not None and letter.to_staff:
+    if server.settings_page is not None and to_staff:
         mail["List-Unsubscribe"] = f"<{server.settings_page}>"
-    mail.set_content(letter.words.text, cte="quoted-printable")
-    mail.add_alternative(letter.words.html, subtype="html", cte="quoted-printable")
-    return mail
+    mail.set_content(words.text, cte="quoted-printable")
+    mail.add_alternative(words.html, subtype="html", cte="quoted-printable")
+    lines = _LINE_END.sub(b"\r\n", mail.as_bytes())
+    return lines if lines.endswith(b"\r\n") else lines + b"\r\n"
 
 
 class MailChannel:
@@ -61,6 +80,8 @@ class MailChannel:
 
     def prepare(self, address: str) -> NotAccepted | None:
         """Connects, if need be, and says from whom and to whom."""
+        if not (address.isascii() and address.isprintable()):
+            return NotAccepted("no_address", permanent=True)
         try:
             smtp = self._connected()
             code, _ = smtp.mail(self._server.sender)
@@ -68,7 +89,8 @@ class MailChannel:
                 return self._said_no("mail_from", code, about_the_mail=False)
             code, _ = smtp.rcpt(address)
             if code not in (250, 251):
-                return self._said_no("recipient", code, about_the_mail=True)
+                refused = self._said_no("recipient", code, about_the_mail=True)
+                return replace(refused, about_the_address=refused.permanent and code in _NOBODY_THERE)
             return None
         except smtplib.SMTPAuthenticationError as error:
             self.close()
@@ -91,10 +113,7 @@ class MailChannel:
         smtp = self._smtp
         assert smtp is not None, "prepare comes first"
         try:
-            body = _LINE_END.sub(b"\r\n", compose(self._server, letter).as_bytes())
-            body = _LEADING_DOT.sub(b"..", body)
-            if not body.endswith(b"\r\n"):
-                body += b"\r\n"
+            body = _LEADING_DOT.sub(b"..", compose(self._server, letter))
             code, _ = smtp.docmd("DATA")
             if code != 354:
                 return self._said_no("data", code, about_the_mail=True)

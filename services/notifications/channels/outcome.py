@@ -38,13 +38,14 @@ class NotAccepted:
     """The provider certainly does not have it: either it said so, or it never got all of it.
 
     `permanent`: trying again is of no use. `provider_down`: it was not about this message, others would fare the same.
-    `pause`: how long the provider asks us to wait.
+    `pause`: how long the provider asks us to wait. `about_the_address`: there is nobody at it.
     """
 
     reason: str
     permanent: bool = False
     provider_down: bool = False
     pause: timedelta | None = None
+    about_the_address: bool = False
 
     @property
     def failure(self) -> Failure:

@@ -31,7 +31,7 @@ class SmsChannel:
 
     def __init__(self, provider: SmsProvider) -> None:
         self._provider = provider
-        self._api = api_of(provider)
+        self._api = api_of(provider.api, provider.description_file)
 
     def prepare(self, address: str) -> NotAccepted | None:
         """Nothing can be done ahead."""

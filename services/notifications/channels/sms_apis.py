@@ -237,13 +237,14 @@ class Generic:
         return Report("undelivered" if status in report.undelivered else "on_its_way", reference)
 
 
-def api_of(provider: SmsProvider) -> SmsApi:
-    """The provider's way of talking. Raises ValueError if its description can't be used."""
-    if provider.api == "link_mobility":
+def api_of(name: str, description_file: Path | None) -> SmsApi:
+    """The way of talking of this name. Raises ValueError if it needs a description and that can't be used."""
+    if name == "link_mobility":
         return LinkMobility()
-    if provider.api == "generic":
-        assert provider.description_file is not None
-        return Generic.from_file(provider.description_file)
+    if name == "generic":
+        if description_file is None:
+            raise ValueError("the generic SMS API needs a description file")
+        return Generic.from_file(description_file)
     return Elks46()
 
 

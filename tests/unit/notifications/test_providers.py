@@ -148,7 +148,7 @@ def test_what_is_no_report_of_links_is_refused(told: dict[str, Any]) -> None:
 def test_any_other_api_is_described_by_a_file(tmp_path: Path) -> None:
     file = tmp_path / "description.json"
     file.write_text(json.dumps(DESCRIPTION))
-    api = api_of(provider(api="generic", description_file=file))
+    api = api_of("generic", file)
     asked = api.request(provider(), "hemligt", SENT)
     [message] = asked["json"]["messages"]
     assert message == {"from": "Vard", "to": SENT.to, "body": "Text", "ref": SENT.reference, "hook": SENT.report_to}

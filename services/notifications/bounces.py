@@ -1,0 +1,46 @@
+"""An address at which nobody could be reached: the clinic sees it, and a person is told at the next login."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import update
+
+from services.notifications.tables import clinic_addresses
+from shared.contracts.notifications import ADDRESS_BOUNCED, AddressBounced, RecipientKind
+from shared.database.transaction import Transaction
+
+
+class Bounced(Protocol):
+    """A delivery that could not reach its address for good."""
+
+    @property
+    def recipient_kind(self) -> Any: ...
+    @property
+    def recipient(self) -> str: ...
+    @property
+    def about(self) -> str | None: ...
+    @property
+    def channel(self) -> Any: ...
+    @property
+    def contact_version(self) -> int | None: ...
+
+
+def bounced(tx: Transaction, one: Bounced) -> None:
+    """Marks a clinic's own address; tells identity of a person's, without the address itself (R-SYS-3)."""
+    if one.recipient_kind == RecipientKind.CLINIC:
+        tx.execute(
+            update(clinic_addresses)
+            .where(clinic_addresses.c.address_id == UUID(one.recipient))
+            .values(bounced_at=tx.now)
+        )
+        return
+    event = AddressBounced(
+        kind="staff" if one.recipient_kind == RecipientKind.STAFF else "resident",
+        person=one.recipient,
+        child=UUID(one.about) if one.about else None,
+        channel=one.channel,
+        contact_version=one.contact_version or 0,
+    )
+    tx.publish(ADDRESS_BOUNCED, event, aggregate=f"address {one.recipient}")

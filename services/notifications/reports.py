@@ -1,0 +1,117 @@
+"""What providers tell later: that an SMS has arrived or could not be delivered, that a mail came back.
+
+A report that can be told from a forged one is all that is taken: it comes to an address signed for one sending of one
+delivery, or with the secret that the provider shares with us. It settles what was uncertain; it never makes anything be
+sent.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hmac
+import re
+from email.message import Message as Mail
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select, update
+
+from services.notifications.bounces import bounced
+from services.notifications.channels.sms_apis import Judgement
+from services.notifications.tables import deliveries
+from shared.contracts.notifications import DeliveryState
+from shared.database.transaction import Transaction
+from shared.operations.logs import log
+from shared.security.sealing import keyed_hash
+
+_REFERENCE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,6})")
+_MESSAGE_ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@[^<>\s]+>")
+_SIGNATURE_LENGTH = 32
+
+
+def signature(key: bytes, reference: str) -> str:
+    """What only we can put into the address for reports of this sending."""
+    return keyed_hash(key, f"report:{reference}").hex()[:_SIGNATURE_LENGTH]
+
+
+def is_signed(key: bytes, reference: str, given: str) -> bool:
+    """Whether the address is one that we gave out."""
+    return hmac.compare_digest(signature(key, reference).encode(), given.encode("utf-8", "replace"))
+
+
+def take(tx: Transaction, reference: str, judgement: Judgement) -> bool:
+    """Takes in what a provider says of one sending. False: there is no such delivery, or no more.
+
+    Reports come late, twice and in any order: arrived is arrived. One of an earlier sending, before it was sent again
+    by hand, says nothing of the new one.
+    """
+    fits = _REFERENCE.fullmatch(reference)
+    if fits is None:
+        return False
+    row = tx.execute(select(deliveries).where(deliveries.c.delivery == UUID(fits[1])).with_for_update()).one_or_none()
+    if row is None:
+        return False
+    if row.resent == int(fits[2]):
+        _settle(tx, row, judgement)
+    return True
+
+
+def take_bounce(tx: Transaction, raw: bytes) -> bool:
+    """Takes in a mail that came back (RFC 3464), by the Message-ID of what was sent. False: it is no such mail.
+
+    Only what has failed for good counts: a server that still tries has said nothing.
+    """
+    found = _failed_for_good(raw)
+    if found is None:
+        return False
+    row = tx.execute(select(deliveries).where(deliveries.c.delivery == found).with_for_update()).one_or_none()
+    if row is not None:
+        _settle(tx, row, "undelivered")
+    return True
+
+
+def _settle(tx: Transaction, row: Row[Any], judgement: Judgement) -> None:
+    if row.report == "delivered" or row.report == judgement:
+        return
+    values: dict[str, Any] = {"report": judgement, "reported_at": tx.now}
+    if row.state == DeliveryState.SENDING:
+        pass  # its sender is about to record how it went, and sees this then
+    elif judgement == "undelivered":
+        if row.state not in (DeliveryState.SENT, DeliveryState.UNCERTAIN):
+            return
+        values |= {"state": DeliveryState.FAILED, "reason": "undelivered", "ended_at": tx.now}
+        bounced(tx, row)
+    elif row.state != DeliveryState.SENT:
+        # The provider has it after all, whatever it answered when it was handed over: it must not be sent again.
+        values |= {"state": DeliveryState.SENT, "reason": None, "ended_at": tx.now, "lease_until": None}
+    tx.execute(update(deliveries).where(deliveries.c.delivery == row.delivery).values(values))
+    log.info("delivery_reported", delivery=str(row.delivery), channel=row.channel, state=judgement)
+
+
+def _failed_for_good(raw: bytes) -> UUID | None:
+    """The delivery that a report of delivery status is about, if it says that it failed."""
+    report = email.message_from_bytes(raw, policy=email.policy.compat32)
+    if report.get_content_type() != "multipart/report":
+        return None
+    failed, original = False, None
+    for part in report.walk():
+        kind = part.get_content_type()
+        if kind == "message/delivery-status":
+            failed = failed or any(str(block.get("Action", "")).strip().lower() == "failed" for block in _blocks(part))
+        elif kind in ("message/rfc822", "message/rfc822-headers", "text/rfc822-headers"):
+            original = original or _message_id(part)
+    return UUID(original) if failed and original else None
+
+
+def _blocks(part: Mail) -> list[Mail]:
+    payload = part.get_payload()
+    return [one for one in payload if isinstance(one, Mail)] if isinstance(payload, list) else []
+
+
+def _message_id(part: Mail) -> str | None:
+    inner = _blocks(part)
+    header = inner[0].get("Message-ID", "") if inner else str(part.get_payload())
+    found = re.search(r"(?im)^message-id:\s*(\S+)", header) if not inner else re.match(r"\s*(\S+)", str(header))
+    fits = _MESSAGE_ID.fullmatch(found[1]) if found else None
+    return fits[1] if fits else None

@@ -1,0 +1,185 @@
+"""What administrators and operators see and do: whose addresses there are, test messages, statistics, old records."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.notifications import clinic_settings, listing, rules, statistics
+from services.notifications.channels.outcome import NotAccepted
+from shared.contracts import cases, identity
+from shared.contracts.base import Role
+from shared.contracts.notifications import (
+    ClinicSettings,
+    DeliveryStatistics,
+    GetClinicSettings,
+    ResendFailed,
+    SendTestMessage,
+    SetClinicSettings,
+)
+from shared.messaging.errors import Forbidden, Invalid, LimitExceeded, NotFound
+from shared.security.caller import Caller
+from tests.integration.notifications_support import World
+
+OPERATOR = Caller("operator")
+OTHER_CLINIC = "SE2321000131-E000000009999"
+
+
+@pytest.fixture
+def world(notifications_world: World) -> World:
+    return notifications_world
+
+
+def settle(world: World, *new_case: str, reminder: tuple[str, ...] = ()) -> ClinicSettings:
+    request = SetClinicSettings(
+        request_id=uuid4(), clinic=world.clinic, new_case_addresses=list(new_case), reminder_addresses=list(reminder)
+    )
+    with world.database.transaction(world.caller(Role.LOCAL_ADMIN)) as tx:
+        return clinic_settings.set_settings(tx, request)
+
+
+def held(world: World, person: str, *roles: Role) -> None:
+    """These are the person's roles at the clinic now; heard as the service hears it."""
+    world.give(person, *roles)
+    change = identity.RightsChanged(number=0, subject=person, version=0, roles=world.staff[person].roles)
+    with world.database.transaction() as tx:
+        clinic_settings.note_staff(tx, change)
+
+
+def test_a_clinic_sees_which_of_its_addresses_belong_to_someone_whose_right_has_gone(world: World) -> None:
+    """R-ID-10, R-NOT-5: they stay, and get mail, until they are removed."""
+    settings = settle(world, "Anna@vgregion.example", reminder=("bo@vgregion.example", "box@vgregion.example"))
+    anna, bo = world.person(email="anna@vgregion.example"), world.person(email="bo@vgregion.example")
+    for person in (anna, bo):
+        held(world, person, Role.CASE_HANDLER)
+    held(world, bo)
+    asked = GetClinicSettings(clinic=world.clinic)
+    with world.database.transaction() as tx:
+        assert clinic_settings.former_staff(tx, asked) == [bo]
+        assert clinic_settings.former_staff(tx, GetClinicSettings(clinic=OTHER_CLINIC)) == []
+    assert clinic_settings.of_former_staff(settings, [world.staff[bo]]) == ["bo@vgregion.example"]
+    held(world, bo, Role.LOCAL_ADMIN)
+    with world.database.transaction() as tx:
+        assert clinic_settings.former_staff(tx, asked) == []
+
+
+# --- test messages --------------------------------------------------------------------------------------------------
+
+
+def send_test(world: World, address: str, *roles: Role, clinic: str | None = None) -> Any:
+    request = SendTestMessage(request_id=uuid4(), clinic=clinic or world.clinic, address=address)
+    with world.database.transaction(world.caller(*roles)) as tx:
+        return clinic_settings.send_test(tx, request).delivery
+
+
+def test_an_administrator_sends_a_test_message_to_an_address_of_the_clinics(world: World) -> None:
+    settle(world, "a@vgregion.example", "b@vgregion.example")
+    delivery = send_test(world, " A@vgregion.example", Role.LOCAL_ADMIN)
+    world.send()
+    [(address, words)] = world.email.sent
+    assert address == "a@vgregion.example"
+    assert words.subject == "Testmeddelande till Björkskogens vårdcentral"
+    assert world.rows("SELECT delivery, state FROM deliveries") == [(delivery, "sent")]
+
+
+def test_a_test_message_goes_nowhere_else(world: World) -> None:
+    """R-SYS-1: neither to any address, nor from anyone, nor without end."""
+    settle(world, "a@vgregion.example")
+    with pytest.raises(NotFound):
+        send_test(world, "annan@vgregion.example", Role.LOCAL_ADMIN)
+    with pytest.raises(Invalid):
+        send_test(world, "a@vgregion.example\nBcc: b@x.se", Role.LOCAL_ADMIN)
+    with pytest.raises(Forbidden):
+        send_test(world, "a@vgregion.example", Role.CASE_RECEIVER)
+    with pytest.raises(Forbidden):
+        send_test(world, "a@vgregion.example", Role.LOCAL_ADMIN, clinic=OTHER_CLINIC)
+    for _ in range(rules.TEST_MESSAGES_AN_HOUR):
+        send_test(world, "a@vgregion.example", Role.LOCAL_ADMIN)
+    with pytest.raises(LimitExceeded):
+        send_test(world, "a@vgregion.example", Role.LOCAL_ADMIN)
+
+
+# --- statistics, sending again after an outage, old records ---------------------------------------------------------
+
+
+def a_day(world: World, **changes: Any) -> DeliveryStatistics:
+    with world.database.transaction() as tx:
+        span = {"since": tx.now - timedelta(hours=1), "until": tx.now + timedelta(hours=1)}
+    return DeliveryStatistics(**span | changes)
+
+
+def some_deliveries(world: World) -> None:
+    settle(world, "a@vgregion.example", "b@vgregion.example")
+    world.email.script = [NotAccepted("smtp_mail_552", permanent=True)]
+    world.hear(cases.CASE_STARTED, world.case_started())
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("sms"), "staff"))
+    world.send()
+
+
+def test_statistics_say_how_many_and_how_soon(world: World) -> None:
+    some_deliveries(world)
+    with world.database.transaction(OPERATOR) as tx:
+        everything = statistics.statistics(tx, a_day(world)).counts
+    assert [(one.kind, one.channel, one.state, one.count) for one in everything] == [
+        ("clinic_new_case", "email", "failed", 1),
+        ("clinic_new_case", "email", "sent", 1),
+        ("inbox", "sms", "sent", 1),
+    ]
+    assert everything[0].median_seconds is None
+    assert 0 <= everything[1].median_seconds <= everything[1].p99_seconds < 60  # type: ignore[operator]
+    with world.database.transaction(world.caller(Role.LOCAL_ADMIN)) as tx:
+        own = statistics.statistics(tx, a_day(world, clinic=world.clinic)).counts
+    assert {one.kind for one in own} == {"clinic_new_case"}
+
+
+def test_statistics_are_for_administrators_of_the_clinic_and_for_a_month_at_most(world: World) -> None:
+    """R-SYS-1."""
+    for caller, clinic in (
+        (world.caller(Role.LOCAL_ADMIN), None),
+        (world.caller(Role.LOCAL_ADMIN), OTHER_CLINIC),
+        (world.caller(Role.CASE_RECEIVER), world.clinic),
+    ):
+        with world.database.transaction(caller) as tx, pytest.raises(Forbidden):
+            statistics.statistics(tx, a_day(world, clinic=clinic))
+    request = a_day(world)
+    for since in (request.until, request.until - timedelta(days=32)):
+        with world.database.transaction(OPERATOR) as tx, pytest.raises(Invalid):
+            statistics.statistics(tx, request.model_copy(update={"since": since}))
+
+
+def test_after_an_outage_all_that_failed_is_sent_again_at_once_and_nothing_that_is_uncertain(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-NOT-7."""
+    monkeypatch.setattr(listing, "_MOST_AT_ONCE", 2)
+    for _ in range(4):
+        world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+    world.email.script = [NotAccepted("smtp_mail_552", permanent=True)] * 4
+    world.send()
+    world.rows("UPDATE deliveries SET state = 'uncertain' WHERE ctid = (SELECT min(ctid) FROM deliveries)")
+    span = a_day(world)
+    request = ResendFailed(request_id=uuid4(), since=span.since, until=span.until)
+    with world.database.transaction(OPERATOR) as tx:
+        first = listing.resend_failed(tx, request)
+    with world.database.transaction(OPERATOR) as tx:
+        second = listing.resend_failed(tx, request)
+    assert [(one.count, one.more) for one in (first, second)] == [(2, True), (1, False)]
+    world.send()
+    assert len(world.email.sent) == 3
+    assert world.rows("SELECT count(*) FROM deliveries WHERE state = 'uncertain'") == [(1,)]
+
+
+def test_records_are_removed_when_they_have_been_kept_long_enough(world: World) -> None:
+    some_deliveries(world)
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("sms"), "staff"))
+    world.rows("UPDATE deliveries SET ended_at = ended_at - interval '90 days 1 minute' WHERE state = 'sent'")
+    with world.database.transaction() as tx:
+        now = tx.now
+    run = SimpleNamespace(now=now, transaction=world.database.transaction, stopping=threading.Event())
+    assert statistics.forget_old(run) == 2
+    assert sorted(state for _, state, _ in world.states()) == ["failed", "waiting"]

@@ -1,0 +1,272 @@
+"""What providers report: taken in by the real webhook, settled in the real database; and what is forged."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import requests
+from prometheus_client import CollectorRegistry
+
+from services.notifications import clinic_settings, listing, reports, web
+from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
+from services.notifications.channels.sms_apis import Elks46, LinkMobility
+from shared.contracts import cases, identity
+from shared.contracts.base import Role
+from shared.contracts.notifications import GetClinicSettings, ResendDelivery, SetClinicSettings
+from shared.security.caller import Caller
+from tests.integration.notifications_support import SETTINGS, World
+
+SECRET = "ett langt delat losenord"
+NO_SUCH_MAILBOX = NotAccepted("smtp_recipient_550", permanent=True, about_the_address=True)
+
+
+class Hook:
+    """The webhook, over HTTP."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def post(self, path: str, secret: str | None = None, **told: Any) -> int:
+        headers = dict(told.pop("headers", {}))
+        if secret is not None:
+            headers["Authorization"] = "Basic " + base64.b64encode(f"x:{secret}".encode()).decode()
+        url = f"http://127.0.0.1:{self.port}{path}"
+        reply = requests.post(url, timeout=5, headers=headers, **told)
+        assert reply.content == b""
+        return reply.status_code
+
+
+@pytest.fixture
+def world(notifications_world: World) -> World:
+    return notifications_world
+
+
+@pytest.fixture
+def hook(world: World, tmp_path: Path) -> Iterator[Hook]:
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
+    settings = SimpleNamespace(
+        address_key=SETTINGS.address_key,
+        sms_apis=[Elks46(), LinkMobility()],
+        report_password_file=secret,
+        web_host="127.0.0.1",
+        web_port=0,
+        web_cert_file=None,
+    )
+    metrics = SimpleNamespace(registry=CollectorRegistry())
+    process: Any = SimpleNamespace(
+        settings=settings, transaction=world.database.transaction, core=SimpleNamespace(metrics=metrics)
+    )
+    listening = web.server(process)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.02,))
+    thread.start()
+    yield Hook(listening.server_address[1])
+    listening.shutdown()
+    listening.server_close()
+    thread.join()
+
+
+def sent(world: World, outcome: Any = None) -> str:
+    """An SMS to a resident that had this outcome; its reference."""
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("sms"), "staff"))
+    world.sms.script = [outcome or Accepted("s1")]
+    world.sender().round()
+    [(delivery, resent)] = world.rows("SELECT delivery, resent FROM deliveries ORDER BY created_at DESC LIMIT 1")
+    return f"{delivery}.{resent}"
+
+
+def address(reference: str, slot: str = "sms-1") -> str:
+    return f"/reports/{slot}/{reference}/{reports.signature(SETTINGS.address_key, reference)}"
+
+
+def state(world: World) -> tuple[Any, ...]:
+    [found] = world.rows("SELECT state, reason, report FROM deliveries")
+    return found
+
+
+def told_of_bounces(world: World) -> list[dict[str, Any]]:
+    return [
+        json.loads(payload) if isinstance(payload, str | bytes) else payload
+        for (payload,) in world.rows("SELECT payload FROM outbox WHERE type = 'address_bounced' ORDER BY at")
+    ]
+
+
+def test_a_report_of_arrival_settles_what_was_uncertain(world: World, hook: Hook) -> None:
+    """R-NOT-7."""
+    reference = sent(world, Unknown("sms_no_answer"))
+    assert state(world) == ("uncertain", "sms_no_answer", None)
+    for _ in range(2):  # reports come twice
+        assert hook.post(address(reference), data={"id": "s1", "status": "delivered"}) == 200
+    assert state(world) == ("sent", None, "delivered")
+    assert hook.post(address(reference), data={"id": "s1", "status": "failed"}) == 200
+    assert state(world) == ("sent", None, "delivered")  # arrived is arrived
+
+
+def test_an_sms_that_could_not_be_delivered_fails_visibly_and_identity_is_told(world: World, hook: Hook) -> None:
+    """R-NOT-7: and nothing of the address is in what is told (R-SYS-3)."""
+    reference = sent(world)
+    assert hook.post(address(reference), data={"id": "s1", "status": "failed"}) == 200
+    assert state(world) == ("failed", "undelivered", "undelivered")
+    [told] = told_of_bounces(world)
+    assert (told["kind"], told["channel"], told["contact_version"]) == ("resident", "sms", 0)
+    assert "+4670" not in str(told)
+    assert hook.post(address(reference), data={"id": "s1", "status": "delivered"}) == 200
+    assert state(world)[0] == "sent"
+
+
+def test_a_message_that_the_provider_has_after_all_is_not_sent_again(world: World, hook: Hook) -> None:
+    """R-NOT-7: it said that it was busy, and sent it all the same."""
+    reference = sent(world, NotAccepted("sms_http_503", provider_down=True))
+    assert state(world)[0] == "waiting"
+    assert hook.post(address(reference), data={"id": "s1", "status": "sent"}) == 200
+    assert state(world) == ("sent", None, "on_its_way")
+    world.make_due()
+    assert world.send() == 0
+
+
+@pytest.mark.parametrize(("status", "outcome"), [("delivered", ("sent", None)), ("failed", ("failed", "undelivered"))])
+def test_a_report_that_comes_before_the_answer_counts(
+    world: World, hook: Hook, status: str, outcome: tuple[Any, ...]
+) -> None:
+    """R-NOT-7: also where the answer is lost after it."""
+
+    def early() -> None:
+        [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+        assert hook.post(address(f"{delivery}.0"), data={"id": "s1", "status": status}) == 200
+
+    world.sms.during = early
+    sent(world, Unknown("sms_no_answer"))
+    assert state(world)[:2] == outcome
+
+
+def test_a_report_of_an_earlier_sending_says_nothing_of_the_new_one(world: World, hook: Hook) -> None:
+    """R-NOT-7."""
+    reference = sent(world, Unknown("sms_no_answer"))
+    again = ResendDelivery(request_id=uuid4(), delivery=UUID(reference.partition(".")[0]))
+    with world.database.transaction(Caller("operator")) as tx:
+        listing.resend(tx, again)
+    assert hook.post(address(reference), data={"id": "s1", "status": "failed"}) == 200
+    assert state(world) == ("waiting", None, None)
+    world.send()
+    assert world.sms.letters[-1].reference == reference.replace(".0", ".1")
+
+
+def test_a_provider_with_one_address_for_all_reports_by_our_reference(world: World, hook: Hook) -> None:
+    """With the secret that it shares with us."""
+    reference = sent(world)
+    told = {"refId": reference, "id": "Dcs", "resultCode": 2106}
+    assert hook.post("/reports/sms-2", json=told) == 401
+    assert hook.post("/reports/sms-2", secret="fel", json=told) == 401
+    assert state(world)[0] == "sent"
+    assert hook.post("/reports/sms-2", secret=SECRET, json=told) == 200
+    assert state(world)[0] == "failed"
+
+
+def test_forged_and_unreadable_reports_change_nothing(world: World, hook: Hook) -> None:
+    """R-SYS-1: nor do they tell anyone whether a delivery exists."""
+    reference = sent(world)
+    other = f"{uuid4()}.0"
+    signed = reports.signature(SETTINGS.address_key, other)
+    failed = {"id": "s1", "status": "failed"}
+    assert hook.post(f"/reports/sms-1/{reference}/{'0' * 32}", data=failed) == 403
+    assert hook.post(f"/reports/sms-1/{reference}/{signed}", data=failed) == 403
+    assert hook.post(f"/reports/sms-1/{reference}/åäö", data=failed) == 403
+    assert hook.post(address(reference, "sms-3"), data=failed) == 404
+    assert hook.post("/reports/mail/x", data=failed) == 404
+    assert hook.post(address(reference), data={"id": "s1", "status": "lost"}) == 422
+    assert hook.post(address(reference), data=b"\xff\xfe", headers={"Content-Type": "text/plain"}) == 422
+    assert hook.post(address(reference), data=b"[" * 5000, headers={"Content-Type": "application/json"}) == 422
+    assert hook.post(address(reference), data=b"x" * (web.LARGEST_REPORT + 1)) == 413
+    assert hook.post(address(reference), data=iter([b"status=failed"])) == 411
+    assert hook.post(address(other), data=failed) == 200
+    assert hook.post(address("nej"), data=failed) == 200
+    assert state(world) == ("sent", None, None)
+
+
+def test_one_who_says_nothing_holds_up_nobody(world: World, hook: Hook) -> None:
+    reference = sent(world)
+    silent = [socket.create_connection(("127.0.0.1", hook.port)) for _ in range(5)]
+    assert hook.post(address(reference), data={"id": "s1", "status": "delivered"}) == 200
+    for one in silent:
+        one.close()
+
+
+# --- mail that comes back -------------------------------------------------------------------------------------------
+
+
+def returned(delivery: str, action: str = "failed") -> bytes:
+    lines = [
+        "From: MAILER-DAEMON@mail.example",
+        "To: no-reply@e-tjanster.example",
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"',
+        "",
+        "--b",
+        "Content-Type: text/plain",
+        "",
+        "No such mailbox.",
+        "--b",
+        "Content-Type: message/delivery-status",
+        "",
+        "Reporting-MTA: dns; mail.example",
+        "",
+        "Final-Recipient: rfc822; anna@vgregion.example",
+        f"Action: {action}",
+        "Status: 5.1.1",
+        "",
+        "--b",
+        "Content-Type: text/rfc822-headers",
+        "",
+        "To: anna@vgregion.example",
+        f"Message-ID: <{delivery}@e-tjanster.example>",
+        "",
+        "--b--",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+def test_a_mail_that_comes_back_is_a_visible_failure(world: World, hook: Hook) -> None:
+    """R-NOT-7: only one that has failed for good, and only with the secret."""
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+    world.send()
+    [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+    assert hook.post("/reports/mail", data=returned(str(delivery))) == 401
+    assert hook.post("/reports/mail", secret=SECRET, data=returned(str(delivery), "delayed")) == 422
+    assert hook.post("/reports/mail", secret=SECRET, data=b"Subject: Semester\r\n\r\nJag har semester.") == 422
+    assert hook.post("/reports/mail", secret=SECRET, data=returned("nej")) == 422
+    assert state(world)[0] == "sent"
+    assert hook.post("/reports/mail", secret=SECRET, data=returned(str(uuid4()))) == 200
+    assert hook.post("/reports/mail", secret=SECRET, data=returned(str(delivery))) == 200
+    assert state(world) == ("failed", "undelivered", "undelivered")
+    assert len(told_of_bounces(world)) == 1
+
+
+def test_a_mailbox_that_does_not_exist_is_told_to_its_owner_and_shown_to_the_clinic(world: World) -> None:
+    """A clinic's own address is marked until its settings are saved again; a person's is identity's business."""
+    admin = world.caller(Role.LOCAL_ADMIN)
+    entered = SetClinicSettings(request_id=uuid4(), clinic=world.clinic, new_case_addresses=["borta@vgregion.example"])
+    with world.database.transaction(admin) as tx:
+        clinic_settings.set_settings(tx, entered)
+    person = world.person(Role.CASE_RECEIVER)
+    world.staff[person] = world.staff[person].model_copy(update={"version": 7})
+    child = world.child(world.guardian("email"))
+    world.email.refuse = NO_SUCH_MAILBOX
+    world.hear(cases.CASE_STARTED, world.case_started())
+    world.hear(cases.MESSAGE_SENT, world.message(child, "staff"))
+    world.send()
+    guardian: identity.GuardianContact = world.residents[child].guardians[0]  # type: ignore[index]
+    assert sorted(
+        (one["kind"], one["person"], one["contact_version"], one["child"]) for one in told_of_bounces(world)
+    ) == [("resident", str(guardian.guardian), 0, str(child)), ("staff", person, 7, None)]
+    with world.database.transaction(admin) as tx:
+        read = clinic_settings.get_settings(tx, GetClinicSettings(clinic=world.clinic))
+        assert read.unreachable == ["borta@vgregion.example"]
+        assert clinic_settings.set_settings(tx, entered).unreachable == []
