@@ -37,7 +37,10 @@ def log_reading(
 
 def of_resident(tx: Transaction, request: ReadMyAccessLog) -> tuple[list[Row], str | None]:
     """The readings of the resident's own cases, latest first; rows, as the readers' names are still to be asked for."""
-    return rows_of(tx, [access_log.c.resident == resident(tx.caller)], request.after, request.limit)
+    conditions = [access_log.c.resident == resident(tx.caller)]
+    if tx.caller.blocked_at:  # a guardian, who sees nothing of the child there (R-ID-13)
+        conditions.append(access_log.c.clinic.not_in(sorted(tx.caller.blocked_at)))
+    return rows_of(tx, conditions, request.after, request.limit)
 
 
 def rows_of(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from services.cases import drafts, messages, neighbours
+from services.cases import case_types, drafts, forms, messages, neighbours
 from services.cases.changing import change, decided, find, note
-from services.cases.rules import Act, Outcome, State, check_attachments
+from services.cases.rules import Act, Outcome, State, check_attachments, questions_open, swedish_date
 from services.cases.tables import Row
+from services.cases.visibility import facts
 from services.cases.weight import ROOM_FOR_RESIDENT, ROOM_FOR_STAFF, check_room
 from shared.contracts.cases import (
     CASE_CLOSED,
+    AnswerShown,
     CaseClosedEvent,
     CaseClosedReply,
     CloseCase,
@@ -50,7 +53,7 @@ def reply(tx: Transaction, request: WriteReply, prepared: neighbours.Prepared) -
     case = find(tx, request.case, lock=True)
     outcome = decided(tx, case, _ACTS[request.kind], request.version)
     check_room(case, request.text, request.attachments, ROOM_FOR_STAFF)
-    dates = {"counter_question_at": tx.now} if request.kind == "counter_question" else {}
+    dates: dict[str, Any] = {"counter_question_at": tx.now} if request.kind == "counter_question" else {}
     version = add_message(
         tx,
         case,
@@ -82,6 +85,7 @@ def add_message(
     kind: MessageKind,
     text: str,
     handler: str | None,
+    answers: tuple[AnswerShown, ...] = (),
     **columns: Any,
 ) -> int:
     """Sends a message in the case and writes what the case becomes of it; gives the case's new version."""
@@ -93,6 +97,7 @@ def add_message(
         sender=sender,
         care_provider=prepared.care_provider,
         text=text,
+        answers=answers,
         files=prepared.files,
         referral=prepared.referral,
     )
@@ -125,8 +130,16 @@ def _tell_if_closed(tx: Transaction, case: Row, outcome: Outcome) -> None:
 # --- the resident ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a resident writes, as it is sent: the answers to the clinic's questions, if it asked any, and the text."""
+
+    text: str
+    answers: tuple[AnswerShown, ...] = ()
+
+
 def check_message(tx: Transaction, request: SendMessage) -> Row:
-    """The case, if the resident may write in it now, and with files at all (R-CASE-6, R-ATT-4)."""
+    """The case, if the resident may write this in it now, and with files at all (R-CASE-6, R-ATT-4)."""
     check_attachments(request.attachments, tx.settings.max_files_resident)
     case = find(tx, request.case)
     decided(tx, case, Act.RESIDENT_WRITES)
@@ -136,8 +149,29 @@ def check_message(tx: Transaction, request: SendMessage) -> Row:
             reason="attachments_not_allowed",
             fields=[("attachments", "kan inte bifogas i den här ärendetypen")],
         )
-    check_room(case, request.text, request.attachments, ROOM_FOR_RESIDENT)
+    written = _written(tx, case, request)
+    check_room(case, written.text, request.attachments, ROOM_FOR_RESIDENT, written.answers)
     return case
+
+
+def _written(tx: Transaction, case: Row, request: SendMessage) -> Written:
+    """Raises `Invalid` where the answers do not fit the questions, or there is nothing written at all (R-CASE-14)."""
+    if questions_open(facts(case)):
+        form = case_types.form_of(tx, case)
+        given = forms.check_answers(form, request.answers, len(request.attachments), swedish_date(tx.now))
+        parts = [forms.as_text(form, given), request.text.strip()]
+        written = Written("\n\n".join(part for part in parts if part), forms.shown(form, given))
+    elif request.answers:
+        raise Invalid(
+            "Det finns inga frågor att svara på i ärendet.",
+            reason="no_questions",
+            fields=[("answers", "det finns inga frågor att svara på")],
+        )
+    else:
+        written = Written(request.text)
+    if not written.text.strip() and not request.attachments:
+        raise Invalid("Meddelandet är tomt.", reason="message_empty", fields=[("text", "får inte vara tom")])
+    return written
 
 
 def prepare_message(call: OngoingCall[SendMessage, MessageSentReply]) -> neighbours.Prepared:
@@ -158,14 +192,16 @@ def send_message(tx: Transaction, request: SendMessage, prepared: neighbours.Pre
     """The resident writes after a counter-question; a case that waited for that goes back to the clinic (R-CASE-6)."""
     case = find(tx, request.case, lock=True)
     outcome = decided(tx, case, Act.RESIDENT_WRITES)
-    check_room(case, request.text, request.attachments, ROOM_FOR_RESIDENT)
+    written = _written(tx, case, request)
+    check_room(case, written.text, request.attachments, ROOM_FOR_RESIDENT, written.answers)
     version = add_message(
         tx,
         case,
         outcome,
         prepared,
         kind="resident_message",
-        text=request.text,
+        text=written.text,
+        answers=written.answers,
         handler=case["handler"],
         resident_wrote_at=tx.now,
         unread=True,

@@ -24,12 +24,10 @@ from shared.contracts.cases import (
     ActivateCaseType,
     CaseTypeActivated,
     CaseTypeDeactivated,
-    CaseTypes,
     CaseTypeShown,
     Component,
     ComponentShown,
     DeactivateCaseType,
-    ListCaseTypes,
 )
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, Invalid, LimitExceeded, NotFound
@@ -233,24 +231,20 @@ WITH_FORM = case_types.join(
 )
 
 
-def list_of_clinic(tx: Transaction, request: ListCaseTypes) -> CaseTypes:
-    """The active ones in the clinic's order; its local administrators see the others too."""
-    all_of_them = Role.LOCAL_ADMIN in tx.caller.rights.roles_at(request.clinic)
-    return CaseTypes(case_types=[_shown(row) for row in of_clinic(tx, request.clinic, ["resident"], all_of_them)])
-
-
-def of_clinic(tx: Transaction, clinic: HsaId, purposes: Sequence[str], all_of_them: bool) -> Sequence[Row]:
-    """The clinic's case types or templates in its order, with their forms; only those in use, or all of them."""
+def of_clinics(
+    tx: Transaction, clinics: Sequence[HsaId], purposes: Sequence[str], *, all_of_them: bool = False
+) -> Sequence[Row]:
+    """The clinics' case types or templates, each in its order, with their forms; only those in use, or all of them."""
     return (
         tx.execute(
             select(case_types, case_type_forms.c.components, case_type_forms.c.information, case_type_forms.c.text)
             .select_from(WITH_FORM)
             .where(
-                case_types.c.clinic == clinic,
+                case_types.c.clinic.in_(clinics),
                 case_types.c.purpose.in_(purposes),
                 true() if all_of_them else case_types.c.active,
             )
-            .order_by(case_types.c.position, case_types.c.id)
+            .order_by(case_types.c.clinic, case_types.c.position, case_types.c.id)
         )
         .mappings()
         .all()
@@ -262,7 +256,8 @@ def components_shown(components: Sequence[Any]) -> list[ComponentShown]:
     return [ComponentShown.model_validate(component) for component in components]
 
 
-def _shown(row: Row) -> CaseTypeShown:
+def shown(row: Row) -> CaseTypeShown:
+    """A case type with its form, as callers see it."""
     return CaseTypeShown(
         case_type=row["id"],
         name=row["name"],
@@ -317,6 +312,34 @@ def offered(
         row["information"],
         row["text"],
     )
+
+
+def as_it_was(tx: Transaction, mailing: Row) -> Offered:
+    """A template in the version that a mailing was made from, in use or not."""
+    row = (
+        tx.execute(
+            select(case_types.c.purpose, case_type_forms.c.components)
+            .join(case_type_forms, case_type_forms.c.case_type == case_types.c.id)
+            .where(case_types.c.id == mailing["case_type"], case_type_forms.c.version == mailing["form_version"])
+        )
+        .mappings()
+        .one()
+    )
+    return Offered(
+        mailing["case_type"],
+        mailing["case_type_name"],
+        row["purpose"],
+        mailing["form_version"],
+        forms.from_stored(row["components"]),
+        "",
+        "",
+    )
+
+
+def form_of(tx: Transaction, case: Row) -> forms.Form:
+    """The form that the case began with (R-CASE-1)."""
+    mine = (case_type_forms.c.case_type == case["case_type"], case_type_forms.c.version == case["form_version"])
+    return forms.from_stored(tx.execute(select(case_type_forms.c.components).where(*mine)).scalar_one())
 
 
 def check_read(offered: Offered, form_version: int | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from shared.contracts.cases import Answer, Component
+from shared.contracts.cases import Answer, AnswerShown, Component
 from shared.messaging.errors import Fields, Invalid
 
 CHOICES = frozenset({"single_choice", "multiple_choice"})
@@ -193,6 +193,15 @@ def _is_date(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def shown(form: Form, answers: dict[str, list[str]]) -> tuple[AnswerShown, ...]:
+    """The answers in the order of the form, each with what was asked."""
+    return tuple(
+        AnswerShown(component=component.id, label=component.label, values=answers[component.id])
+        for component in form.components
+        if component.id in answers
+    )
 
 
 def as_text(form: Form, answers: dict[str, list[str]]) -> str:

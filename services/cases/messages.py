@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 from uuid import UUID, uuid5
 
 from sqlalchemy import insert, select, text, update
@@ -71,56 +71,79 @@ def resident_sender(caller: Caller) -> Sender:
 
 def add(tx: Transaction, case: Row, message: NewMessage, *, position: int, handler: str | None) -> None:
     """Sends the message in the case: stores it and its files, and tells so. `handler` is who has the case now."""
+    add_all(tx, [(case, message)], position=position, handler=handler)
+
+
+def add_all(
+    tx: Transaction,
+    sent: Sequence[tuple[Row, NewMessage]],
+    *,
+    position: int,
+    handler: str | None,
+    notify: bool = True,
+) -> None:
+    """The same for a message in each of several cases, in as many statements."""
+    tx.execute(insert(messages), [_row(tx, case, message, position) for case, message in sent])
+    files = [
+        {
+            "attachment": file.attachment,
+            "message": message.id,
+            "case_id": case["id"],
+            "position": place,
+            "size": file.size,
+            "content_type": file.content_type,
+        }
+        for case, message in sent
+        for place, file in enumerate(message.files)
+    ]
+    if files:
+        tx.execute(insert(message_files), files)
+    for case, message in sent:
+        tx.publish(
+            MESSAGE_SENT,
+            MessageSentEvent(
+                case=case["id"],
+                message=message.id,
+                clinic=case["clinic"],
+                resident=case["resident"],
+                kind=message.kind,
+                written_by=_TOLD_AS[message.sender.written_by],
+                handler=handler,
+                attachments=[file.attachment for file in message.files],
+                notify=notify,
+            ),
+            aggregate=case["id"],
+        )
+
+
+_TOLD_AS: Mapping[Writer, Literal["resident", "staff", "system"]] = {
+    "resident": "resident",
+    "guardian": "resident",
+    "staff": "staff",
+    "system": "system",
+}
+
+
+def _row(tx: Transaction, case: Row, message: NewMessage, position: int) -> dict[str, Any]:
     content: dict[str, Any] = {
         "text": message.text,
         "answers": [answer.model_dump(mode="json") for answer in message.answers],
         "files": {str(file.attachment): file.name for file in message.files},
         **({"referral": message.referral.model_dump()} if message.referral else {}),
     }
-    tx.execute(
-        insert(messages).values(
-            id=message.id,
-            case_id=case["id"],
-            position=position,
-            care_provider=message.care_provider,
-            kind=message.kind,
-            sent_at=tx.now,
-            written_by=message.sender.written_by,
-            writer=message.sender.writer,
-            sender_name=message.sender.name,
-            signature=message.sender.signature,
-            content=tx.sealer.seal(json.dumps(content).encode(), context(case["id"], message.id)),
-        )
-    )
-    if message.files:
-        tx.execute(
-            insert(message_files),
-            [
-                {
-                    "attachment": file.attachment,
-                    "message": message.id,
-                    "case_id": case["id"],
-                    "position": place,
-                    "size": file.size,
-                    "content_type": file.content_type,
-                }
-                for place, file in enumerate(message.files)
-            ],
-        )
-    tx.publish(
-        MESSAGE_SENT,
-        MessageSentEvent(
-            case=case["id"],
-            message=message.id,
-            clinic=case["clinic"],
-            resident=case["resident"],
-            kind=message.kind,
-            written_by="staff" if message.sender.written_by == "staff" else "resident",
-            handler=handler,
-            attachments=[file.attachment for file in message.files],
-        ),
-        aggregate=case["id"],
-    )
+    return {
+        "id": message.id,
+        "case_id": case["id"],
+        "position": position,
+        "care_provider": message.care_provider,
+        "kind": message.kind,
+        "sent_at": tx.now,
+        "written_by": message.sender.written_by,
+        "writer": message.sender.writer,
+        "sender_name": message.sender.name,
+        "signature": message.sender.signature,
+        "content": tx.sealer.seal(json.dumps(content).encode(), context(case["id"], message.id)),
+    }
 
 
 def context(case: UUID, message: UUID) -> bytes:

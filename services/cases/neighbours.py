@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from services.cases.messages import Sender, message_id
@@ -56,10 +56,13 @@ class Prepared:
         return self.message, self.sender
 
 
+Preparing = TypeVar("Preparing", bound=Prepared)
+
+
 def write_prepared(
     call: OngoingCall[Any, Answered],
-    prepare: Callable[[], Prepared],
-    work: Callable[[Any, Any, Prepared], Answered],
+    prepare: Callable[[], Preparing],
+    work: Callable[[Any, Any, Preparing], Answered],
 ) -> Answered:
     """Asks what has to be asked, then writes."""
     prepared = prepare()
@@ -177,10 +180,15 @@ def resident_can_be_written_to(call: Asking, resident: UUID) -> bool:
     """
     card = cards(call, [resident]).get(resident)
     if card is None:
-        raise Conflict("Invånaren har inget konto i e-tjänsterna.", reason="resident_without_account")
+        raise without_account()
     if card.locked:
         raise Conflict("Invånaren har låst sin inloggning.", reason="resident_locked")
     return card.active
+
+
+def without_account() -> Conflict:
+    """There is nobody to write to (R-CASE-22)."""
+    return Conflict("Invånaren har inget konto i e-tjänsterna.", reason="resident_without_account")
 
 
 def claim(

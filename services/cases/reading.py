@@ -8,10 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from services.cases import access_log, drafts, messages, notes
+from services.cases import access_log, case_types, drafts, messages, notes
 from services.cases.changing import find
 from services.cases.neighbours import card_for_staff
-from services.cases.rules import parties, reading_makes_known, resident_may_write
+from services.cases.rules import parties, questions_open, reading_makes_known, resident_may_write
 from services.cases.tables import Row, activities, cases, message_files
 from services.cases.visibility import facts, viewer, visible
 from shared.contracts import identity
@@ -19,6 +19,7 @@ from shared.contracts.case_records import TakeOutCase
 from shared.contracts.cases import (
     ActivityShown,
     CaseShown,
+    ComponentShown,
     GetCase,
     MessageShown,
     OpenAttachment,
@@ -77,6 +78,7 @@ def _read(tx: Transaction, which: UUID, what: Literal["case", "document"]) -> Re
         answer_before=case["answer_before"],
         may_write=resident_may_write(known),
         may_attach=resident_may_write(known) and case["takes_attachments"],
+        questions=_questions(tx, case) if questions_open(known) else [],
         resident=None,
         messages=[one.shown for one in found],
         activities=_activities(tx, case["id"]) if for_staff else [],
@@ -88,6 +90,10 @@ def _read(tx: Transaction, which: UUID, what: Literal["case", "document"]) -> Re
     )
     cards = frozenset({case["resident"], *writers.values()}) if for_staff else frozenset()
     return Read(case["resident"], shown, writers, cards)
+
+
+def _questions(tx: Transaction, case: Row) -> list[ComponentShown]:
+    return [ComponentShown.model_validate(one.model_dump()) for one in case_types.form_of(tx, case).components]
 
 
 def _make_known(tx: Transaction, case: Row) -> None:

@@ -174,6 +174,11 @@ def reading_makes_known(handler: str | None, them: frozenset[Party]) -> bool:
     return Party.HANDLER in them or (handler is None and Party.RECEIVER in them)
 
 
+def questions_open(case: Facts) -> bool:
+    """Whether the resident still has the questions to answer that the clinic started the case with (R-CASE-14)."""
+    return resident_may_write(case) and case.resident_wrote_at is None
+
+
 # --- who may read ---------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +190,8 @@ class Viewer:
     receiver_at: frozenset[str] = frozenset()
     handler_at: frozenset[str] = frozenset()
     resident: UUID | None = None
+    blocked_at: frozenset[str] = frozenset()
+    """Where a guardian who stands for the resident neither acts nor sees anything (R-ID-13)."""
 
 
 @dataclass(frozen=True)
@@ -195,10 +202,12 @@ class Ground:
     handler: str | None = None
     resident: UUID | None = None
     written_after: datetime | None = None
+    elsewhere_than: frozenset[str] = frozenset()
 
     def covers(self, case: Facts) -> bool:
         return (
             (self.clinics is None or case.clinic in self.clinics)
+            and case.clinic not in self.elsewhere_than
             and (self.handler is None or case.handler == self.handler)
             and (self.resident is None or case.resident == self.resident)
             and (self.written_after is None or case.latest_message_at > self.written_after)
@@ -209,7 +218,8 @@ def grounds_for_reading(viewer: Viewer, now: datetime) -> tuple[Ground, ...]:
     """The one rule of who may read a case, for lists and readings alike (R-CASE-3, R-CASE-10, R-CASE-19).
 
     A receiver reads all of the clinic's, a handler those assigned to them there, a resident their own for two years
-    from the latest message. No ground: nothing may be read.
+    from the latest message, and their guardian the same but at clinics that have blocked it (R-ID-13). No ground:
+    nothing may be read.
     """
     grounds = []
     if viewer.person is not None and viewer.receiver_at:
@@ -217,7 +227,8 @@ def grounds_for_reading(viewer: Viewer, now: datetime) -> tuple[Ground, ...]:
     if viewer.person is not None and viewer.handler_at:
         grounds.append(Ground(clinics=viewer.handler_at, handler=viewer.person))
     if viewer.resident is not None:
-        grounds.append(Ground(resident=viewer.resident, written_after=years_before(now, RESIDENT_READS_YEARS)))
+        since = years_before(now, RESIDENT_READS_YEARS)
+        grounds.append(Ground(resident=viewer.resident, written_after=since, elsewhere_than=viewer.blocked_at))
     return tuple(grounds)
 
 
@@ -233,7 +244,7 @@ def parties(viewer: Viewer, case: Facts) -> frozenset[Party]:
         found.add(Party.RECEIVER)
     if viewer.person is not None and case.handler == viewer.person and case.clinic in viewer.handler_at:
         found.add(Party.HANDLER)
-    if viewer.resident is not None and case.resident == viewer.resident:
+    if viewer.resident is not None and case.resident == viewer.resident and case.clinic not in viewer.blocked_at:
         found.add(Party.RESIDENT)
     return frozenset(found)
 
@@ -269,6 +280,11 @@ def years_before(moment: datetime, years: int) -> datetime:
     local = moment.astimezone(SWEDEN)
     day = min(local.day, calendar.monthrange(local.year - years, local.month)[1])
     return utc(local.replace(year=local.year - years, day=day))
+
+
+def swedish_date(moment: datetime) -> date:
+    """The day in Sweden."""
+    return moment.astimezone(SWEDEN).date()
 
 
 def start_of_day(day: date) -> datetime:

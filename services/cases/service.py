@@ -7,23 +7,28 @@ from typing import Any
 
 from services.cases import (
     access_log,
+    admission,
     answering,
     case_types,
     central_types,
+    contacting,
     distributing,
     drafts,
     expiry,
     for_services,
     listing,
     log_review,
+    mailings,
     neighbours,
     notes,
+    offering,
     reading,
     recording,
     reminding,
     resealing,
     rights_lost,
     seals,
+    sending,
     signature,
     standard_answers,
     starting,
@@ -36,6 +41,7 @@ from shared.contracts import case_desk as desk
 from shared.contracts import case_records as records
 from shared.contracts import case_types as offer
 from shared.contracts import cases as contract
+from shared.contracts import contacting as contacts
 from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
@@ -65,7 +71,13 @@ class CasesService:
 
     @rpc(contract.LIST_CASE_TYPES)
     def list_case_types(self, call: OngoingCall[contract.ListCaseTypes, contract.CaseTypes]) -> contract.CaseTypes:
-        return call.read(case_types.list_of_clinic)
+        return offering.of_clinic(call)
+
+    @rpc(offer.LIST_USABLE_CASE_TYPES)
+    def list_usable_case_types(
+        self, call: OngoingCall[offer.ListUsableCaseTypes, offer.UsableCaseTypes]
+    ) -> offer.UsableCaseTypes:
+        return offering.usable(call)
 
     @rpc(offer.UPDATE_CASE_TYPE)
     def update_case_type(self, call: OngoingCall[offer.UpdateCaseType, offer.CaseTypeUpdated]) -> offer.CaseTypeUpdated:
@@ -139,6 +151,12 @@ class CasesService:
     def start_case(self, call: OngoingCall[contract.StartCase, contract.CaseStarted]) -> contract.CaseStarted:
         return neighbours.write_prepared(call, lambda: starting.prepare(call), starting.start_case)
 
+    @rpc(contacts.CONTACT_RESIDENT)
+    def contact_resident(
+        self, call: OngoingCall[contacts.ContactResident, contacts.ResidentContacted]
+    ) -> contacts.ResidentContacted:
+        return neighbours.write_prepared(call, lambda: contacting.prepare(call), contacting.contact)
+
     @rpc(contract.ASSIGN_CASE)
     def assign_case(self, call: OngoingCall[contract.AssignCase, contract.CaseAssigned]) -> contract.CaseAssigned:
         return neighbours.write_prepared(call, lambda: distributing.prepare(call), distributing.assign_case)
@@ -151,11 +169,42 @@ class CasesService:
     def send_message(
         self, call: OngoingCall[contract.SendMessage, contract.MessageSentReply]
     ) -> contract.MessageSentReply:
+        admission.look_up_guardian(call)
         return neighbours.write_prepared(call, lambda: answering.prepare_message(call), answering.send_message)
 
     @rpc(contract.CLOSE_CASE)
     def close_case(self, call: OngoingCall[contract.CloseCase, contract.CaseClosedReply]) -> contract.CaseClosedReply:
         return call.write(answering.close)
+
+    # --- the same case with many residents
+
+    @rpc(contacts.CREATE_MAILING)
+    def create_mailing(
+        self, call: OngoingCall[contacts.CreateMailing, contacts.MailingCreated]
+    ) -> contacts.MailingCreated:
+        return call.write(mailings.create)
+
+    @rpc(contacts.ADD_RECIPIENTS)
+    def add_recipients(
+        self, call: OngoingCall[contacts.AddRecipients, contacts.RecipientsAdded]
+    ) -> contacts.RecipientsAdded:
+        return mailings.add_recipients(call)
+
+    @rpc(contacts.SEND_MAILING)
+    def send_mailing(self, call: OngoingCall[contacts.SendMailing, Done]) -> Done:
+        return call.write(mailings.send)
+
+    @rpc(contacts.CANCEL_MAILING)
+    def cancel_mailing(self, call: OngoingCall[contacts.CancelMailing, Done]) -> Done:
+        return call.write(mailings.cancel)
+
+    @rpc(contacts.GET_MAILING)
+    def get_mailing(self, call: OngoingCall[contacts.GetMailing, contacts.MailingShown]) -> contacts.MailingShown:
+        return call.read(mailings.get)
+
+    @rpc(contacts.LIST_RECIPIENTS)
+    def list_recipients(self, call: OngoingCall[contacts.ListRecipients, contacts.Recipients]) -> contacts.Recipients:
+        return mailings.list_recipients(call)
 
     # --- at hand for those who answer
 
@@ -165,14 +214,17 @@ class CasesService:
 
     @rpc(desk.SAVE_DRAFT)
     def save_draft(self, call: OngoingCall[desk.SaveDraft, desk.DraftSaved]) -> desk.DraftSaved:
+        admission.look_up_guardian(call)
         return call.write(drafts.save)
 
     @rpc(desk.GET_DRAFT)
     def get_draft(self, call: OngoingCall[desk.GetDraft, desk.DraftFound]) -> desk.DraftFound:
+        admission.look_up_guardian(call)
         return call.read(drafts.get)
 
     @rpc(desk.DISCARD_DRAFT)
     def discard_draft(self, call: OngoingCall[desk.DiscardDraft, Done]) -> Done:
+        admission.look_up_guardian(call)
         return call.write(drafts.discard)
 
     @rpc(desk.SET_SIGNATURE)
@@ -199,10 +251,12 @@ class CasesService:
 
     @rpc(contract.LIST_INBOX)
     def list_inbox(self, call: OngoingCall[contract.ListInbox, contract.Inbox]) -> contract.Inbox:
+        admission.look_up_guardian(call)
         return call.read(listing.inbox)
 
     @rpc(contract.GET_CASE)
     def get_case(self, call: OngoingCall[contract.GetCase, contract.CaseShown]) -> contract.CaseShown:
+        admission.look_up_guardian(call)
         read = call.read(reading.get_case)
         return reading.with_cards(read, neighbours.cards(call, read.cards))
 
@@ -210,6 +264,7 @@ class CasesService:
     def open_attachment(
         self, call: OngoingCall[contract.OpenAttachment, contract.AttachmentOpened]
     ) -> contract.AttachmentOpened:
+        admission.look_up_guardian(call)
         call.read(reading.open_attachment)
         link = call.ask(
             attachments.LINK, attachments.AskLink(attachment=call.request.attachment, case=call.request.case)
@@ -236,6 +291,7 @@ class CasesService:
 
     @rpc(contract.MY_ACCESS_LOG)
     def my_access_log(self, call: OngoingCall[contract.ReadMyAccessLog, contract.MyAccessLog]) -> contract.MyAccessLog:
+        admission.look_up_guardian(call)
         rows, after = call.read(access_log.of_resident)
         return access_log.shown_to_resident(rows, after, neighbours.staff(call, access_log.readers(rows)))
 
@@ -300,6 +356,10 @@ class CasesService:
     @job("remind_of_counter_questions", every=timedelta(minutes=1))
     def remind_of_counter_questions(self, run: Any) -> None:
         reminding.remind_all(run)
+
+    @job("send_mailings", every=timedelta(seconds=5))
+    def send_mailings(self, run: Any) -> None:
+        sending.send_all(run)
 
     @job("forget_old_drafts", daily_at="03:10")
     def forget_old_drafts(self, run: Any) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.cases.tables import signatures
-from shared.contracts.base import Done, Query
+from shared.contracts.base import Done, HsaId, Query
 from shared.contracts.case_desk import SetSignature
 from shared.database.transaction import Transaction
 
@@ -31,5 +31,9 @@ def set_signature(tx: Transaction, request: SetSignature) -> Done:
 
 def personal_signature(tx: Transaction, _request: Query) -> str | None:
     """What the caller has written, if they have."""
-    question = select(signatures.c.text).where(signatures.c.person == tx.caller.subject)
-    return tx.execute(question).scalar_one_or_none()
+    return signature_of(tx, tx.caller.subject)
+
+
+def signature_of(tx: Transaction, person: HsaId) -> str | None:
+    """The personal signature that someone has written, if they have."""
+    return tx.execute(select(signatures.c.text).where(signatures.c.person == person)).scalar_one_or_none()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
-from services.cases import case_types, changing, forms, messages, neighbours
-from services.cases.rules import State, check_attachments
+from services.cases import admission, case_types, changing, forms, messages, neighbours
+from services.cases.rules import State, check_attachments, swedish_date
 from services.cases.tables import case_numbers, cases
 from services.cases.visibility import resident
 from services.cases.weight import STEP
-from shared.contracts.cases import CASE_STARTED, AnswerShown, CaseStarted, CaseStartedEvent, StartCase
+from shared.contracts.cases import CASE_STARTED, CaseStarted, CaseStartedEvent, StartCase
 from shared.database.transaction import Transaction
 from shared.messaging.server import OngoingCall
-from shared.operations.clock import SWEDEN
 from shared.security.caller import Caller
 
 
@@ -29,8 +27,9 @@ def check(tx: Transaction, request: StartCase) -> None:
 
 
 def prepare(call: OngoingCall[StartCase, CaseStarted]) -> neighbours.Prepared:
-    """Asks for the clinic's care provider, and claims the files."""
+    """Asks whether the resident may turn to the clinic, and for its care provider; claims the files last."""
     call.read(check)
+    admission.require_access(call, call.request.clinic, call.request.case_type)
     message = messages.message_id(call.request.request_id, call.caller)
     return neighbours.Prepared(
         care_provider=neighbours.care_provider(call, call.request.clinic, active=True),
@@ -59,7 +58,7 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
     answers = forms.check_answers(offered.form, request.answers, len(request.attachments), swedish_date(tx.now))
     case: dict[str, Any] = {
         "id": case_id(request.request_id, tx.caller),
-        "number": _next_number(tx),
+        "number": next_numbers(tx, 1)[0],
         "clinic": request.clinic,
         "care_provider": prepared.care_provider,
         "resident": resident(tx.caller),
@@ -82,11 +81,7 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
         sender=sender,
         care_provider=prepared.care_provider,
         text=forms.as_text(offered.form, answers),
-        answers=tuple(
-            AnswerShown(component=component.id, label=component.label, values=answers[component.id])
-            for component in offered.form.components
-            if component.id in answers
-        ),
+        answers=forms.shown(offered.form, answers),
         files=prepared.files,
     )
     tx.execute(insert(cases).values(case | {"reply_bytes": STEP + first.weight}))
@@ -100,12 +95,10 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
     return CaseStarted(case=case["id"], number=case["number"], message=message)
 
 
-def swedish_date(moment: datetime) -> date:
-    """The day in Sweden."""
-    return moment.astimezone(SWEDEN).date()
-
-
-def _next_number(tx: Transaction) -> str:
-    """A number to say on the telephone: the Swedish year and a running number, `2026-0000042`."""
-    serial = tx.execute(select(case_numbers.next_value())).scalar_one()
-    return f"{tx.now.astimezone(SWEDEN).year}-{serial:07d}"
+def next_numbers(tx: Transaction, many: int) -> list[str]:
+    """Numbers to say on the telephone: the Swedish year and a running number, `2026-0000042`."""
+    series = func.generate_series(1, many).table_valued("n")
+    year = swedish_date(tx.now).year
+    return [
+        f"{year}-{serial:07d}" for serial in tx.execute(select(case_numbers.next_value()).select_from(series)).scalars()
+    ]

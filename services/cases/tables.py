@@ -242,6 +242,37 @@ signatures = Table(
     Column("changed_at", MOMENT, nullable=False),
 )
 
+# The same case with many residents (R-CASE-14). Its words are sealed, like those of the messages that come of it.
+mailings = Table(
+    "mailings",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("clinic", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("case_type", ForeignKey("case_types.id"), nullable=False),
+    Column("case_type_name", Text, nullable=False),
+    Column("form_version", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("recipients", Integer, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("sent_from", MOMENT),
+    Column("finished_at", MOMENT),
+    Index("mailings_sending", "sent_from", "id", postgresql_where=text("state = 'sending'")),
+)
+
+mailing_recipients = Table(
+    "mailing_recipients",
+    metadata,
+    Column("mailing", ForeignKey("mailings.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("resident", Uuid, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("case_id", Uuid),
+    Index("mailing_recipients_once", "mailing", "resident", unique=True),
+    Index("mailing_recipients_by_result", "mailing", "result", "position"),
+)
+
 # Append-only: the database itself refuses to change or remove rows (R-CASE-18).
 access_log = Table(
     "access_log",

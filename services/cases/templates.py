@@ -34,7 +34,7 @@ def list_of_clinic(tx: Transaction, request: ListTemplates) -> Templates:
     """Those in use; local administrators see the others too."""
     tx.caller.require(request.clinic, *READERS)
     all_of_them = Role.LOCAL_ADMIN in tx.caller.rights.roles_at(request.clinic)
-    rows = case_types.of_clinic(tx, request.clinic, PURPOSES, all_of_them)
+    rows = case_types.of_clinics(tx, [request.clinic], PURPOSES, all_of_them=all_of_them)
     return Templates(templates=[_shown(row) for row in rows])
 
 

@@ -22,7 +22,7 @@ def viewer(caller: Caller) -> Viewer:
             handler_at=frozenset(caller.rights.clinics_with(Role.CASE_HANDLER)),
         )
     if caller.kind == "resident":
-        return Viewer(resident=resident(caller))
+        return Viewer(resident=resident(caller), blocked_at=caller.blocked_at)
     return Viewer()
 
 
@@ -44,6 +44,8 @@ def _covered(ground: Ground) -> ColumnElement[bool]:
         conditions.append(cases.c.handler == ground.handler)
     if ground.resident is not None:
         conditions.append(cases.c.resident == ground.resident)
+    if ground.elsewhere_than:
+        conditions.append(cases.c.clinic.not_in(sorted(ground.elsewhere_than)))
     if ground.written_after is not None:
         conditions.append(cases.c.latest_message_at > ground.written_after)
     return and_(*conditions)

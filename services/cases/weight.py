@@ -39,9 +39,11 @@ def of_message(text: str, files: Collection[Any], answers: Sequence[AnswerShown]
     )
 
 
-def check_room(case: Row, text: str | None, files: Collection[UUID], room: int) -> None:
+def check_room(
+    case: Row, text: str | None, files: Collection[UUID], room: int, answers: Sequence[AnswerShown] = ()
+) -> None:
     """Refuses what the case has no room for: `LimitExceeded`, `case_full`."""
-    adding = STEP + (0 if text is None else of_message(text, files))
+    adding = STEP + (0 if text is None else of_message(text, files, answers))
     if case["reply_bytes"] + adding > room:
         raise LimitExceeded("Ärendet rymmer inte mer.", reason="case_full")
 

@@ -315,6 +315,12 @@ class IdentityService:
     def find_resident(self, call: OngoingCall[identity.FindResident, identity.ResidentFound]) -> identity.ResidentFound:
         return call.read(residents.find_resident, desk_of(call.settings).number_key)
 
+    @rpc(identity.FIND_RESIDENTS)
+    def find_residents(
+        self, call: OngoingCall[identity.FindResidents, identity.ResidentsFound]
+    ) -> identity.ResidentsFound:
+        return call.read(residents.find_residents, desk_of(call.settings).number_key)
+
     @rpc(identity.SET_CONTACT)
     def set_contact(self, call: OngoingCall[identity.SetContact, Done]) -> Done:
         return call.write(contacts.set_contact)

@@ -40,7 +40,7 @@ def _resident_wrote_to_handler(event: cases.MessageSentEvent) -> bool:
 
 def _landed_in_inbox(event: cases.MessageSentEvent) -> bool:
     """As soon as something lands in the inbox, also from the system (R-NOT-3); not what the resident wrote."""
-    return event.written_by in ("staff", "system")
+    return event.written_by in ("staff", "system") and event.notify
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from shared.contracts.cases import (
     MESSAGE_LENGTH,
     CaseTypeActivated,
     CaseTypeDeactivated,
+    CaseTypeShown,
     Component,
     ComponentShown,
     FormVersion,
@@ -76,6 +77,29 @@ class OrderCaseTypes(Command):
 UPDATE_CASE_TYPE = cases.call("update_case_type", UpdateCaseType, CaseTypeUpdated, who=("staff",))
 REACTIVATE_CASE_TYPE = cases.call("reactivate_case_type", ReactivateCaseType, CaseTypeActivated, who=("staff",))
 ORDER_CASE_TYPES = cases.call("order_case_types", OrderCaseTypes, Done, who=("staff",))
+
+
+# --- which of them a resident can use ---------------------------------------------------------------------------------
+
+
+class ListUsableCaseTypes(Query):
+    """Which of these clinics the resident may turn to, and with which case types (R-ID-15, R-ID-22)."""
+
+    clinics: Annotated[list[HsaId], Field(min_length=1, max_length=50)]
+
+
+class UsableAtClinic(Reply):
+    clinic: str
+    case_types: list[CaseTypeShown]
+
+
+class UsableCaseTypes(Reply):
+    """In the order asked for; clinics that the resident may not turn to, or that offer nothing, are left out."""
+
+    clinics: list[UsableAtClinic]
+
+
+LIST_USABLE_CASE_TYPES = cases.call("list_usable_case_types", ListUsableCaseTypes, UsableCaseTypes, who=("resident",))
 
 
 # --- templates of a clinic (R-CASE-14, R-CASE-20) -------------------------------------------------------------------

@@ -89,7 +89,10 @@ DEACTIVATE_CASE_TYPE = cases.call("deactivate_case_type", DeactivateCaseType, Ca
 
 
 class ListCaseTypes(Query):
-    """The clinic's active case types with their forms, in the clinic's order; its local administrators see all."""
+    """The clinic's active case types with their forms, in the clinic's order; its local administrators see all.
+
+    A resident sees those that they can start a case from (R-ID-15, R-ID-22).
+    """
 
     clinic: HsaId
 
@@ -216,10 +219,15 @@ REPLY = cases.call("reply", WriteReply, ReplySent, who=("staff",))
 
 
 class SendMessage(Command):
-    """The resident writes in a case after a counter-question, any number of times while it is open (R-CASE-6)."""
+    """The resident writes in a case after a counter-question, any number of times while it is open (R-CASE-6).
+
+    `answers` are for a case that the clinic has started with questions: once, the first time the resident writes; the
+    text can then be left out (R-CASE-14).
+    """
 
     case: UUID
-    text: Message
+    text: Annotated[str, Text(MESSAGE_LENGTH, empty=True)] = ""
+    answers: Annotated[list[Answer], Field(max_length=50)] = Field(default_factory=list)
     attachments: Attachments = Field(default_factory=list)
 
 
@@ -433,6 +441,9 @@ class CaseShown(Reply):
     answer_before: Instant | None = Field(description="when an unanswered counter-question closes the case (R-CASE-7)")
     may_write: bool = Field(description="whether the resident may write in it now")
     may_attach: bool = Field(description="whether the resident may attach files (R-ATT-4)")
+    questions: list[ComponentShown] = Field(
+        default_factory=list, description="what the clinic has asked and the resident is still to answer (R-CASE-14)"
+    )
     resident: ResidentCard | None = Field(description="for staff only")
     messages: list[MessageShown]
     activities: list[ActivityShown] = Field(description="for staff only")
@@ -665,6 +676,7 @@ class MessageSentEvent(EventBody):
     written_by: Literal["resident", "staff", "system"]
     handler: HsaId | None
     attachments: list[UUID] = Field(default_factory=list)
+    notify: bool = Field(True, description="false: a message of another system that nobody is to be told of")
 
 
 class CaseClosedEvent(EventBody):

@@ -450,8 +450,26 @@ class ResidentFound(Reply):
     resident: UUID | None = None
 
 
+class FindResidents(Query):
+    """Which residents these identity numbers belong to, of many at once (R-ID-24)."""
+
+    identity_numbers: list[Annotated[str, Field(max_length=40)]] = Field(max_length=MANY)
+
+
+class FoundByNumber(Reply):
+    resident: UUID | None
+    is_number: bool = Field(description="false: it is no identity number at all")
+
+
+class ResidentsFound(Reply):
+    """One answer for each number, in the order asked for."""
+
+    found: list[FoundByNumber]
+
+
 RESIDENT_CARDS = identity.call("resident_cards", ResidentCards, CardsFound, who=("service:cases",))
 FIND_RESIDENT = identity.call("find_resident", FindResident, ResidentFound, who=("service:cases",))
+FIND_RESIDENTS = identity.call("find_residents", FindResidents, ResidentsFound, who=("service:cases",))
 
 # --- rights, for the copies that other services keep ----------------------------------------------------------------
 

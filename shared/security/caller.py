@@ -39,6 +39,8 @@ class Caller:
     acting_for: UUID | None = None
     terms_accepted: bool = True
     rights: Rights = NO_RIGHTS
+    blocked_at: frozenset[HsaId] = frozenset()
+    """Clinics that have blocked the guardian who calls, where a service has asked identity (R-ID-13)."""
 
     @property
     def identity(self) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from services.cases import expiry, reminding, rights_lost, seals
 from services.cases.service import CasesService
-from shared.contracts import attachments, cases, directory, identity
+from shared.contracts import access, attachments, cases, directory, identity
 from shared.contracts.base import Role
 from shared.database.transaction import Database, Transaction
 from shared.messaging.errors import Conflict, NotFound, Refused
@@ -61,6 +61,8 @@ class Neighbours:
         self.cards: dict[UUID, identity.ResidentCard] = {}
         self.rights: dict[str, identity.RightsNow] = {}
         self.files: dict[UUID, tuple[str, attachments.ClaimedFile]] = {}
+        self.access: dict[tuple[UUID, str], access.ClinicAccess] = {}
+        self.representation: dict[tuple[UUID, UUID], access.RepresentationNow] = {}
         self.claims: dict[UUID, UUID] = {}
         self.faults: dict[str, Refused] = {}
         self.before: dict[str, Callable[[], None]] = {}
@@ -88,9 +90,34 @@ class Neighbours:
         nothing = identity.RightsNow(number=0, roles=[], regional=False, session_live=True)
         return self.rights.get(request.subject, nothing)
 
+    def _access_to_clinics(self, request: access.AccessToClinics) -> access.AccessFound:
+        open_to_all = access.ClinicAccess(clinic="SE2321000131-E1", allowed=True)
+        found = []
+        for clinic in request.clinics:
+            decided = self.access.get((request.resident, clinic), open_to_all)
+            if request.guardian is not None:
+                now = self._representation(access.Representation(guardian=request.guardian, child=request.resident))
+                if not now.acting or clinic in now.blocked_at:
+                    reason = "guardian_blocked" if now.acting else "not_representative"
+                    decided = access.ClinicAccess(clinic=clinic, allowed=False, reason=reason)
+            found.append(decided.model_copy(update={"clinic": clinic}))
+        return access.AccessFound(access=found)
+
+    def _representation(self, request: access.Representation) -> access.RepresentationNow:
+        return self.representation.get((request.guardian, request.child), access.RepresentationNow(acting=True))
+
     def _find_resident(self, request: identity.FindResident) -> identity.ResidentFound:
         found = [card.resident for card in self.cards.values() if card.identity_number == request.identity_number]
         return identity.ResidentFound(resident=found[0] if found else None)
+
+    def _find_residents(self, request: identity.FindResidents) -> identity.ResidentsFound:
+        by_number = {card.identity_number: card.resident for card in self.cards.values()}
+        return identity.ResidentsFound(
+            found=[
+                identity.FoundByNumber(resident=by_number.get(one), is_number=one.isdigit())
+                for one in request.identity_numbers
+            ]
+        )
 
     def _claim(self, request: attachments.Claim) -> attachments.Claimed:
         for one in request.attachments:
@@ -196,6 +223,13 @@ class World:
         resident = uuid4()
         self.set_resident(resident, active=active, locked=locked, protected=protected)
         return Caller("resident", str(resident), session=uuid4())
+
+    def numbered(self, number: str, **state: bool) -> Caller:
+        """A resident who is known by this number."""
+        resident = self.new_resident(**state)
+        card = self.neighbours.cards[UUID(resident.subject)]
+        self.neighbours.cards[card.resident] = card.model_copy(update={"identity_number": number})
+        return resident
 
     def set_resident(self, resident: UUID, number: str = "191212121212", **state: bool) -> None:
         flags = {"active": True, "locked": False, "protected": False} | state

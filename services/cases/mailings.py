@@ -1,0 +1,208 @@
+"""The same case with many residents: prepared by a handler, told how far it has come (R-CASE-14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, insert, select, update
+
+from services.cases import contacting, neighbours
+from services.cases.paging import number_cursor, page, read_number_cursor
+from services.cases.tables import Row, mailing_recipients, mailings
+from shared.contracts.base import Done, Role
+from shared.contracts.contacting import (
+    MOST_RECIPIENTS,
+    AddRecipients,
+    CancelMailing,
+    CreateMailing,
+    GetMailing,
+    ListRecipients,
+    MailingCreated,
+    MailingShown,
+    Recipients,
+    RecipientsAdded,
+    RecipientShown,
+    RefusedRecipient,
+    ResultCount,
+    SendMailing,
+)
+from shared.contracts.identity import FIND_RESIDENTS, FindResidents, FoundByNumber
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Conflict, Invalid, LimitExceeded, NotFound
+from shared.messaging.server import OngoingCall
+
+
+def context(mailing: UUID) -> bytes:
+    """What the words of a mailing are sealed to."""
+    return f"mailing {mailing}".encode()
+
+
+def create(tx: Transaction, request: CreateMailing) -> MailingCreated:
+    """Keeps the template as it is now, and the words."""
+    tx.caller.require(request.clinic, Role.CASE_HANDLER)
+    template = contacting.template_of(tx, request)
+    mailing = uuid4()
+    tx.execute(
+        insert(mailings).values(
+            id=mailing,
+            clinic=request.clinic,
+            author=tx.caller.subject,
+            case_type=template.id,
+            case_type_name=template.name,
+            form_version=template.form_version,
+            content=tx.sealer.seal(contacting.words(template, request.text).encode(), context(mailing)),
+            state="draft",
+            recipients=0,
+            created_at=tx.now,
+        )
+    )
+    return MailingCreated(mailing=mailing)
+
+
+def _mine(tx: Transaction, mailing: UUID, *, lock: bool = False) -> Row:
+    """The caller's own mailing at a clinic where they are a handler: else `NotFound`."""
+    question = select(mailings).where(
+        mailings.c.id == mailing,
+        mailings.c.author == tx.caller.subject,
+        mailings.c.clinic.in_(tx.caller.rights.clinics_with(Role.CASE_HANDLER)),
+    )
+    row = tx.execute(question.with_for_update() if lock else question).mappings().one_or_none()
+    if row is None:
+        raise NotFound("Utskicket finns inte.", reason="mailing_not_found")
+    return row
+
+
+# --- recipients -----------------------------------------------------------------------------------------------------
+
+
+def _open(tx: Transaction, request: AddRecipients) -> Row:
+    row = _mine(tx, request.mailing)
+    if row["state"] != "draft":
+        raise _begun()
+    return row
+
+
+def add_recipients(call: OngoingCall[AddRecipients, RecipientsAdded]) -> RecipientsAdded:
+    """Has identity say whose the numbers are, and adds those who have an account (R-ID-24)."""
+    call.read(_open)
+    found = call.ask(FIND_RESIDENTS, FindResidents(identity_numbers=call.request.identity_numbers)).found
+    return call.write(_add, found)
+
+
+def _add(tx: Transaction, request: AddRecipients, found: Sequence[FoundByNumber]) -> RecipientsAdded:
+    row = _mine(tx, request.mailing, lock=True)
+    if row["state"] != "draft":
+        raise _begun()
+    there = _already(tx, row["id"], [one.resident for one in found if one.resident is not None])
+    refused: list[RefusedRecipient] = []
+    added: list[dict[str, Any]] = []
+    for position, one in enumerate(found):
+        if one.resident is None:
+            reason = "no_account" if one.is_number else "not_an_identity_number"
+            refused.append(RefusedRecipient(position=position, reason=reason))
+        elif one.resident in there:
+            refused.append(RefusedRecipient(position=position, reason="already_there"))
+        else:
+            there.add(one.resident)
+            place = row["recipients"] + len(added)
+            added.append({"mailing": row["id"], "position": place, "resident": one.resident, "result": "waiting"})
+    total = row["recipients"] + len(added)
+    if total > MOST_RECIPIENTS:
+        raise LimitExceeded("Utskicket har för många mottagare.", reason="too_many_recipients")
+    if added:
+        tx.execute(insert(mailing_recipients), added)
+        tx.execute(update(mailings).where(mailings.c.id == row["id"]).values(recipients=total))
+    return RecipientsAdded(added=len(added), recipients=total, refused=refused)
+
+
+def _already(tx: Transaction, mailing: UUID, residents: Sequence[UUID]) -> set[UUID]:
+    question = select(mailing_recipients.c.resident).where(
+        mailing_recipients.c.mailing == mailing, mailing_recipients.c.resident.in_(residents)
+    )
+    return set(tx.execute(question).scalars())
+
+
+def _begun() -> Conflict:
+    return Conflict("Utskicket har redan påbörjats.", reason="mailing_begun")
+
+
+# --- sending, and how far it has come -------------------------------------------------------------------------------
+
+
+def send(tx: Transaction, request: SendMailing) -> Done:
+    """From now on the job sends it. One that is being sent is left to that."""
+    row = _mine(tx, request.mailing, lock=True)
+    if row["state"] != "draft":
+        raise _begun()
+    if row["recipients"] == 0:
+        raise Invalid("Utskicket har inga mottagare.", reason="mailing_empty", fields=[("mailing", "saknar mottagare")])
+    tx.execute(update(mailings).where(mailings.c.id == row["id"]).values(state="sending", sent_from=tx.now))
+    return Done()
+
+
+def cancel(tx: Transaction, request: CancelMailing) -> Done:
+    """Nobody more gets it. Raises `Conflict`, `mailing_finished`, for one that is finished."""
+    row = _mine(tx, request.mailing, lock=True)
+    if row["state"] not in ("draft", "sending"):
+        raise Conflict("Utskicket är redan avslutat.", reason="mailing_finished")
+    end(tx, row["id"], "cancelled")
+    return Done()
+
+
+def end(tx: Transaction, mailing: UUID, state: str) -> None:
+    """Ends it in this state; those who have not got it will not."""
+    waiting = (mailing_recipients.c.mailing == mailing, mailing_recipients.c.result == "waiting")
+    tx.execute(update(mailing_recipients).where(*waiting).values(result="not_sent"))
+    tx.execute(update(mailings).where(mailings.c.id == mailing).values(state=state, finished_at=tx.now))
+
+
+def get(tx: Transaction, request: GetMailing) -> MailingShown:
+    """How far it has come."""
+    row = _mine(tx, request.mailing)
+    recipient = mailing_recipients.c
+    counted = select(recipient.result, func.count().label("many")).where(recipient.mailing == row["id"])
+    return MailingShown(
+        mailing=row["id"],
+        clinic=row["clinic"],
+        template=row["case_type"],
+        template_name=row["case_type_name"],
+        state=row["state"],
+        recipients=row["recipients"],
+        results=[
+            ResultCount(result=one.result, count=one.many)
+            for one in tx.execute(counted.group_by(recipient.result).order_by(recipient.result))
+        ],
+        created_at=row["created_at"],
+        sent_from=row["sent_from"],
+        finished_at=row["finished_at"],
+    )
+
+
+def list_recipients(call: OngoingCall[ListRecipients, Recipients]) -> Recipients:
+    """What became of each, with the cards of those on the page."""
+    rows, after = call.read(_listed)
+    cards = neighbours.cards(call, {row["resident"] for row in rows})
+    return Recipients(
+        recipients=[
+            RecipientShown(
+                resident=neighbours.card_for_staff(cards.get(row["resident"])),
+                result=row["result"],
+                case=row["case_id"],
+            )
+            for row in rows
+        ],
+        after=after,
+    )
+
+
+def _listed(tx: Transaction, request: ListRecipients) -> tuple[list[Row], str | None]:
+    mailing = _mine(tx, request.mailing)["id"]
+    question = select(mailing_recipients).where(mailing_recipients.c.mailing == mailing)
+    if request.result is not None:
+        question = question.where(mailing_recipients.c.result == request.result)
+    if request.after is not None:
+        question = question.where(mailing_recipients.c.position > read_number_cursor(request.after))
+    rows = tx.execute(question.order_by(mailing_recipients.c.position).limit(request.limit + 1)).mappings().all()
+    return page(rows, request.limit, lambda row: number_cursor(row["position"]))

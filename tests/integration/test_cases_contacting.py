@@ -1,0 +1,384 @@
+"""Cases that a clinic starts, with one resident and with many."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from services.cases import rules, sending
+from shared.contracts import access, cases, identity
+from shared.contracts import case_types as offer
+from shared.contracts import contacting as contacts
+from shared.contracts.base import Role
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded, NotFound, Unavailable
+from shared.security.caller import Caller
+from tests.integration.cases_support import CARE_PROVIDER, World, refused, shared_database
+from tests.stack.rooms import Rooms
+
+QUESTIONS = [
+    cases.Component(id="since", kind="date", label="Sjukskriven sedan?", required=True),
+    cases.Component(id="files", kind="attachments", label="Bifoga filer"),
+]
+
+
+@pytest.fixture(scope="module")
+def cases_database(rooms: Rooms) -> Iterator[str]:
+    yield from shared_database(rooms)
+
+
+@pytest.fixture
+def world(cases_database: str, tmp_path: Path) -> Iterator[World]:
+    yield from World.made(cases_database, tmp_path)
+
+
+@pytest.fixture
+def own_world(fresh_database: Callable[..., Any], tmp_path: Path) -> Iterator[World]:
+    yield from World.made(fresh_database("cases").url, tmp_path)
+
+
+def template(world: World, purpose: str = "information", **changed: Any) -> UUID:
+    values = {
+        "request_id": uuid4(),
+        "clinic": world.clinic,
+        "purpose": purpose,
+        "name": "Frågor" if purpose == "questions" else "Provsvar",
+        "text": "Proverna ser bra ut.",
+        "components": QUESTIONS if purpose == "questions" else [],
+    }
+    made: UUID = world.call(offer.CREATE_TEMPLATE, offer.CreateTemplate(**(values | changed)), world.admin).case_type
+    return made
+
+
+def contact(world: World, which: UUID, number: str, by: Caller | None = None, **more: Any) -> Any:
+    values = {"request_id": uuid4(), "clinic": world.clinic, "template": which, "identity_number": number}
+    return world.call(contacts.CONTACT_RESIDENT, contacts.ContactResident(**(values | more)), by or world.handler)
+
+
+def number_of() -> str:
+    return f"19{uuid4().int % 10**10:010}"
+
+
+# --- one resident
+
+
+def test_r_case_14_information_is_read_and_not_answered(world: World) -> None:
+    """R-CASE-14, R-CASE-11, R-ID-25"""
+    number = number_of()
+    resident = world.numbered(number)
+    sent = contact(world, template(world), number)
+    assert (sent.state, sent.version, sent.resident_active) == ("closed", 1, True)
+    shown = world.get(sent.case, resident)
+    assert (shown.state, shown.closed_reason, shown.may_write, shown.case_type_name) == (
+        "closed",
+        "information",
+        False,
+        "Provsvar",
+    )
+    [message] = shown.messages
+    assert (message.text, message.written_by, message.kind) == ("Proverna ser bra ut.", "staff", "start")
+    assert message.signature == f"Åsa {world.neighbours.staff[world.handler.subject].surname}, Läkare"
+    refused("case_closed", Conflict, world.write, sent.case, resident)
+    told = world.get(sent.case, world.handler)
+    assert told.messages[0].opened_at is not None, "R-CASE-15: staff see that it was opened"
+    assert told.care_provider == CARE_PROVIDER
+    assert [(one.kind, one.by, one.person) for one in told.activities] == [("started", "staff", world.handler.subject)]
+    assert [kind for kind, _ in world.events(sent.case)] == ["message_sent", "case_closed"]
+    assert world.events(sent.case)[0][1]["written_by"] == "staff"
+
+
+def test_r_case_14_questions_wait_for_the_resident_who_answers_them(world: World) -> None:
+    """R-CASE-14, R-CASE-7, R-ATT-4: by the form as it was when they were asked."""
+    number, asking = number_of(), template(world, "questions")
+    resident = world.numbered(number)
+    sent = contact(world, asking, number, text="Svara på några frågor.")
+    changed = offer.UpdateCaseType(request_id=uuid4(), case_type=asking, form_version=1, components=QUESTIONS[1:])
+    world.call(offer.UPDATE_CASE_TYPE, changed, world.admin)
+    shown = world.get(sent.case, resident)
+    assert (shown.state, shown.may_write, shown.may_attach) == ("awaiting_resident", True, True)
+    assert [one.id for one in shown.questions] == ["since", "files"]
+    assert shown.answer_before == rules.month_after(shown.started_at)
+    item = world.call(cases.LIST_INBOX, cases.ListInbox(), resident).cases[0]
+    assert (item.inbox_state, item.unopened) == ("waiting_for_me", 0)
+    refused("answers_invalid", Invalid, world.write, sent.case, resident)
+    answers = [cases.Answer(component="since", values=["2026-02-01"])]
+    world.write(sent.case, resident, answers=answers, text="", attachments=[world.file(resident)])
+    told = world.get(sent.case, world.handler)
+    assert (told.state, told.handler, told.questions) == ("assigned", world.handler.subject, [])
+    assert told.messages[1].text == "Sjukskriven sedan?\n2026-02-01"
+    assert told.messages[1].answers[0].values == ["2026-02-01"]
+    refused("no_questions", Invalid, world.write, sent.case, resident, answers=answers)
+    refused("message_empty", Invalid, world.write, sent.case, resident, text=" ")
+    assert world.write(sent.case, resident, text="En sak till.").state == "assigned"
+    assert world.reply(sent.case, "answer").state == "closed"
+
+
+def test_r_case_7_questions_that_nobody_answers_close_by_themselves(world: World) -> None:
+    """R-CASE-7, R-CASE-14"""
+    from datetime import timedelta
+
+    number = number_of()
+    world.numbered(number)
+    case = contact(world, template(world, "questions"), number).case
+    world.move(timedelta(days=32))
+    world.expire()
+    assert world.get(case, world.handler).closed_reason == "counter_question_expired"
+
+
+def test_r_case_12_r_case_22_who_can_be_written_to(world: World) -> None:
+    """R-CASE-12, R-CASE-22, R-ID-15"""
+    which = template(world)
+    inactive, locked, outside = number_of(), number_of(), number_of()
+    world.numbered(inactive, active=False)
+    world.numbered(locked, locked=True)
+    resident = UUID(world.numbered(outside, protected=True).subject)
+    closed = access.ClinicAccess(clinic=world.clinic, allowed=False, reason="protected_outside_county")
+    world.neighbours.access[(resident, world.clinic)] = closed
+    assert contact(world, which, inactive).resident_active is False
+    refused("resident_locked", Conflict, contact, world, which, locked)
+    refused("resident_without_account", Conflict, contact, world, which, number_of())
+    refused("clinic_not_open_to_resident", Conflict, contact, world, which, outside)
+
+
+def test_r_case_14_only_handlers_of_the_clinic_with_its_own_templates(world: World) -> None:
+    """R-CASE-14, R-SYS-1"""
+    number, which = number_of(), template(world)
+    world.numbered(number)
+    for caller in (world.receiver, world.admin, world.person(Role.CASE_HANDLER, clinic=world.new_clinic())):
+        with pytest.raises(Forbidden):
+            contact(world, which, number, caller)
+    assert "find_resident" not in world.neighbours.asked
+    absent = refused("case_type_not_found", NotFound, contact, world, uuid4(), number)
+    foreign = refused("case_type_not_found", NotFound, contact, world, world.case_type, number)
+    assert foreign.on_the_wire() == absent.on_the_wire()
+    refused("message_empty", Invalid, contact, world, template(world, text=""), number)
+    files = [world.file(world.handler) for _ in range(21)]
+    refused("too_many_attachments", LimitExceeded, contact, world, which, number, attachments=files)
+    request_id = uuid4()
+    first = contact(world, which, number, request_id=request_id, attachments=files[:1])
+    assert contact(world, which, number, request_id=request_id, attachments=files[:1]) == first
+
+
+# --- many
+
+
+class Job:
+    """A run of the job, which can be killed before or after a transaction of its own."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.stopping = threading.Event()
+        self.killed_at: int | None = None
+        self._transactions = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with self._world.database.transaction() as tx:
+            yield tx
+            self._transactions += 1
+            if self._transactions == self.killed_at:
+                raise Killed
+        if self._transactions + 0.5 == self.killed_at:
+            raise Killed
+
+    def ask(self, call: Any, request: Any, timeout: float = 10.0) -> Any:
+        return self._world.neighbours.ask(call, request)
+
+
+class Killed(Exception):
+    pass
+
+
+def mailing_of(world: World, numbers: list[str], by: Caller | None = None, **more: Any) -> UUID:
+    author = by or world.handler
+    role = identity.HeldRole(clinic=world.clinic, role=Role.CASE_HANDLER)
+    told = identity.RightsNow(number=0, roles=[role], regional=False, session_live=True)
+    world.neighbours.rights[author.subject] = told
+    values = {"request_id": uuid4(), "clinic": world.clinic, "template": template(world)}
+    made: UUID = world.call(contacts.CREATE_MAILING, contacts.CreateMailing(**(values | more)), author).mailing
+    for start in range(0, len(numbers), contacts.RECIPIENTS_AT_ONCE):
+        add(world, made, numbers[start : start + contacts.RECIPIENTS_AT_ONCE], author)
+    return made
+
+
+def add(world: World, mailing: UUID, numbers: list[str], by: Caller | None = None) -> contacts.RecipientsAdded:
+    request = contacts.AddRecipients(request_id=uuid4(), mailing=mailing, identity_numbers=numbers)
+    added: contacts.RecipientsAdded = world.call(contacts.ADD_RECIPIENTS, request, by or world.handler)
+    return added
+
+
+def send(world: World, mailing: UUID, by: Caller | None = None) -> Any:
+    request = contacts.SendMailing(request_id=uuid4(), mailing=mailing)
+    return world.call(contacts.SEND_MAILING, request, by or world.handler)
+
+
+def progress(world: World, mailing: UUID, by: Caller | None = None) -> tuple[str, dict[str, int]]:
+    shown = world.call(contacts.GET_MAILING, contacts.GetMailing(mailing=mailing), by or world.handler)
+    return shown.state, {one.result: one.count for one in shown.results}
+
+
+def cases_of(world: World, resident: Caller) -> list[UUID]:
+    return [one.case for one in world.call(cases.LIST_INBOX, cases.ListInbox(), resident).cases]
+
+
+def test_r_case_14_each_recipient_has_a_result(world: World) -> None:
+    """R-CASE-14, R-CASE-12, R-CASE-22, R-ID-15"""
+    numbers = [number_of() for _ in range(5)]
+    people = [
+        world.numbered(numbers[0]),
+        world.numbered(numbers[1], active=False),
+        world.numbered(numbers[2], locked=True),
+        world.numbered(numbers[3]),
+        world.numbered(numbers[4]),
+    ]
+    closed = access.ClinicAccess(clinic=world.clinic, allowed=False, reason="outside_catchment")
+    world.neighbours.access[(UUID(people[3].subject), world.clinic)] = closed
+    mailing = mailing_of(world, [])
+    refused("mailing_empty", Invalid, send, world, mailing)
+    added = add(world, mailing, [numbers[0], "inget nummer", numbers[0], number_of(), *numbers[1:]])
+    assert (added.added, added.recipients) == (5, 5)
+    assert [(one.position, one.reason) for one in added.refused] == [
+        (1, "not_an_identity_number"),
+        (2, "already_there"),
+        (3, "no_account"),
+    ]
+    assert add(world, mailing, numbers[:1]).refused[0].reason == "already_there"
+    assert progress(world, mailing) == ("draft", {"waiting": 5})
+    del world.neighbours.cards[UUID(people[4].subject)]
+    send(world, mailing)
+    refused("mailing_begun", Conflict, send, world, mailing)
+    refused("mailing_begun", Conflict, add, world, mailing, numbers[:1])
+    assert sending.send_all(Job(world)) == 2
+    expected = {"sent": 1, "sent_to_inactive": 1, "locked": 1, "clinic_not_open": 1, "no_account": 1}
+    assert progress(world, mailing) == ("done", expected)
+    ask = contacts.ListRecipients(mailing=mailing, limit=3)
+    first = world.call(contacts.LIST_RECIPIENTS, ask, world.handler)
+    second = world.call(contacts.LIST_RECIPIENTS, ask.model_copy(update={"after": first.after}), world.handler)
+    results = [one.result for one in first.recipients + second.recipients]
+    assert results == ["sent", "sent_to_inactive", "locked", "clinic_not_open", "no_account"]
+    assert first.recipients[0].resident.identity_number == numbers[0]
+    assert second.after is None
+    [case] = cases_of(world, people[0])
+    assert first.recipients[0].case == case
+    assert world.get(case, world.handler).messages[0].text == "Proverna ser bra ut."
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 2.5, 3, 4, 4.5])
+def test_r_case_14_killed_in_between_each_still_gets_it_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, killed_at: float
+) -> None:
+    """R-CASE-14, R-SYS-5"""
+    monkeypatch.setattr(sending, "AT_ONCE", 2)
+    numbers = [number_of() for _ in range(5)]
+    people = [world.numbered(number) for number in numbers]
+    mailing = mailing_of(world, numbers)
+    send(world, mailing)
+    job = Job(world)
+    job.killed_at = killed_at  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        sending.send_all(job)
+    sending.send_all(Job(world))
+    assert progress(world, mailing) == ("done", {"sent": 5})
+    assert [len(cases_of(world, one)) for one in people] == [1] * 5
+
+
+def test_r_case_14_what_can_not_be_asked_now_is_sent_later(world: World) -> None:
+    """R-CASE-14"""
+    number = number_of()
+    resident = world.numbered(number)
+    mailing = mailing_of(world, [number])
+    send(world, mailing)
+    world.neighbours.faults["resident_cards"] = Unavailable()
+    with pytest.raises(Unavailable):
+        sending.send_all(Job(world))
+    assert progress(world, mailing) == ("sending", {"waiting": 1})
+    del world.neighbours.faults["resident_cards"]
+    sending.send_all(Job(world))
+    assert len(cases_of(world, resident)) == 1
+
+
+def test_r_id_10_who_lost_the_right_sends_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-ID-10, R-CASE-14: by identity's word or by the copy, whichever knows first."""
+    monkeypatch.setattr(sending, "AT_ONCE", 1)
+    for forget in (
+        lambda author: world.give(author.subject),
+        lambda author: world.neighbours.rights.pop(author.subject),
+    ):
+        author = world.person(Role.CASE_HANDLER)
+        numbers = [number_of() for _ in range(2)]
+        people = [world.numbered(number) for number in numbers]
+        mailing = mailing_of(world, numbers, author)
+        send(world, mailing, author)
+        job = Job(world)
+        job.killed_at = 2.5  # type: ignore[assignment]
+        with pytest.raises(Killed):
+            sending.send_all(job)
+        forget(author)
+        sending.send_all(Job(world))
+        assert [len(cases_of(world, one)) for one in people] == [1, 0]
+        back = world.give(author.subject, Role.CASE_HANDLER)
+        assert progress(world, mailing, back) == ("stopped", {"sent": 1, "not_sent": 1})
+
+
+def test_a_mailing_is_its_authors_alone_and_can_be_cancelled(world: World) -> None:
+    """R-SYS-1, R-CASE-9"""
+    number = number_of()
+    world.numbered(number)
+    mailing = mailing_of(world, [number])
+    for stranger in (world.person(Role.CASE_HANDLER), world.receiver, world.give(world.handler.subject)):
+        for action in (send, progress):
+            foreign = refused("mailing_not_found", NotFound, action, world, mailing, stranger)
+            absent = refused("mailing_not_found", NotFound, action, world, uuid4(), stranger)
+            assert foreign.on_the_wire() == absent.on_the_wire()
+    author = world.give(world.handler.subject, Role.CASE_HANDLER)
+    cancel = contacts.CancelMailing(request_id=uuid4(), mailing=mailing)
+    world.call(contacts.CANCEL_MAILING, cancel, author)
+    assert progress(world, mailing, author) == ("cancelled", {"not_sent": 1})
+    again = contacts.CancelMailing(request_id=uuid4(), mailing=mailing)
+    refused("mailing_finished", Conflict, world.call, contacts.CANCEL_MAILING, again, author)
+
+
+def test_r_case_14_the_words_are_sealed_and_questions_go_to_many(own_world: World) -> None:
+    """R-CASE-14, R-SYS-2"""
+    world = own_world
+    number = number_of()
+    resident = world.numbered(number)
+    asking = template(world, "questions")
+    mailing = mailing_of(world, [number], template=asking, text="Hemligheten om hälsan")
+    with world.database.transaction() as tx:
+        stored = " ".join(tx.execute(text("SELECT m::text FROM mailings m")).scalars())
+    assert "Hemligheten" not in stored
+    assert b"Hemligheten".hex() not in stored
+    send(world, mailing)
+    sending.send_all(Job(world))
+    [case] = cases_of(world, resident)
+    world.write(case, resident, answers=[cases.Answer(component="since", values=["2026-02-01"])])
+    assert world.get(case, world.handler).state == "assigned"
+
+
+@pytest.mark.soak
+def test_r_case_14_ten_thousand_recipients(own_world: World) -> None:
+    """R-CASE-14"""
+    world = own_world
+    numbers = [f"19{place:010}" for place in range(10_000)]
+    for number in numbers:
+        world.numbered(number)
+    mailing = mailing_of(world, numbers)
+    send(world, mailing)
+    job = Job(world)
+    job.killed_at = 80
+    with pytest.raises(Killed):
+        sending.send_all(job)
+    assert 0 < progress(world, mailing)[1]["sent"] < 10_000
+    sending.send_all(Job(world))
+    assert progress(world, mailing) == ("done", {"sent": 10_000})
+    with world.database.transaction() as tx:
+        counted = tx.execute(text("SELECT count(*), count(DISTINCT resident) FROM cases")).one()
+    assert tuple(counted) == (10_000, 10_000)
