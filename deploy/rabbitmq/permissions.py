@@ -59,6 +59,8 @@ OUTSIDE_CALLERS = (
     OutsideCaller("staff_tool", frozenset({"anyone", "staff"})),
     OutsideCaller("operator", frozenset({"operator"}), stock=False, dead_letters=True),
     OutsideCaller("listings", frozenset({"system:listings"})),
+    OutsideCaller("booking", frozenset({"system:booking"})),
+    OutsideCaller("calling", frozenset({"system:calling"})),
 )
 CONNECTED_SYSTEMS = tuple(
     audience.removeprefix("system:")
@@ -66,7 +68,8 @@ CONNECTED_SYSTEMS = tuple(
     for audience in caller.audiences
     if audience.startswith("system:")
 )
-"""Those of them that sign their own tokens: the region's listing system (R-ID-23)."""
+"""Those of them that sign their own tokens: the region's listing system (R-ID-23), those that book and call to visits
+(R-CASE-21)."""
 
 
 def calls_open_to(audiences: Iterable[str], contracts: Iterable[Contract]) -> list[Call[object, object]]:  # type: ignore[type-var]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import and_, case, func, insert, select, true, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, select, true, update
 
 from services.cases import forms, neighbours
 from services.cases.tables import Row, case_type_forms, case_types, central_case_types
@@ -149,7 +149,7 @@ def _administered(tx: Transaction, case_type: UUID) -> Row:
         tx.execute(
             select(case_types, case_type_forms.c.components, case_type_forms.c.information, case_type_forms.c.text)
             .select_from(WITH_FORM)
-            .where(case_types.c.id == case_type, case_types.c.clinic.in_(_administers(tx)))
+            .where(*_of_administrator(tx, case_type))
             .with_for_update(of=case_types)
         )
         .mappings()
@@ -165,8 +165,10 @@ def case_type_not_found() -> NotFound:
     return NotFound("Ärendetypen finns inte.", reason="case_type_not_found")
 
 
-def _administers(tx: Transaction) -> list[HsaId]:
-    return tx.caller.rights.clinics_with(Role.LOCAL_ADMIN)
+def _of_administrator(tx: Transaction, case_type: UUID) -> tuple[ColumnElement[bool], ...]:
+    """What other systems' messages are counted as is nobody's to administer."""
+    mine = tx.caller.rights.clinics_with(Role.LOCAL_ADMIN)
+    return (case_types.c.id == case_type, case_types.c.clinic.in_(mine), case_types.c.purpose != "system")
 
 
 def deactivate(tx: Transaction, request: DeactivateCaseType) -> CaseTypeDeactivated:
@@ -197,11 +199,7 @@ def reactivate(tx: Transaction, request: ReactivateCaseType, _prepared: neighbou
 
 
 def _set_active(tx: Transaction, case_type: UUID, *, active: bool) -> None:
-    changed = tx.execute(
-        update(case_types)
-        .where(case_types.c.id == case_type, case_types.c.clinic.in_(_administers(tx)))
-        .values(active=active)
-    )
+    changed = tx.execute(update(case_types).where(*_of_administrator(tx, case_type)).values(active=active))
     if changed.rowcount == 0:
         raise case_type_not_found()
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select, text
 
-from services.cases import neighbours
+from services.cases import neighbours, system_messages
 from services.cases.paging import before, cursor, page, read_cursor
 from services.cases.rules import INBOX_STATES, State, end_of_day, start_of_day, waiting_since
 from services.cases.tables import UNOPENED, Row, cases, messages
@@ -166,7 +166,7 @@ def inbox(tx: Transaction, request: ListInbox) -> Inbox:
     )
     unopened = _unopened(tx)
     return Inbox(
-        cases=[_item(row, unopened.get(row["id"], 0)) for row in rows], after=after, unopened=sum(unopened.values())
+        cases=[_item(tx, row, unopened.get(row["id"], 0)) for row in rows], after=after, unopened=sum(unopened.values())
     )
 
 
@@ -183,7 +183,7 @@ def _unopened(tx: Transaction) -> dict[UUID, int]:
     return {row.case_id: row.unopened for row in counted}
 
 
-def _item(row: Row, unopened: int) -> InboxItem:
+def _item(tx: Transaction, row: Row, unopened: int) -> InboxItem:
     return InboxItem(
         case=row["id"],
         number=row["number"],
@@ -194,4 +194,5 @@ def _item(row: Row, unopened: int) -> InboxItem:
         unopened=unopened,
         started_at=row["started_at"],
         latest_message_at=row["latest_message_at"],
+        title=system_messages.title_of(tx, row),
     )

@@ -18,6 +18,7 @@ from shared.contracts.cases import (
     MESSAGE_SENT,
     AnswerShown,
     AttachmentShown,
+    LinkShown,
     MessageKind,
     MessageSentEvent,
     MessageShown,
@@ -51,11 +52,14 @@ class NewMessage:
     answers: tuple[AnswerShown, ...] = ()
     files: tuple[ClaimedFile, ...] = ()
     referral: ReferralShown | None = None
+    title: str | None = None
+    links: tuple[LinkShown, ...] = ()
 
     @property
     def weight(self) -> int:
         """Bytes that it takes in a reply."""
         signed = f"{self.sender.name or ''}{self.sender.signature or ''}{self.referral.name if self.referral else ''}"
+        signed += (self.title or "") + "".join(f"{link.text} {link.url} text and url" for link in self.links)
         return weight.of_message(self.text, self.files, self.answers, signed)
 
 
@@ -130,6 +134,8 @@ def _row(tx: Transaction, case: Row, message: NewMessage, position: int) -> dict
         "answers": [answer.model_dump(mode="json") for answer in message.answers],
         "files": {str(file.attachment): file.name for file in message.files},
         **({"referral": message.referral.model_dump()} if message.referral else {}),
+        **({"title": message.title} if message.title else {}),
+        **({"links": [link.model_dump() for link in message.links]} if message.links else {}),
     }
     return {
         "id": message.id,
@@ -191,6 +197,8 @@ def _opened(sealer: Sealer, row: Row, files: Sequence[Row]) -> Stored:
         ],
         opened_at=row["opened_at"],
         referral=ReferralShown.model_validate(content["referral"]) if "referral" in content else None,
+        title=content.get("title"),
+        links=[LinkShown.model_validate(link) for link in content.get("links", [])],
     )
     return Stored(row["writer"], shown)
 

@@ -24,7 +24,8 @@ from services.cases import mailings as of_mailings
 from services.cases import messages as of_messages
 from services.cases import notes as of_notes
 from services.cases import seals
-from services.cases.tables import Row, access_log_seals, drafts, mailings, messages, notes, resealing
+from services.cases import system_messages as of_systems
+from services.cases.tables import Row, access_log_seals, cases, drafts, mailings, messages, notes, resealing
 from shared.contracts.case_records import AskResealing, ResealedTable, Resealing
 from shared.database.transaction import Transaction
 from shared.operations.logs import log
@@ -60,6 +61,7 @@ SEALED = (
     Sealed(notes.c.id, notes.c.content, lambda row: of_notes.context(row["case_id"], row["id"]), UUID),
     Sealed(drafts.c.id, drafts.c.content, lambda row: of_drafts.context(row["case_id"], row["writer"]), UUID),
     Sealed(mailings.c.id, mailings.c.content, lambda row: of_mailings.context(row["id"]), UUID),
+    Sealed(cases.c.id, cases.c.title, lambda row: of_systems.context(row["id"]), UUID),
     Sealed(access_log_seals.c.seal, access_log_seals.c.proof, lambda row: seals.context(row["seal"]), int),
 )
 """Every column of this service that holds sealed values, but for those that are never older than some days."""

@@ -33,10 +33,11 @@ from services.cases import (
     standard_answers,
     starting,
     statistics,
+    system_messages,
     templates,
 )
 from services.cases.settings import CasesSettings
-from shared.contracts import attachments, identity
+from shared.contracts import attachments, identity, inbox
 from shared.contracts import case_desk as desk
 from shared.contracts import case_records as records
 from shared.contracts import case_types as offer
@@ -205,6 +206,14 @@ class CasesService:
     @rpc(contacts.LIST_RECIPIENTS)
     def list_recipients(self, call: OngoingCall[contacts.ListRecipients, contacts.Recipients]) -> contacts.Recipients:
         return mailings.list_recipients(call)
+
+    # --- messages of other systems
+
+    @rpc(inbox.PUT_INBOX_MESSAGE)
+    def put_inbox_message(
+        self, call: OngoingCall[inbox.PutInboxMessage, inbox.InboxMessagePut]
+    ) -> inbox.InboxMessagePut:
+        return system_messages.put(call)
 
     # --- at hand for those who answer
 

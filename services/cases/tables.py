@@ -129,6 +129,9 @@ cases = Table(
     Column("resident_wrote_at", MOMENT),
     Column("counter_question_at", MOMENT),
     Column("answer_before", MOMENT),
+    # Of messages of other systems: the latest title, sealed, and which of them stand together (R-CASE-21).
+    Column("title", LargeBinary),
+    Column("thread", Uuid),
     # New to whoever has it: the handler, or while there is none the receivers.
     Column("unread", Boolean, nullable=False, server_default=text("false")),
     # When the resident is to be reminded of the counter-question; empty once that is done, or needed no more.
@@ -151,6 +154,7 @@ cases = Table(
     ),
     Index("cases_of_resident", "resident", text("latest_message_at DESC"), text("id DESC")),
     Index("cases_unread", "clinic", text("started_at DESC"), text("id DESC"), postgresql_where=text("unread")),
+    Index("cases_of_thread", "resident", "thread", unique=True, postgresql_where=text("thread IS NOT NULL")),
     Index("cases_awaiting_resident", "answer_before", "id", postgresql_where=text("state = 'awaiting_resident'")),
     Index("cases_to_remind_of", "remind_at", "id", postgresql_where=text("remind_at IS NOT NULL")),
     Index("cases_with_clinic", "clinic", "latest_message_at", postgresql_where=text(WITH_CLINIC)),

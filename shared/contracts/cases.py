@@ -338,6 +338,7 @@ class InboxItem(Reply):
     unopened: int
     started_at: Instant
     latest_message_at: Instant
+    title: str | None = Field(None, description="of messages of other systems: the latest one's (R-CASE-21)")
 
 
 class Inbox(Reply):
@@ -386,6 +387,13 @@ class ReferralShown(Reply):
     name: str = Field(description="as it was when the message was sent")
 
 
+class LinkShown(Reply):
+    """An https address, with the words to show for it."""
+
+    text: str
+    url: str
+
+
 class MessageShown(Reply):
     message: UUID
     kind: MessageKind
@@ -400,6 +408,8 @@ class MessageShown(Reply):
         description="when the resident first opened a message from the clinic (R-CASE-15)"
     )
     referral: ReferralShown | None = None
+    title: str | None = Field(None, description="of messages of other systems (R-CASE-21)")
+    links: list[LinkShown] = Field(default_factory=list)
 
 
 class ActivityShown(Reply):
