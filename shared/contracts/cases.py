@@ -273,7 +273,7 @@ class CaseFilter(Query):
     started_from: date | None = None
     started_to: date | None = None
     identity_number: Annotated[str, Field(max_length=40)] | None = None
-    number: Annotated[str, Field(max_length=20)] | None = None
+    number: Annotated[str, Field(pattern=r"^ *[0-9]{4}-[0-9]{1,12} *$")] | None = None
     unread: bool | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -49,6 +50,23 @@ def at_once(*actions: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.join()
     return found
+
+
+def test_r_case_17_of_two_who_write_at_once_one_is_told_a_hundred_times(world: World) -> None:
+    """R-CASE-17: the handler twice, or the handler and a receiver who reassigns with a partial reply."""
+    case = world.start().case
+    world.assign(case)
+    for turn in range(100):
+        version = world.version(case)
+        first = partial(world.reply, case, version=version)
+        second = partial(world.assign, case, version=version, partial_reply="Vi återkommer.") if turn % 2 else first
+        sent, told = sorted(at_once(first, second), key=lambda one: isinstance(one, Refused))
+        assert not isinstance(sent, Exception)
+        assert isinstance(told, Conflict)
+        assert told.reason == "case_changed"
+        assert world.version(case) == version + 1
+    assert len(world.get(case, world.receiver).messages) == 101
+    assert [kind for kind, _ in world.events(case)].count("message_sent") == 101
 
 
 def test_r_case_17_of_two_who_answer_at_once_one_is_told(world: World) -> None:
