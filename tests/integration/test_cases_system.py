@@ -12,7 +12,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from deploy.local.people import cast
-from shared.contracts import attachments, cases, directory, identity
+from shared.contracts import attachments, cases, directory, identity, inbox
+from shared.contracts import case_types as offer
+from shared.contracts import contacting as contacts
 from shared.contracts.base import Role
 from shared.messaging.errors import (
     Conflict,
@@ -293,3 +295,52 @@ def test_r_case_7_a_month_passes(office: Office) -> None:
         seconds=20,
     )
     assert shown.closed_reason == "counter_question_expired"
+
+
+# --- what the clinic and other systems begin
+
+
+def test_r_case_14_a_clinic_writes_to_one_and_to_many(office: Office) -> None:
+    """R-CASE-14, R-CASE-19, R-ID-24: by numbers that only identity has; the job sends, each has a result."""
+    for who in (cast.RESIDENT, cast.SECOND_RESIDENT):
+        office.resident(cases.LIST_INBOX, cases.ListInbox(), who)  # has an account
+    make = offer.CreateTemplate(
+        request_id=uuid4(), clinic=office.clinic, purpose="information", name="Provsvar", text="Proverna ser bra ut."
+    )
+    template = office.staff(cast.LOCAL_ADMIN, offer.CREATE_TEMPLATE, make).case_type
+    one = contacts.ContactResident(
+        request_id=uuid4(), clinic=office.clinic, template=template, identity_number=cast.RESIDENT
+    )
+    sent = office.staff(cast.HANDLER, contacts.CONTACT_RESIDENT, one)
+    assert office.resident(cases.GET_CASE, cases.GetCase(case=sent.case)).messages[0].text == "Proverna ser bra ut."
+    begin = contacts.CreateMailing(request_id=uuid4(), clinic=office.clinic, template=template)
+    mailing = office.staff(cast.HANDLER, contacts.CREATE_MAILING, begin).mailing
+    numbers = [cast.RESIDENT, cast.SECOND_RESIDENT, "inget nummer"]
+    add = contacts.AddRecipients(request_id=uuid4(), mailing=mailing, identity_numbers=numbers)
+    added = office.staff(cast.HANDLER, contacts.ADD_RECIPIENTS, add)
+    assert (added.added, [one.reason for one in added.refused]) == (2, ["not_an_identity_number"])
+    go = contacts.SendMailing(request_id=uuid4(), mailing=mailing)
+    office.staff(cast.HANDLER, contacts.SEND_MAILING, go)
+    ask = contacts.GetMailing(mailing=mailing)
+    until(lambda: office.staff(cast.HANDLER, contacts.GET_MAILING, ask).state == "done")
+    listed = office.staff(cast.HANDLER, contacts.LIST_RECIPIENTS, contacts.ListRecipients(mailing=mailing)).recipients
+    assert [one.result for one in listed] == ["sent", "sent"]
+    assert office.resident(cases.GET_CASE, cases.GetCase(case=listed[1].case), cast.SECOND_RESIDENT).messages
+    of_one = cases.ListClinicCases(clinic=office.clinic, identity_number=cast.RESIDENT)
+    found = office.staff(cast.RECEIVER, cases.LIST_CLINIC_CASES, of_one).cases
+    assert {one.case for one in found} == {sent.case, listed[0].case}
+
+
+def test_r_case_21_a_booking_system_writes_and_nobody_else_may(office: Office) -> None:
+    """R-CASE-21"""
+    office.resident(cases.LIST_INBOX, cases.ListInbox())
+    request = inbox.PutInboxMessage(
+        request_id=uuid4(), clinic=office.clinic, identity_number=cast.RESIDENT, title="Din tid", text="Välkommen."
+    )
+    stored = office.system.call(inbox.PUT_INBOX_MESSAGE, request, office.system.system_token("booking"))
+    assert stored.result == "stored"
+    shown = office.resident(cases.GET_CASE, cases.GetCase(case=stored.case))
+    assert (shown.messages[0].title, shown.messages[0].written_by) == ("Din tid", "system")
+    for token in (office.system.staff_token(cast.HANDLER), office.system.system_token("listings")):
+        with pytest.raises(Forbidden):
+            office.system.call(inbox.PUT_INBOX_MESSAGE, request.model_copy(update={"request_id": uuid4()}), token)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007_mailings"
-down_revision = "0006_desk"
+revision = "0009_mailings"
+down_revision = "0008_recorded"
 branch_labels = None
 depends_on = None
 

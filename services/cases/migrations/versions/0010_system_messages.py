@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008_system_messages"
-down_revision = "0007_mailings"
+revision = "0010_system_messages"
+down_revision = "0009_mailings"
 branch_labels = None
 depends_on = None
 
