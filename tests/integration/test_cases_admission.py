@@ -46,10 +46,10 @@ def family(world: World) -> tuple[Caller, Caller, Caller]:
     return child, guardian, Caller("resident", guardian.subject, session=uuid4(), acting_for=UUID(child.subject))
 
 
-def represent(world: World, acting: Caller, **now: Any) -> None:
-    assert acting.acting_for is not None
+def represent(world: World, guardian: Caller, **now: Any) -> None:
+    assert guardian.acting_for is not None
     found = access.RepresentationNow(**({"acting": True} | now))
-    world.neighbours.representation[(UUID(acting.subject), acting.acting_for)] = found
+    world.neighbours.representation[(UUID(guardian.subject), guardian.acting_for)] = found
 
 
 # --- which clinics and case types

@@ -105,6 +105,7 @@ def test_r_case_2_a_case_is_started_and_new_at_the_clinic(world: World) -> None:
                 "written_by": "resident",
                 "handler": None,
                 "attachments": [],
+                "notify": True,
             },
         ),
     ]
