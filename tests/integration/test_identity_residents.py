@@ -68,6 +68,14 @@ def test_r_id_24_one_account_for_one_number_however_many_log_in_at_once(one: Ide
     assert find(one, new_number()) is None
     with pytest.raises(Invalid):
         find(one, "Eva Ek")
+    many = identity.FindResidents(identity_numbers=[number, "Eva Ek", new_number(), f"{number[:8]}-{number[8:]}"])
+    found = one.run(lambda tx: residents.find_residents(tx, many, NUMBER_KEY)).found
+    assert [(each.resident, each.is_number) for each in found] == [
+        (made[0], True),
+        (None, False),
+        (None, True),
+        (made[0], True),
+    ]
 
 
 def test_r_id_24_number_and_name_stand_nowhere_in_clear(one: Identity) -> None:

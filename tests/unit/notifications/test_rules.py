@@ -72,6 +72,13 @@ def test_what_lands_in_the_inbox_is_told_to_the_resident(kind: str) -> None:
     assert told(cases.MESSAGE_SENT, message(written_by="staff", kind=kind)) == [(Told.RESIDENT, DeliveryKind.INBOX)]
 
 
+def test_r_case_21_other_systems_say_whether_a_message_is_told() -> None:
+    """R-CASE-21, R-NOT-3."""
+    of_system = {"written_by": "system", "kind": "start", "handler": None}
+    assert told(cases.MESSAGE_SENT, message(**of_system)) == [(Told.RESIDENT, DeliveryKind.INBOX)]
+    assert told(cases.MESSAGE_SENT, message(**of_system, notify=False)) == []
+
+
 BOTH = {Channel.SMS: "+46701740605", Channel.EMAIL: "anna@vgregion.example"}
 
 
