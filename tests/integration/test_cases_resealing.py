@@ -53,6 +53,7 @@ def keys_in_use(world: World) -> set[str]:
             bytes(value)
             for sealed in resealing.SEALED
             for (value,) in tx.execute(text(f"SELECT {sealed.value.name} FROM {sealed.table.name}"))
+            if value is not None
         ]
     return {value[1 : 1 + value[0]].decode() for value in values}
 
