@@ -169,11 +169,16 @@ class Store:
         self._do("put_bucket_versioning", Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def answers(self) -> bool:
-        """Whether both buckets are there to be used."""
+        """Whether both buckets are fit for use: encrypting, and the one for checked files with versions (R-ATT-9)."""
         try:
-            return not (self._missing(self._upload_bucket) or self._missing(self.bucket))
+            versions = self._do("get_bucket_versioning", Bucket=self.bucket).get("Status")
+            return versions == "Enabled" and all(self._encrypts(bucket) for bucket in self.buckets)
         except StoreDown:
             return False
+
+    def _encrypts(self, bucket: str) -> bool:
+        told = self._do("get_bucket_encryption", Bucket=bucket)["ServerSideEncryptionConfiguration"]
+        return any(rule.get("ApplyServerSideEncryptionByDefault") for rule in told["Rules"])
 
     def uploaded_size(self, attachment: UUID) -> int | None:
         """How many bytes the client has uploaded; None if nothing is there."""

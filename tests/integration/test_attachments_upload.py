@@ -36,6 +36,26 @@ def test_the_store_takes_what_was_announced_encrypted_r_att_9(world: World, aske
     assert (head["ServerSideEncryption"], head["ContentType"]) == ("AES256", PNG)
 
 
+def test_the_store_encrypts_whatever_is_put_there_and_a_place_that_does_not_is_not_ready_r_att_9(
+    attachments_place: Any, world: World, tmp_path: Path
+) -> None:
+    assert world.store.answers()
+    for bucket in world.store.buckets:
+        world.store._do("put_object", Bucket=bucket, Key="by-hand", Body=b"x")
+        head = world.store._client.head_object(Bucket=bucket, Key="by-hand")
+        assert head["ServerSideEncryption"] == "AES256"
+        for key, version in world.store.versions(bucket, "by-hand"):
+            world.store._do("delete_object", Bucket=bucket, Key=key, VersionId=version)
+    plain = f"plain-{uuid4()}"
+    unfit = World(*attachments_place, tmp_path / "unfit", s3_bucket=plain)
+    assert not unfit.store.answers(), "there is no such bucket"
+    unfit.store._do("create_bucket", Bucket=plain)
+    assert not unfit.store.answers(), "it keeps no versions, and does not encrypt"
+    unfit.store.prepare()
+    assert unfit.store.answers()
+    unfit.close()
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [(DATA[:-1], 403), (DATA + b"x", 403), (b"", 403), (OTHER, 400)],

@@ -32,6 +32,7 @@ _PICTURE_LIBRARIES = ("PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.MpoImage
 _PDF_LIBRARIES = ("pikepdf", "pypdfium2", "PIL.Jpeg2KImagePlugin", "PIL.PngImagePlugin")
 
 _PR_SET_PDEATHSIG = 1
+_LAST_SECONDS = 5
 
 
 def type_by_content(head: bytes) -> str | None:
@@ -107,7 +108,8 @@ def _end_with_the_checker() -> None:
 def _take_limits(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds))
+    # the first ends it by a signal of its own, so that being killed by others can be told from it
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + _LAST_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
 
 

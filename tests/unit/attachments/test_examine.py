@@ -95,7 +95,6 @@ def test_nothing_is_left_on_the_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "refusal"),
     [
-        (-signal.SIGKILL, "too_complex"),
         (-signal.SIGXCPU, "too_complex"),
         (-signal.SIGABRT, "too_complex"),
         (-signal.SIGSEGV, "damaged"),
@@ -124,7 +123,10 @@ def test_a_picture_at_the_limit_of_pixels_fits_into_the_memory_r_att_7(tmp_path:
         assert checking.examine(desk, PNG, told) == Examined(None, preview=True)
 
 
-@pytest.mark.parametrize(("status", "said"), [(1, b""), (120, b'{"refusal": null}'), (0, b""), (0, b"[]"), (0, b"{}")])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(-signal.SIGKILL, b""), (1, b""), (120, b'{"refusal": null}'), (0, b""), (0, b"[]"), (0, b"{}")],
+)
 def test_a_decoder_that_fails_by_itself_refuses_nothing_r_att_7(status: int, said: bytes) -> None:
     with pytest.raises(CannotCheck):
         checking.understood(status, said)
