@@ -134,6 +134,8 @@ class KivLdap:
                 self.password,
                 auto_bind=True,
                 read_only=True,
+                check_names=False,
+                return_empty_attributes=False,
                 auto_referrals=False,
                 raise_exceptions=True,
                 receive_timeout=ceil(self.timeout_seconds),
