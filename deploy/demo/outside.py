@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
@@ -56,8 +55,7 @@ def make(folder: Path, write: Callable[[Path, str], None]) -> None:
 
 def copy_packages(folder: Path) -> None:
     """Copies `PACKAGES` from the environment that this runs in, readable by everyone."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in PACKAGES:
         for file in distribution(name).files or ():
             if file.suffix == ".py" and ".." not in file.parts:
