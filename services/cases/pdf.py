@@ -11,6 +11,7 @@ import json
 import resource
 import subprocess
 import sys
+import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 20
+WAIT_SECONDS = 5.0
 _MEMORY_BYTES = 1 << 30
 _FONT_FILE = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
 _FONT = "DejaVuSans"
@@ -32,8 +34,25 @@ class NotMade(Exception):
     """The document takes too much time or memory as a PDF."""
 
 
+class Busy(Exception):
+    """Others are being made, for so long already that it would be too late."""
+
+
+AT_ONCE = 2
+_turns = threading.BoundedSemaphore(AT_ONCE)
+
+
 def made(title: str, blocks: Sequence[Mapping[str, str]]) -> bytes:
-    """The PDF, made in a process of its own. Raises `NotMade`."""
+    """The PDF, made in a process of its own, of which there are two at most. Raises `NotMade` and `Busy`."""
+    if not _turns.acquire(timeout=WAIT_SECONDS):
+        raise Busy
+    try:
+        return _made(title, blocks)
+    finally:
+        _turns.release()
+
+
+def _made(title: str, blocks: Sequence[Mapping[str, str]]) -> bytes:
     asked = json.dumps({"title": title, "blocks": list(blocks)}).encode()
     command = [sys.executable, "-P", str(Path(__file__).resolve())]
     try:

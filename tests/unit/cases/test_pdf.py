@@ -81,3 +81,16 @@ def test_it_is_made_in_a_process_that_can_not_run_away(monkeypatch: pytest.Monke
     monkeypatch.setattr(pdf, "SECONDS", 0.01)
     with pytest.raises(pdf.NotMade):
         pdf.made("x", [block("x")])
+
+
+def test_only_so_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf, "WAIT_SECONDS", 0.01)
+    for _ in range(pdf.AT_ONCE):
+        assert pdf._turns.acquire(blocking=False)
+    try:
+        with pytest.raises(pdf.Busy):
+            pdf.made("x", [block("x")])
+    finally:
+        for _ in range(pdf.AT_ONCE):
+            pdf._turns.release()
+    assert pdf.made("x", [block("x")]).startswith(b"%PDF")
