@@ -15,6 +15,7 @@ from shared.operations.clock import SWEDEN
 
 PROTECTED = "Skyddade personuppgifter"
 UNKNOWN = "okänd"
+INDENT = "    "
 
 STATES = {"new": "Nytt", "assigned": "Tilldelat", "awaiting_resident": "Väntar på invånaren", "closed": "Avslutat"}
 REASONS = {
@@ -44,10 +45,17 @@ ACTIVITIES = MESSAGES | {
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of the document: its title, a heading, a line of facts, or a text that a person has written."""
+    """A piece of the document: its title, a heading, a line of facts, or a text that a person has written.
+
+    Only a text may have several lines, and it stands indented: nobody can write what looks like a line of the document.
+    """
 
     kind: Literal["title", "heading", "line", "text"]
     text: str
+
+    def __post_init__(self) -> None:
+        if self.kind != "text":
+            object.__setattr__(self, "text", " ".join(self.text.split()))
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def as_text(blocks: list[Block]) -> str:
         if block.kind in ("title", "heading"):
             lines += ["", block.text, ("=" if block.kind == "title" else "-") * len(block.text)]
         elif block.kind == "text":
-            lines += [block.text, ""]
+            lines += [*(INDENT + line for line in block.text.split("\n")), ""]
         else:
             lines.append(block.text)
     return "\n".join(lines).strip() + "\n"

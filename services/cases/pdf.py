@@ -27,7 +27,12 @@ _WIDTH, _HEIGHT = 595.28, 841.89  # A4, in points
 _MARGIN = 57.0
 _SIZES = {"title": 16.0, "heading": 12.0, "line": 9.0, "text": 9.0}
 _BEFORE = {"title": 0.0, "heading": 14.0, "line": 0.0, "text": 3.0}
+_INDENTS = {"text": 14.0}
 _LEADING = 1.45
+
+
+_Line = tuple[float, float, float, str]
+"""Size, distance from the left and from the bottom, text."""
 
 
 class NotMade(Exception):
@@ -80,9 +85,9 @@ def render(title: str, blocks: Sequence[Mapping[str, str]]) -> bytes:
     canvas = Canvas(file, pagesize=(_WIDTH, _HEIGHT), pageCompression=1, initialFontName=_FONT, lang="sv-SE")
     canvas.setTitle(title)
     for number, page in enumerate(pages, 1):
-        for size, height, line in page:
+        for size, left, height, line in page:
             canvas.setFont(_FONT, size)
-            canvas.drawString(_MARGIN, height, line)
+            canvas.drawString(left, height, line)
         canvas.setFont(_FONT, 8)
         canvas.drawString(_MARGIN, _MARGIN / 2, title)
         canvas.drawRightString(_WIDTH - _MARGIN, _MARGIN / 2, f"Sida {number} av {len(pages)}")
@@ -91,19 +96,20 @@ def render(title: str, blocks: Sequence[Mapping[str, str]]) -> bytes:
     return file.getvalue()
 
 
-def _pages(font: Any, blocks: Sequence[Mapping[str, str]]) -> Iterator[list[tuple[float, float, str]]]:
-    """Each page's lines: size, height above the bottom, text."""
-    page: list[tuple[float, float, str]] = []
+def _pages(font: Any, blocks: Sequence[Mapping[str, str]]) -> Iterator[list[_Line]]:
+    """Each page's lines."""
+    page: list[_Line] = []
     height = _HEIGHT - _MARGIN
     for block in blocks:
         size = _SIZES[block["kind"]]
         height -= _BEFORE[block["kind"]] if page else 0.0
-        for line in _wrapped(font, _shown(font, block["text"]), size):
+        left = _MARGIN + _INDENTS.get(block["kind"], 0.0)
+        for line in _wrapped(font, _shown(font, block["text"]), size, _WIDTH - _MARGIN - left):
             if height - size * _LEADING < _MARGIN:
                 yield page
                 page, height = [], _HEIGHT - _MARGIN
             height -= size * _LEADING
-            page.append((size, height, line))
+            page.append((size, left, height, line))
     yield page
 
 
@@ -118,8 +124,7 @@ def _shown(font: Any, text: str) -> str:
     return "".join(shown)
 
 
-def _wrapped(font: Any, text: str, size: float) -> Iterator[str]:
-    room = _WIDTH - 2 * _MARGIN
+def _wrapped(font: Any, text: str, size: float, room: float) -> Iterator[str]:
     for paragraph in text.split("\n"):
         line, used = "", 0.0
         for word in _words(paragraph):

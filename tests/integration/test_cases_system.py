@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from deploy.local.people import cast
 from shared.contracts import attachments, cases, directory, identity, inbox
+from shared.contracts import case_records as records
 from shared.contracts import case_types as offer
 from shared.contracts import contacting as contacts
 from shared.contracts.base import Role
@@ -25,6 +27,7 @@ from shared.messaging.errors import (
     Refused,
     Unavailable,
 )
+from shared.operations.clock import SWEDEN
 
 FORM = [cases.Component(id="what", kind="text", label="Vad gäller det?", required=True)]
 STAFF = {
@@ -155,6 +158,30 @@ def test_r_case_18_readings_are_logged_sealed_and_shown(office: Office) -> None:
     [one] = [one for one in mine if one.number == started.number]
     assert one.staff_name
     assert one.clinic == office.clinic
+
+
+def test_r_case_16_18_20_records_reviews_and_figures_over_the_broker(office: Office) -> None:
+    """R-CASE-16, R-CASE-18, R-CASE-20, R-SYS-2: the PDF is made beside the running service, which goes on answering."""
+    case = office.start().case
+    made = office.staff(cast.RECEIVER, records.TAKE_OUT_CASE, records.TakeOutCase(case=case, format="pdf"))
+    assert base64.b64decode(made.content).startswith(b"%PDF")
+    mark = records.MarkRecorded(request_id=uuid4(), case=case, version=made.version)
+    assert office.staff(cast.RECEIVER, records.MARK_RECORDED, mark).case == case
+    today = office.system.now().astimezone(SWEDEN).date()
+    figures = records.AskStatistics(clinic=office.clinic, first_day=today, last_day=today)
+    assert office.staff(cast.LOCAL_ADMIN, records.STATISTICS, figures).total.arrived == 1
+    ask = cases.ReadAccessLog(clinic=office.clinic)
+    [entry] = office.staff(cast.LOG_REVIEWER, cases.ACCESS_LOG, ask).entries
+    assert entry.as_document
+    assert entry.staff_name
+    number = entry.resident_card.identity_number
+    period = {"since": entry.at - timedelta(hours=1), "until": entry.at + timedelta(hours=1)}
+    extract = records.ExtractAccessLog(clinic=office.clinic, identity_number=number, format="text", **period)
+    assert office.staff(cast.LOG_REVIEWER, records.EXTRACT_ACCESS_LOG, extract).readings == 1
+    sample = records.SampleAccessLog(clinic=office.clinic, **period)
+    assert office.staff(cast.LOG_REVIEWER, records.SAMPLE_ACCESS_LOG, sample).population == 1
+    told = office.system.call(records.RESEALING, records.AskResealing(), office.system.operator_token)
+    assert "messages.content" in {one.table for one in told.tables}
 
 
 def test_r_case_17_twenty_times_two_at_once(office: Office) -> None:
