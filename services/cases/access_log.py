@@ -15,24 +15,25 @@ from shared.contracts.cases import MyAccessLog, MyAccessLogEntry, ReadMyAccessLo
 from shared.contracts.directory import StaffFacts
 from shared.database.transaction import Transaction
 
+_LOG = insert(access_log)
+
 
 def log_reading(
     tx: Transaction, case: Row, what: Literal["case", "document", "attachment"], attachment: UUID | None = None
 ) -> None:
     """Adds a row for the caller, who is staff and is about to read this: a case, one as a document, or a file of it."""
-    tx.execute(
-        insert(access_log).values(
-            at=tx.now,
-            person=tx.caller.subject,
-            clinic=case["clinic"],
-            care_provider=case["care_provider"],
-            case_id=case["id"],
-            number=case["number"],
-            resident=case["resident"],
-            what=what,
-            attachment=attachment,
-        )
-    )
+    row = {
+        "at": tx.now,
+        "person": tx.caller.subject,
+        "clinic": case["clinic"],
+        "care_provider": case["care_provider"],
+        "case_id": case["id"],
+        "number": case["number"],
+        "resident": case["resident"],
+        "what": what,
+        "attachment": attachment,
+    }
+    tx.execute(_LOG, row)
 
 
 def of_resident(tx: Transaction, request: ReadMyAccessLog) -> tuple[list[Row], str | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 
 from services.cases.rules import (
     Act,
@@ -16,15 +17,20 @@ from services.cases.rules import (
     State,
     check_version,
     decide,
+    grounds_for_reading,
     month_after,
     parties,
     week_before,
 )
 from services.cases.tables import Row, activities, cases
-from services.cases.visibility import facts, viewer, visible
+from services.cases.visibility import Shape, condition, facts, shape, values, viewer
 from services.cases.weight import STEP
 from shared.database.transaction import Transaction
 from shared.messaging.errors import NotFound
+
+# Made once: to put a statement together takes SQLAlchemy longer than to run it.
+_CHANGE = update(cases).where(cases.c.id == bindparam("this"))
+_NOTE = insert(activities)
 
 
 def find(tx: Transaction, case: UUID, *, lock: bool = False) -> Row:
@@ -32,11 +38,17 @@ def find(tx: Transaction, case: UUID, *, lock: bool = False) -> Row:
 
     Raises `NotFound`, the same for what is not there and for what is not the caller's.
     """
-    question = select(cases).where(cases.c.id == case, visible(viewer(tx.caller), tx.now))
-    row = tx.execute(question.with_for_update() if lock else question).mappings().one_or_none()
+    grounds = grounds_for_reading(viewer(tx.caller), tx.now)
+    row = tx.execute(_found_by(shape(grounds), lock), {"this": case, **values(grounds)}).mappings().one_or_none()
     if row is None:
         raise NotFound("Ärendet finns inte.", reason="case_not_found")
     return row
+
+
+@cache
+def _found_by(named: Shape, lock: bool) -> Select[Any]:
+    question = select(cases).where(cases.c.id == bindparam("this"), condition(named))
+    return question.with_for_update() if lock else question
 
 
 def decided(tx: Transaction, case: Row, act: Act, version: int | None = None) -> Outcome:
@@ -50,21 +62,21 @@ def decided(tx: Transaction, case: Row, act: Act, version: int | None = None) ->
 
 def change(tx: Transaction, case: Row, outcome: Outcome, *, grown: int = 0, **columns: Any) -> int:
     """Writes what the case has become and gives its new version. `grown`: bytes that a message takes in a reply."""
-    values: dict[str, Any] = {
+    written: dict[str, Any] = {
         "state": outcome.state.value,
         "version": case["version"] + 1,
         "reply_bytes": case["reply_bytes"] + STEP + grown,
         **columns,
     }
     if outcome.state is State.CLOSED:
-        values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "unread": False}
+        written |= {"closed_reason": outcome.reason, "closed_at": tx.now, "unread": False}
     if outcome.state is not State.AWAITING_RESIDENT:
-        values |= {"answer_before": None, "remind_at": None}
+        written |= {"answer_before": None, "remind_at": None}
     elif columns.get("counter_question_at") is not None:
-        values["answer_before"] = month_after(columns["counter_question_at"])
-        values["remind_at"] = week_before(values["answer_before"])
-    tx.execute(update(cases).where(cases.c.id == case["id"]).values(values))
-    return int(values["version"])
+        written["answer_before"] = month_after(columns["counter_question_at"])
+        written["remind_at"] = week_before(written["answer_before"])
+    tx.execute(_CHANGE, {"this": case["id"], **written})
+    return int(written["version"])
 
 
 def change_by_system(tx: Transaction, found: Sequence[Row], act: Act, kind: str) -> None:
@@ -113,17 +125,16 @@ def note(
     message: UUID | None = None,
 ) -> None:
     """Adds to the case's activities what was done in this version of it, and by whom (R-CASE-3)."""
-    tx.execute(
-        insert(activities).values(
-            case_id=case["id"],
-            case_version=version,
-            care_provider=case["care_provider"],
-            at=tx.now,
-            kind=kind,
-            by=by,
-            person=tx.caller.subject if by == "staff" else None,
-            handler=handler,
-            reason=reason,
-            message=message,
-        )
-    )
+    step = {
+        "case_id": case["id"],
+        "case_version": version,
+        "care_provider": case["care_provider"],
+        "at": tx.now,
+        "kind": kind,
+        "by": by,
+        "person": tx.caller.subject if by == "staff" else None,
+        "handler": handler,
+        "reason": reason,
+        "message": message,
+    }
+    tx.execute(_NOTE, step)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.cases.changing import find
@@ -27,6 +27,9 @@ WRITING = timedelta(minutes=15)
 KEPT = timedelta(days=7)
 AT_ONCE = 1000
 _STAFF = "staff:"
+
+
+_FORGET = delete(drafts).where(drafts.c.case_id == bindparam("this"), drafts.c.writer == bindparam("whose"))
 
 
 def _writer(tx: Transaction) -> str:
@@ -81,7 +84,7 @@ def discard(tx: Transaction, request: DiscardDraft) -> Done:
 
 def forget(tx: Transaction, case: UUID) -> None:
     """The caller has sent what they wrote, or will not."""
-    tx.execute(delete(drafts).where(drafts.c.case_id == case, drafts.c.writer == _writer(tx)))
+    tx.execute(_FORGET, {"this": case, "whose": _writer(tx)})
 
 
 def others_writing(tx: Transaction, case: Row) -> list[OtherWriting]:

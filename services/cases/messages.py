@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 from uuid import UUID, uuid5
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import bindparam, insert, select, text, update
 
 from services.cases import weight
 from services.cases.opening import open_sealed
@@ -28,6 +28,15 @@ from shared.contracts.cases import (
 from shared.database.transaction import Transaction
 from shared.security.caller import Caller
 from shared.security.sealing import Sealer
+
+# Made once: to put a statement together takes SQLAlchemy longer than to run it.
+_ADD = insert(messages)
+_MESSAGES = select(messages).where(messages.c.case_id == bindparam("this")).order_by(messages.c.position)
+_FILES = (
+    select(message_files)
+    .where(message_files.c.case_id == bindparam("this"))
+    .order_by(message_files.c.message, message_files.c.position)
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ def add_all(
     notify: bool = True,
 ) -> None:
     """The same for a message in each of several cases, in as many statements."""
-    tx.execute(insert(messages), [_row(tx, case, message, position) for case, message in sent])
+    tx.execute(_ADD, [_row(tx, case, message, position) for case, message in sent])
     files = [
         {
             "attachment": file.attachment,
@@ -168,10 +177,9 @@ class Stored:
 def of_case(tx: Transaction, case: UUID) -> list[Stored]:
     """The case's messages in the order they were sent, opened."""
     files: dict[UUID, list[Row]] = {}
-    found = select(message_files).where(message_files.c.case_id == case)
-    for file in tx.execute(found.order_by(message_files.c.message, message_files.c.position)).mappings():
+    for file in tx.execute(_FILES, {"this": case}).mappings():
         files.setdefault(file["message"], []).append(file)
-    rows = tx.execute(select(messages).where(messages.c.case_id == case).order_by(messages.c.position)).mappings()
+    rows = tx.execute(_MESSAGES, {"this": case}).mappings()
     return [_opened(tx.sealer, row, files.get(row["id"], [])) for row in rows]
 
 

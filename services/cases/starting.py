@@ -17,6 +17,8 @@ from shared.database.transaction import Transaction
 from shared.messaging.server import OngoingCall
 from shared.security.caller import Caller
 
+_START = insert(cases)
+
 
 def check(tx: Transaction, request: StartCase) -> None:
     """Refuses what can't be started, before anything is asked of others."""
@@ -84,7 +86,7 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
         answers=forms.shown(offered.form, answers),
         files=prepared.files,
     )
-    tx.execute(insert(cases).values(case | {"reply_bytes": STEP + first.weight}))
+    tx.execute(_START, case | {"reply_bytes": STEP + first.weight})
     tx.publish(
         CASE_STARTED,
         CaseStartedEvent(case=case["id"], clinic=request.clinic, resident=case["resident"], message=message),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
+from functools import cache
+from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, false, or_, true
+from sqlalchemy import ColumnElement, and_, bindparam, false, or_, true
 
 from services.cases.rules import Facts, Ground, State, Viewer, grounds_for_reading
 from services.cases.tables import Row, cases
@@ -33,22 +37,57 @@ def resident(caller: Caller) -> UUID:
 
 def visible(who: Viewer, now: datetime) -> ColumnElement[bool]:
     """The condition on `cases` that lets through exactly what the rule lets this viewer read."""
-    return or_(false(), *(_covered(ground) for ground in grounds_for_reading(who, now)))
+    grounds = grounds_for_reading(who, now)
+    return _any_of(shape(grounds), values(grounds).__getitem__)
 
 
-def _covered(ground: Ground) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [true()]
-    if ground.clinics is not None:
-        conditions.append(cases.c.clinic.in_(sorted(ground.clinics)))
-    if ground.handler is not None:
-        conditions.append(cases.c.handler == ground.handler)
-    if ground.resident is not None:
-        conditions.append(cases.c.resident == ground.resident)
-    if ground.elsewhere_than:
-        conditions.append(cases.c.clinic.not_in(sorted(ground.elsewhere_than)))
-    if ground.written_after is not None:
-        conditions.append(cases.c.latest_message_at > ground.written_after)
-    return and_(*conditions)
+Shape: TypeAlias = tuple[tuple[str, ...], ...]
+"""What each of the viewer's grounds names: the condition is the same for all whose grounds name the same."""
+
+_CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
+    "clinics": lambda clinics: cases.c.clinic.in_(clinics),
+    "handler": lambda handler: cases.c.handler == handler,
+    "resident": lambda resident: cases.c.resident == resident,
+    "elsewhere_than": lambda clinics: cases.c.clinic.not_in(clinics),
+    "written_after": lambda moment: cases.c.latest_message_at > moment,
+}
+_SETS = ("clinics", "elsewhere_than")
+_NAMED = tuple(field.name for field in fields(Ground))
+
+
+def shape(grounds: Sequence[Ground]) -> Shape:
+    """What they name, without the values."""
+    return tuple(tuple(name for name in _NAMED if _names(ground, name)) for ground in grounds)
+
+
+def _names(ground: Ground, name: str) -> bool:
+    value = getattr(ground, name)
+    return bool(value) if name == "elsewhere_than" else value is not None
+
+
+@cache
+def condition(named: Shape) -> ColumnElement[bool]:
+    """The same condition for grounds of this shape, to be made complete by their `values` when it is run."""
+    return _any_of(named, lambda name: bindparam(name, expanding=name.startswith(_SETS)))
+
+
+def _any_of(named: Shape, value: Callable[[str], Any]) -> ColumnElement[bool]:
+    every = (
+        and_(true(), *(_CONDITIONS[name](value(f"{name}_of_{place}")) for name in names))
+        for place, names in enumerate(named)
+    )
+    return or_(false(), *every)
+
+
+def values(grounds: Sequence[Ground]) -> dict[str, Any]:
+    """What makes the condition complete: every value that the grounds name."""
+    found: dict[str, Any] = {}
+    for place, ground in enumerate(grounds):
+        for name in _NAMED:
+            if _names(ground, name):
+                value = getattr(ground, name)
+                found[f"{name}_of_{place}"] = sorted(value) if name in _SETS else value
+    return found
 
 
 def facts(case: Row) -> Facts:
