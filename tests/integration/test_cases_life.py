@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
 from services.cases.rules import month_after
@@ -30,6 +30,10 @@ from tests.integration.cases_support import World, shared_database
 from tests.stack.rooms import Rooms
 
 OPEN = {"new", "assigned", "awaiting_resident"}
+NUMBERS, PEOPLE = st.integers(0, 9), st.integers(0, 5)
+MOSTLY = st.sampled_from([True, True, True, False])
+DEEDS = ["start", *["assign"] * 2, *["reply"] * 4, *["write"] * 3, "close", "note", "rights", *["time"] * 2]
+DEEDS += [*["staff reads"] * 2, *["resident reads"] * 2]
 BOTH = (Role.CASE_RECEIVER, Role.CASE_HANDLER)
 
 
@@ -102,6 +106,10 @@ class Life(RuleBasedStateMachine):
     def _person(self, number: int) -> Caller:
         return self.world.staff(self.people[number % len(self.people)].subject)
 
+    def _holder(self, case: Known, otherwise: int) -> Caller:
+        """Who has the case, if anyone has."""
+        return self._person(otherwise) if case.handler is None else self.world.staff(case.handler)
+
     def _text(self) -> str:
         self.written += 1
         return f"text {self.written}"
@@ -122,9 +130,54 @@ class Life(RuleBasedStateMachine):
         if resident:
             case.wrote_at = clock.now()
 
-    # --- what they do
+    # --- what they do: mostly what they may (`rightly`), or little would ever happen
 
-    @rule(resident=st.integers(0, 4))
+    @rule(
+        deed=st.sampled_from(DEEDS),
+        number=NUMBERS,
+        by=PEOPLE,
+        to=PEOPLE,
+        resident=st.integers(0, 4),
+        rightly=MOSTLY,
+        flag=st.booleans(),
+        kind=st.sampled_from(["partial_reply", "counter_question", "counter_question", "counter_question", "answer"]),
+        days=st.sampled_from([0, 0, 1, 6, 20, 24, 28, 31, 300]),
+    )
+    def something_happens(
+        self,
+        deed: str,
+        number: int,
+        by: int,
+        to: int,
+        resident: int,
+        rightly: bool,
+        flag: bool,
+        kind: str,
+        days: int,
+    ) -> None:
+        """One rule for all: each of its own would be left out of half of the lives, and nothing follow on anything."""
+        if deed == "start" or not self.known:
+            if len(self.known) < 5:
+                self.somebody_starts_a_case(resident)
+        elif deed == "assign":
+            self.it_is_given_to_someone(number, by, to, rightly, flag)
+        elif deed == "reply":
+            self.somebody_replies(number, by, rightly, kind, flag)
+        elif deed == "write":
+            self.a_resident_writes(number, resident, rightly)
+        elif deed == "close":
+            self.somebody_closes_it(number, by)
+        elif deed == "note":
+            self.somebody_notes_something(number, by)
+        elif deed == "rights":
+            self.a_right_is_taken_or_given(1 + to % 3, rightly)
+        elif deed == "time":
+            self.time_passes(days)
+        elif deed == "staff reads":
+            self.somebody_reads(number, by)
+        else:
+            self.a_resident_reads(number, resident)
+
     def somebody_starts_a_case(self, resident: int) -> None:
         who, text = self.residents[resident], self._text()
         answers = [cases.Answer(component="what", values=[text])]
@@ -132,10 +185,10 @@ class Life(RuleBasedStateMachine):
         self._wrote(case, text, resident=True)
         self.known.append(case)
 
-    @precondition(lambda self: self.known)
-    @rule(number=st.integers(0, 9), by=st.integers(0, 5), to=st.integers(0, 5), with_reply=st.booleans())
-    def it_is_given_to_someone(self, number: int, by: int, to: int, with_reply: bool) -> None:
+    def it_is_given_to_someone(self, number: int, by: int, to: int, rightly: bool, with_reply: bool) -> None:
         case, who, handler = self._case(number), self._person(by), self._person(to)
+        if rightly:
+            who, handler = self._person(3 * (by % 2)), self._person(1 + to % 3)
         may = Role.CASE_RECEIVER in self._roles(who) or self._has(who, case)
         allowed = may and case.state in OPEN and Role.CASE_HANDLER in self._roles(handler)
         text = self._text() if with_reply else None
@@ -145,15 +198,10 @@ class Life(RuleBasedStateMachine):
             if text:
                 self._wrote(case, text, resident=False)
 
-    @precondition(lambda self: self.known)
-    @rule(
-        number=st.integers(0, 9),
-        by=st.integers(0, 5),
-        kind=st.sampled_from(["partial_reply", "counter_question", "counter_question", "answer"]),
-        again=st.booleans(),
-    )
-    def somebody_replies(self, number: int, by: int, kind: str, again: bool) -> None:
+    def somebody_replies(self, number: int, by: int, rightly: bool, kind: str, again: bool) -> None:
         case, who, text = self._case(number), self._person(by), self._text()
+        if rightly:
+            who = self._holder(case, by)
         allowed = case.state in ("assigned", "awaiting_resident") and self._has(who, case)
         same = {"by": who, "text": text, "request_id": uuid4(), "version": self.world.version(case.id)}
         done = self._tries(allowed, lambda: self.world.reply(case.id, kind, **same))
@@ -167,33 +215,28 @@ class Life(RuleBasedStateMachine):
         elif kind == "answer":
             case.state, case.reason = "closed", "answered"
 
-    @precondition(lambda self: self.known)
-    @rule(number=st.integers(0, 9), resident=st.integers(0, 4))
-    def a_resident_writes(self, number: int, resident: int) -> None:
+    def a_resident_writes(self, number: int, resident: int, rightly: bool) -> None:
         case, who, text = self._case(number), self.residents[resident], self._text()
+        if rightly:
+            who = next(one for one in self.residents if str(one.acting_for or one.subject) == case.owner)
         allowed = self._sees(who, case) and case.state in OPEN and case.asked_at is not None
         if self._tries(allowed, lambda: self.world.write(case.id, who, text=text)):
             self._wrote(case, text, resident=True)
             if case.state == "awaiting_resident":
                 case.state = "assigned" if case.handler else "new"
 
-    @precondition(lambda self: self.known)
-    @rule(number=st.integers(0, 9), by=st.integers(0, 5))
     def somebody_closes_it(self, number: int, by: int) -> None:
         case, who = self._case(number), self._person(by)
         allowed = self._sees(who, case) and case.state in OPEN
         if self._tries(allowed, lambda: self.world.close_case(case.id, by=who)):
             case.state, case.reason = "closed", "closed_by_clinic"
 
-    @precondition(lambda self: self.known)
-    @rule(number=st.integers(0, 9), by=st.integers(0, 5))
     def somebody_notes_something(self, number: int, by: int) -> None:
         case, who, text = self._case(number), self._person(by), f"note {uuid4()}"
         request = case_desk.AddNote(request_id=uuid4(), case=case.id, text=text)
         if self._tries(self._sees(who, case), lambda: self.world.call(case_desk.ADD_NOTE, request, who)):
             case.notes.append(text)
 
-    @rule(who=st.integers(1, 3), keep=st.booleans())
     def a_right_is_taken_or_given(self, who: int, keep: bool) -> None:
         person = self.people[who].subject
         self.world.give(person, *(BOTH if who == 3 else BOTH[1:]) if keep else ())
@@ -202,7 +245,6 @@ class Life(RuleBasedStateMachine):
                 case.handler = None
                 case.state = "new" if case.state == "assigned" else case.state
 
-    @rule(days=st.sampled_from([0, 1, 6, 20, 24, 28, 31, 300]))
     def time_passes(self, days: int) -> None:
         self.world.move(timedelta(days=days, seconds=1))
         self.world.remind()
@@ -215,8 +257,6 @@ class Life(RuleBasedStateMachine):
 
     # --- what they see
 
-    @precondition(lambda self: self.known)
-    @rule(number=st.integers(0, 9), by=st.integers(0, 5))
     def somebody_reads(self, number: int, by: int) -> None:
         self._staff_reads(self._person(by), self._case(number))
 
@@ -230,8 +270,6 @@ class Life(RuleBasedStateMachine):
         assert [one.text for one in shown.notes] == case.notes
         return True
 
-    @precondition(lambda self: self.known)
-    @rule(number=st.integers(0, 9), resident=st.integers(0, 4))
     def a_resident_reads(self, number: int, resident: int) -> None:
         self._resident_reads(self.residents[resident], self._case(number))
 
@@ -320,7 +358,7 @@ def lived(url: str, examples: int, steps: int, *, the_same: bool) -> None:
 
 def test_r_case_2_to_19_cases_live_by_the_rules_whatever_people_do(cases_database: str) -> None:
     """R-CASE-2 to R-CASE-7, R-CASE-9, R-CASE-10, R-CASE-17, R-CASE-18, R-CASE-19: the same lives in every run."""
-    lived(cases_database, 12, 30, the_same=True)
+    lived(cases_database, 20, 40, the_same=True)
 
 
 @pytest.mark.soak
