@@ -33,5 +33,4 @@ def fetched(http: requests.Session, method: str, url: str, *, seconds: float, la
             body += part
             if len(body) > largest:
                 raise ValueError("too large")
-        answer.raw.release_conn()  # read to its end, so the next one can use it; else closing would close it
     return bytes(body)
