@@ -1,4 +1,7 @@
-"""Applications, the link from a clinic to its former HSA-id, and warnings told when they begin and end."""
+"""Applications, the link from a clinic to its former HSA-id, and warnings told when they begin and end.
+
+Proves R-DIR-3, R-DIR-4, R-ID-25.
+"""
 
 from __future__ import annotations
 

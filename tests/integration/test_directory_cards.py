@@ -1,4 +1,7 @@
-"""Contact cards: what is shown publicly and when, what keeps a card from being shown, and the logged-in card."""
+"""Contact cards: what is shown publicly and when, what keeps a card from being shown, and the logged-in card.
+
+Proves R-DIR-5, R-DIR-6, R-DIR-7, R-DIR-8, R-DIR-9, R-DIR-10.
+"""
 
 from __future__ import annotations
 

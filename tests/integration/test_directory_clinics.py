@@ -1,4 +1,7 @@
-"""Clinics: activated, inactivated, warned about and found."""
+"""Clinics: activated, inactivated, warned about and found.
+
+Proves R-DIR-3, R-DIR-4, R-DIR-5, R-DIR-11, R-DIR-13, R-ID-25.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""KiV by LDAP, against a real OpenLDAP server with KiV's schema: whole, in between, and as it fails."""
+"""KiV by LDAP, against a real OpenLDAP server with KiV's schema: whole, in between, and as it fails.
+
+Proves R-DIR-12.
+"""
 
 from __future__ import annotations
 

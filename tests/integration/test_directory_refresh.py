@@ -1,4 +1,7 @@
-"""The bulk refresh with HSA: each member of staff once a month, after all direct questions, never believed whole."""
+"""The bulk refresh with HSA: each member of staff once a month, after all direct questions, never believed whole.
+
+Proves R-DIR-1, R-DIR-12, R-ID-9, R-ID-25.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""KiV and HSA over mutual TLS, as they are and as they fail; and the queue before HSA."""
+"""KiV and HSA over mutual TLS, as they are and as they fail; and the queue before HSA.
+
+Proves R-DIR-12, R-ID-9, R-ID-16, R-ID-25.
+"""
 
 from __future__ import annotations
 

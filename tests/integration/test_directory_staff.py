@@ -1,4 +1,7 @@
-"""Staff: the copy, direct questions, and who is told when something changes."""
+"""Staff: the copy, direct questions, and who is told when something changes.
+
+Proves R-DIR-12, R-ID-8, R-ID-9, R-ID-16.
+"""
 
 from __future__ import annotations
 

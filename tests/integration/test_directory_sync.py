@@ -1,4 +1,7 @@
-"""Runs: what a source says becomes the copy, its changes are told, and a bad source changes nothing (R-DIR-12)."""
+"""Runs: what a source says becomes the copy, its changes are told, and a bad source changes nothing (R-DIR-12).
+
+Proves R-DIR-2, R-DIR-12.
+"""
 
 from __future__ import annotations
 

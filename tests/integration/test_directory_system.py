@@ -1,4 +1,7 @@
-"""The directory in the running system: its calls over RPC, its worker, and HSA behind it."""
+"""The directory in the running system: its calls over RPC, its worker, and HSA behind it.
+
+Proves R-DIR-1, R-DIR-3, R-DIR-8, R-DIR-10, R-DIR-12, R-DIR-13, R-ID-1, R-ID-8, R-SYS-1.
+"""
 
 from __future__ import annotations
 

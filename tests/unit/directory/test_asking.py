@@ -1,4 +1,7 @@
-"""What is asked of HSA before a clinic is activated."""
+"""What is asked of HSA before a clinic is activated.
+
+Proves R-ID-25.
+"""
 
 from __future__ import annotations
 

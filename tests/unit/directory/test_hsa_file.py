@@ -1,4 +1,7 @@
-"""HSA's unit file: streamed, nothing in it trusted; and the official samples where they are on this machine."""
+"""HSA's unit file: streamed, nothing in it trusted; and the official samples where they are on this machine.
+
+Proves R-DIR-12.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Values of KiV and HSA to types, the odd ones as they have really been seen."""
+"""Values of KiV and HSA to types, the odd ones as they have really been seen.
+
+Proves R-ID-7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Publication by the clock: 10, 14 and 21 Swedish time, summer and winter, and late where the system was down."""
+"""Publication by the clock: 10, 14 and 21 Swedish time, summer and winter, and late where the system was down.
+
+Proves R-DIR-8.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Records of units and persons, from attribute maps as they come."""
+"""Records of units and persons, from attribute maps as they come.
+
+Proves R-ID-9, R-ID-14.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The directory's decisions."""
+"""The directory's decisions.
+
+Proves R-DIR-3, R-DIR-4, R-DIR-5, R-DIR-9, R-DIR-12, R-ID-9.
+"""
 
 from __future__ import annotations
 
