@@ -17,6 +17,7 @@ import pikepdf
 import requests
 from PIL import Image
 
+from deploy.local.contact import choose_contact
 from deploy.local.people import cast
 from deploy.local.teller import WAIT_SECONDS, Step, Tell, Teller, World, expect
 from shared.contracts import cases, directory, identity, notifications
@@ -151,12 +152,8 @@ class Story(Teller):
         self._call("admin", notifications.SET_CLINIC_SETTINGS, settings)
         for who, hsa_id in (("receiver", cast.RECEIVER), ("handler", cast.HANDLER)):
             self._staff(who, hsa_id)
-            choose = identity.SetContact(
-                request_id=uuid4(),
-                notify_by=["email"],
-                tell_me_about=["case_assigned", "resident_wrote", "new_case"],
-            )
-            self._call(who, identity.SET_CONTACT, choose)
+            everything = ["case_assigned", "resident_wrote", "new_case"]
+            choose_contact(self.world, self.tokens[who], notify_by=["email"], tell_me_about=everything)
         self._note(clinic=self.clinic)
         for address in (CLINIC_ADDRESS, self._mail_of("receiver"), self._mail_of("handler")):
             self._seen[address] = max([0, *(one["number"] for one in self.world.mail(address))])
@@ -168,10 +165,9 @@ class Story(Teller):
     # --- 3. the resident --------------------------------------------------------------------------------------------
 
     def resident_logs_in(self) -> None:
-        """A resident logs in with an e-ID, accepts the terms and chooses SMS."""
+        """A resident logs in with an e-ID, accepts the terms, chooses SMS, and verifies the number by a code."""
         self._resident("resident", cast.RESIDENT)
-        choose = identity.SetContact(request_id=uuid4(), mobile=MOBILE, notify_by=["sms"])
-        self._call("resident", identity.SET_CONTACT, choose)
+        choose_contact(self.world, self.tokens["resident"], mobile=MOBILE, notify_by=["sms"])
         said = jwt.decode(self.tokens["resident"], options={"verify_signature": False})
         self._note(resident=said["sub"], session=said["sid"])
         self._seen[MOBILE] = max([0, *(one["number"] for one in self.world.sms(MOBILE))])

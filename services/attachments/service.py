@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.attachments import binding, cleaning, linking, uploading
+from services.attachments import binding, cleaning, linking, subject_access, uploading
 from services.attachments.settings import AttachmentsSettings
 from services.attachments.store import signer
 from shared.contracts import cases
+from shared.contracts import subject_access as report
 from shared.contracts.attachments import (
     ASK_UPLOAD,
     CLAIM,
@@ -94,6 +95,13 @@ class AttachmentsService:
     def link(self, call: Any) -> Link:
         link: Link = call.read(linking.link, signer(call.settings))
         return link
+
+    # --- for identity ---
+
+    @rpc(report.OF_ATTACHMENTS)
+    def subject_access(self, call: Any) -> report.HeldPage:
+        page: report.HeldPage = call.read(subject_access.page)
+        return page
 
     # --- what has happened elsewhere ---
 

@@ -33,6 +33,7 @@ from services.cases import (
     standard_answers,
     starting,
     statistics,
+    subject_access,
     system_messages,
     templates,
 )
@@ -43,6 +44,7 @@ from shared.contracts import case_records as records
 from shared.contracts import case_types as offer
 from shared.contracts import cases as contract
 from shared.contracts import contacting as contacts
+from shared.contracts import subject_access as report
 from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
@@ -351,6 +353,17 @@ class CasesService:
         self, call: OngoingCall[contract.AskOfferedCaseTypes, contract.OfferedCaseTypes]
     ) -> contract.OfferedCaseTypes:
         return call.read(for_services.offered_case_types)
+
+    @rpc(report.CARE_PROVIDERS_OF)
+    def care_providers_of(
+        self, call: OngoingCall[report.CareProvidersOf, report.CareProviders]
+    ) -> report.CareProviders:
+        return call.read(subject_access.care_providers)
+
+    @rpc(report.OF_CASES)
+    def subject_access(self, call: OngoingCall[report.SubjectAccess, report.HeldPage]) -> report.HeldPage:
+        found = call.read(subject_access.page)
+        return subject_access.shown(found, neighbours.staff(call, found.people))
 
     # --- events and jobs
 

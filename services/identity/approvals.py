@@ -62,6 +62,7 @@ def approve(tx: Transaction, request: access.ApproveResident, key: NumberKey) ->
     if request.last_day is not None and request.last_day < tx.now.astimezone(SWEDEN).date():
         raise Invalid(fields=[("last_day", "har passerat")])
     approval = uuid4()
+    residents.one_at_a_time(tx, key.hash(number))
     # Approved anew is another approval: the list of what was once taken back, or replaced, stays as it was.
     tx.execute(
         update(approvals)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Row, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from services.identity import residents, rules, sessions
@@ -55,6 +55,28 @@ def asked(tx: Transaction, request: access.Representation) -> access.Representat
     return now(tx, request.guardian, request.child)
 
 
+_GUARDIANS = text(
+    """SELECT guardianships.guardian, guardianships.child,
+              (SELECT coalesce(array_agg(DISTINCT blocked.clinic ORDER BY blocked.clinic), '{}')
+               FROM blocked_guardians AS blocked
+               WHERE blocked.lifted_at IS NULL
+                 AND blocked.guardian IN (SELECT hash FROM identity_numbers WHERE resident = guardianships.guardian)
+                 AND blocked.child IN (SELECT hash FROM identity_numbers WHERE resident = guardianships.child)
+              ) AS blocked_at
+       FROM guardianships
+       JOIN residents AS guardians ON guardians.resident = guardianships.guardian
+       JOIN residents AS children ON children.resident = guardianships.child
+       WHERE guardianships.child = ANY(:children) AND guardianships.ended_at IS NULL AND guardianships.ends_on > :today
+         AND guardians.active AND NOT guardians.protected AND NOT children.protected
+       ORDER BY guardianships.child, guardianships.guardian"""
+)
+
+
+def guardians_of(tx: Transaction, children: Sequence[UUID]) -> Sequence[Row[Any]]:
+    """Who may act for these children now: `guardian`, `child`, and `blocked_at`, the clinics that have blocked it."""
+    return tx.execute(_GUARDIANS, {"children": list(children), "today": tx.now.astimezone(SWEDEN).date()}).all()
+
+
 # --- the family, as the register has it -----------------------------------------------------------------------------
 
 
@@ -82,13 +104,20 @@ def look_up(register: PopulationRegister, number: IdentityNumber, today: date) -
     """Asks the register whose custody someone has, and about these children. Raises `Unavailable`."""
     guardian = register.look_up(number, relations=True)
     if guardian is None or guardian.protected:
-        return Family(guardian)
+        return Family(None if guardian is None else _alone(guardian))
     named = {one.number for one in guardian.relations if one.other == "child" and one.in_force(today)}
     numbers = [
         one for one in (_number(one, today) for one in sorted(named)) if one is not None and _is_child(one, today)
     ]
     found = register.look_up_many(numbers[:MANY], relations=True) if numbers else {}
-    return Family(guardian, tuple(one for one in found.values() if one is not None and _theirs(one, guardian, today)))
+    theirs = [one for one in found.values() if one is not None and has_custody(one, guardian.number, today)]
+    return Family(_alone(guardian), tuple(_alone(one) for one in theirs))
+
+
+def _alone(person: RegisteredPerson) -> RegisteredPerson:
+    """Without the other numbers that the record refers to: those count only where both records agree, which the login
+    and the refreshing look at (R-ID-24)."""
+    return replace(person, former=())
 
 
 def _number(number: str, today: date) -> IdentityNumber | None:
@@ -103,11 +132,11 @@ def _is_child(number: IdentityNumber, today: date) -> bool:
     return rules.may_act_for(today=today, born=born, guardian_protected=False, child_protected=False)
 
 
-def _theirs(child: RegisteredPerson, guardian: RegisteredPerson, today: date) -> bool:
-    """Whether the child's own record agrees: neither protected nor dead, and these have custody (R-ID-13)."""
+def has_custody(child: RegisteredPerson, guardian: str, today: date) -> bool:
+    """Whether the child's own record says so: neither protected nor dead, and the guardian's number named (R-ID-13)."""
     custody = {one.number for one in child.relations if one.other == "guardian" and one.in_force(today)}
     dead = rules.register_code(child.code) is rules.RegisterCode.INACTIVATES
-    return not child.protected and not dead and bool(custody & {guardian.number, *guardian.former})
+    return not child.protected and not dead and guardian in custody
 
 
 def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -> access.ChildrenFound:
@@ -193,6 +222,7 @@ def block(tx: Transaction, request: access.BlockGuardian, key: NumberKey) -> Don
     tx.caller.require(request.clinic, *rules.MANAGES_ACCESS)
     guardian = residents.number_in(tx, "guardian_number", request.guardian_number)
     child = residents.number_in(tx, "child_number", request.child_number)
+    residents.one_at_a_time(tx, key.hash(child))
     this = (
         (blocked_guardians.c.clinic == request.clinic)
         & (blocked_guardians.c.guardian == key.hash(guardian))

@@ -101,7 +101,12 @@ def keep(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> tuple[UUI
 
 
 def lock(tx: Transaction, _request: identity.LockLogin) -> Done:
-    """Locks the caller's login and ends their sessions, at once and everywhere (R-ID-4)."""
+    """Locks the caller's login and ends their sessions, at once and everywhere (R-ID-4).
+
+    Raises `Forbidden` for a guardian who acts for a child: that is done in one's own name.
+    """
+    if tx.caller.acting_for is not None:
+        raise Forbidden("Det kan du bara göra i ditt eget namn.", reason="acting_for_child")
     row = tx.execute(select(residents).where(residents.c.resident == UUID(tx.caller.subject)).with_for_update()).one()
     if row.locked_at is None:
         _set_locked(tx, row, tx.now)
@@ -163,6 +168,12 @@ def number_in(tx: Transaction, field: str, pasted: str) -> str:
         return parse(pasted, tx.now.astimezone(SWEDEN).date()).number
     except NotANumber as error:
         raise Invalid(fields=[(field, str(error))]) from None
+
+
+def one_at_a_time(tx: Transaction, number_hash: bytes) -> None:
+    """Waits for everyone else who is about to change something that hangs on this number."""
+    lock = int.from_bytes(number_hash[:8], "big", signed=True)
+    tx.connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
 
 def find_resident(tx: Transaction, request: identity.FindResident, key: NumberKey) -> identity.ResidentFound:

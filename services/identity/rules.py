@@ -271,3 +271,22 @@ def may_act_for(*, today: date, born: date | None, guardian_protected: bool, chi
     """Whether someone with custody may act for a child on this day, Swedish date: a child under 13 whose birth date is
     known whole, and neither of the two protected."""
     return born is not None and born <= today < independent_on(born) and not (guardian_protected or child_protected)
+
+
+def is_child(number: str, today: date) -> bool:
+    """Whether the number is that of a child under 13, whose guardians are told in its place (R-NOT-8)."""
+    born = birth_date(number)
+    return born is not None and born <= today < independent_on(born)
+
+
+# --- verification of addresses (R-NOT-9) ----------------------------------------------------------------------------
+
+CODE_DIGITS = 6
+CODE_LIFETIME = timedelta(minutes=15)
+CODE_ATTEMPTS = 5
+CODES_AN_HOUR = 5
+
+
+def code_holds(now: datetime, sent_at: datetime, attempts: int) -> bool:
+    """Whether a code can still be given back, counting this attempt: in time, and not guessed at too often."""
+    return now - sent_at < CODE_LIFETIME and attempts <= CODE_ATTEMPTS

@@ -5,30 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import uuid5
 
 from services.identity import (
     approvals,
     cards,
     clinic_access,
     contacts,
+    custody,
     disturbances,
     listings,
     logins,
+    personal_settings,
     refreshing,
+    report_document,
     representation,
     residents,
     revocations,
     roles,
     sessions,
     signing_keys,
+    subject_access,
     terms,
     unreachable,
+    verification,
 )
 from services.identity.desk import desk_of
 from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
-from shared.contracts import access, directory, identity, notifications
+from shared.contracts import access, directory, identity, notifications, personal
 from shared.contracts import disturbances as disturbance
+from shared.contracts import subject_access as report
 from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
@@ -40,6 +47,7 @@ from shared.operations.clock import today
 KEEP_ENDED = timedelta(days=7)
 OVERLAP_SECONDS = 2.0
 PLACES_SECONDS = 2.0
+CUSTODY_FRESH = timedelta(hours=24)
 
 
 class IdentityService:
@@ -322,14 +330,42 @@ class IdentityService:
         return call.read(residents.find_residents, desk_of(call.settings).number_key)
 
     @rpc(identity.SET_CONTACT)
-    def set_contact(self, call: OngoingCall[identity.SetContact, Done]) -> Done:
-        return call.write(contacts.set_contact)
+    def set_contact(self, call: OngoingCall[identity.SetContact, identity.ContactSet]) -> identity.ContactSet:
+        email = contacts.addresses_in(call.request, contacts.owner_of(call.caller)[0]).get("email")
+        if email is not None:
+            question = notifications.OverlappingAddresses(clinic=None, addresses=[email])
+            contacts.require_own(call.ask(notifications.OVERLAPPING_ADDRESSES, question).overlapping)
+        contact = call.write(verification.set_contact, desk_of(call.settings).number_key)
+        for channel in contact.to_verify:
+            _send_code(call, channel)
+        return contact
+
+    @rpc(personal.SEND_VERIFICATION_CODE)
+    def send_verification_code(self, call: OngoingCall[personal.SendVerificationCode, Done]) -> Done:
+        done = call.write(verification.send_another, desk_of(call.settings).number_key)
+        _send_code(call, call.request.channel)
+        return done
+
+    @rpc(personal.VERIFY_ADDRESS)
+    def verify_address(self, call: OngoingCall[personal.VerifyAddress, Done]) -> Done:
+        call.read(verification.count_attempt)
+        return call.write(verification.verify, desk_of(call.settings).number_key)
+
+    @rpc(personal.MY_SETTINGS)
+    def my_settings(self, call: OngoingCall[personal.MySettings, personal.Settings]) -> personal.Settings:
+        return call.read(personal_settings.mine, _known_of_hsa(call), desk_of(call.settings).number_key)
+
+    @rpc(personal.REFRESH_FROM_HSA)
+    def refresh_from_hsa(self, call: OngoingCall[personal.RefreshFromHsa, personal.FromHsa]) -> personal.FromHsa:
+        return personal_settings.from_hsa(
+            call.ask(directory.FIND_STAFF, directory.FindStaff(person=call.caller.subject))
+        )
 
     @rpc(identity.CONTACTS)
     def contacts(self, call: OngoingCall[identity.Contacts, identity.ContactsFound]) -> identity.ContactsFound:
         asked = call.request.staff
         found = call.ask(directory.GET_STAFF, directory.GetStaff(people=asked)).staff if asked else []
-        return call.read(contacts.contacts, found)
+        return call.read(contacts.contacts, found, desk_of(call.settings).number_key)
 
     # --- disturbances -------------------------------------------------------------------------------------------
 
@@ -363,6 +399,34 @@ class IdentityService:
     def address_bounced(self, tx: Transaction, event: notifications.AddressBounced) -> None:
         unreachable.note(tx, event)
 
+    # --- subject access reports ---------------------------------------------------------------------------------
+
+    @rpc(report.REQUEST_REPORT)
+    def request_subject_access_report(
+        self, call: OngoingCall[report.RequestReport, report.ReportRequested]
+    ) -> report.ReportRequested:
+        return call.write(subject_access.request)
+
+    @rpc(report.MY_REPORTS)
+    def my_subject_access_reports(self, call: OngoingCall[report.MyReports, report.Reports]) -> report.Reports:
+        return call.read(subject_access.mine)
+
+    @rpc(report.READ_REPORT)
+    def read_subject_access_report(
+        self, call: OngoingCall[report.ReadReport, report.ReportPiece]
+    ) -> report.ReportPiece:
+        return report_document.piece(call.read(subject_access.whole), call.request)
+
+    @rpc(report.REPORTS_TO_RELEASE)
+    def subject_access_to_release(
+        self, call: OngoingCall[report.ReportsToRelease, report.PartsToRelease]
+    ) -> report.PartsToRelease:
+        return call.read(subject_access.to_release, _care_provider(call, call.request.clinic))
+
+    @rpc(report.RELEASE_REPORT)
+    def release_subject_access(self, call: OngoingCall[report.ReleaseReport, Done]) -> Done:
+        return call.write(subject_access.release, _care_provider(call, call.request.clinic))
+
     # --- by the clock -------------------------------------------------------------------------------------------
 
     @job("forget_old_sessions", daily_at="03:10")
@@ -371,6 +435,17 @@ class IdentityService:
         while removed:
             with run.transaction() as tx:
                 removed = sessions.forget_old(tx, run.now - KEEP_ENDED) > 0
+        with run.transaction() as tx:
+            verification.forget_old(tx, run.now - KEEP_ENDED)
+
+    @job("gather_subject_access", every=timedelta(seconds=10))
+    def gather_subject_access(self, run: Any) -> None:
+        subject_access.gather(run.transaction, run.ask, run.stopping.is_set)
+
+    @job("confirm_custody", every=timedelta(hours=1))
+    def confirm_custody(self, run: Any) -> None:
+        register = desk_of(run.settings).register
+        custody.confirm(run.transaction, register, run.now - CUSTODY_FRESH, run.stopping.is_set)
 
     @job("make_signing_keys", every=timedelta(hours=1))
     def make_signing_keys(self, run: Any) -> None:
@@ -382,6 +457,41 @@ class IdentityService:
         desk = desk_of(run.settings)
         older_than = run.now - timedelta(hours=run.settings.pu_refresh_hours)
         refreshing.refresh(run.transaction, desk.register, desk.number_key, older_than, run.stopping.is_set)
+
+
+def _care_provider(call: OngoingCall[Any, Any], clinic: str) -> str:
+    """Whose the clinic is; asked only for those who may release there, before anything is told of it."""
+    call.caller.require(clinic, *subject_access.RELEASES)
+    facts = call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic])).clinics
+    return subject_access.care_provider_of(clinic, facts)
+
+
+def _send_code(call: OngoingCall[Any, Any], channel: identity.Channel) -> None:
+    """Has the code of this request sent to the caller's address; once, however often the request comes."""
+    found = call.read(verification.to_send, channel, desk_of(call.settings).number_key)
+    if found is None:
+        return
+    call.ask(
+        notifications.SEND_CODE,
+        notifications.SendCode(
+            request_id=uuid5(call.request.request_id, channel),
+            channel=notifications.Channel(channel),
+            address=found.address,
+            code=found.code,
+        ),
+    )
+
+
+def _known_of_hsa(call: OngoingCall[Any, Any]) -> personal.FromHsa | None:
+    """What the directory knows of the caller from HSA; None for residents, and where it does not answer."""
+    if call.caller.kind != "staff":
+        return None
+    try:
+        question = directory.GetStaff(people=[call.caller.subject])
+        [found] = call.ask(directory.GET_STAFF, question, timeout=OVERLAP_SECONDS).staff
+    except Refused:
+        return None
+    return personal_settings.from_hsa(found)
 
 
 def _overlapping_of(call: OngoingCall[identity.TakeRole, identity.RoleTaken], person: str) -> list[str] | None:

@@ -12,11 +12,13 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -312,4 +314,69 @@ disturbances = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False),
     Column("changed_by", Text, nullable=False),
     comment="Told to everyone, without login, while they are shown (R-ID-20).",
+)
+
+verified_addresses = Table(
+    "verified_addresses",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("person", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("address", LargeBinary, primary_key=True),
+    Column("verified_at", DateTime(timezone=True), nullable=False),
+    comment="Addresses, by their hash, of which people have shown that they are their own (R-NOT-9).",
+)
+
+address_codes = Table(
+    "address_codes",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("person", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("address", LargeBinary, nullable=False),
+    Column("code", LargeBinary, nullable=False),
+    Column("sent_at", DateTime(timezone=True), nullable=False),
+    Column("attempts", SmallInteger, nullable=False),
+    Column("sent", SmallInteger, nullable=False),
+    Column("counted_from", DateTime(timezone=True), nullable=False),
+    Index("address_codes_sent_at", "sent_at"),
+    comment="Codes that are to be given back, hashed with their owner; how many were sent within an hour.",
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("report", Uuid, primary_key=True),
+    Column("resident", Uuid, ForeignKey("residents.resident"), nullable=False),
+    Column("requested_at", DateTime(timezone=True), nullable=False),
+    Column("care_providers_known", Boolean, nullable=False, server_default="false"),
+    Index("reports_of_resident", "resident"),
+    Index("reports_requested_at", "requested_at"),
+    comment="Subject access reports that residents have asked for; kept for 30 days (R-ID-19).",
+)
+
+report_parts = Table(
+    "report_parts",
+    metadata,
+    Column("part", Uuid, primary_key=True),
+    Column("report", Uuid, ForeignKey("reports.report", ondelete="CASCADE"), nullable=False),
+    Column("care_provider", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("missing", ARRAY(Text), nullable=False),
+    Column("released_at", DateTime(timezone=True)),
+    Column("released_by", Text),
+    Column("gathered_at", DateTime(timezone=True)),
+    UniqueConstraint("report", "care_provider", name="report_parts_once"),
+    Index("report_parts_to_gather", "released_at", postgresql_where="state IN ('gathering', 'incomplete')"),
+    Index("report_parts_to_release", "care_provider", postgresql_where="state = 'waiting_for_release'"),
+    comment="What one care provider controls of a report; an empty care provider: what the e-services hold themselves.",
+)
+
+report_pages = Table(
+    "report_pages",
+    metadata,
+    Column("part", Uuid, ForeignKey("report_parts.part", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    comment="What was gathered for a part, sealed.",
 )

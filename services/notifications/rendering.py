@@ -32,7 +32,18 @@ def words(kind: DeliveryKind, channel: Channel, clinic_name: str) -> Words:
     name = one_line(clinic_name)
     if channel is Channel.SMS:
         return Words(text=_fill(f"{kind}.sms.txt", clinic=name.translate(_PLAIN_IN_SMS)))
-    subject, text = _fill(f"{kind}.mail.txt", clinic=name).split("\n\n", 1)
+    return _mail(_fill(f"{kind}.mail.txt", clinic=name))
+
+
+def code_words(channel: Channel, code: str) -> Words:
+    """The words that a verification code comes in."""
+    if channel is Channel.SMS:
+        return Words(text=_fill("code.sms.txt", code=code))
+    return _mail(_fill("code.mail.txt", code=code))
+
+
+def _mail(filled: str) -> Words:
+    subject, text = filled.split("\n\n", 1)
     paragraphs = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in text.split("\n\n"))
     page = _fill("mail.html", subject=html.escape(subject), paragraphs=paragraphs)
     return Words(text=text, subject=subject, html=page)

@@ -5,10 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.notifications import clinic_settings, delivering, listing, queueing, reminding, statistics
+from services.notifications import (
+    clinic_settings,
+    codes,
+    delivering,
+    listing,
+    queueing,
+    reminding,
+    statistics,
+    subject_access,
+)
 from services.notifications.settings import NotificationsSettings
 from shared.contracts import cases, identity
 from shared.contracts import notifications as contract
+from shared.contracts import subject_access as report
 from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
@@ -76,6 +86,18 @@ class NotificationsService:
         self, call: OngoingCall[contract.DeliveryStatistics, contract.DeliveryCounts]
     ) -> contract.DeliveryCounts:
         return call.read(statistics.statistics)
+
+    # --- codes, which are no notifications ---
+
+    @rpc(contract.SEND_CODE)
+    def send_code(self, call: OngoingCall[contract.SendCode, Done]) -> Done:
+        return call.write(codes.queue)
+
+    # --- for identity ---
+
+    @rpc(report.OF_NOTIFICATIONS)
+    def subject_access(self, call: OngoingCall[report.SubjectAccess, report.HeldPage]) -> report.HeldPage:
+        return call.read(subject_access.page)
 
     # --- what has happened elsewhere ---
 

@@ -99,6 +99,8 @@ deliveries = Table(
     Index("deliveries_of_clinic", "clinic", "created_at", "delivery"),
     Index("deliveries_by_state", "state", "created_at", "delivery"),
     Index("deliveries_in_hands", "claim", postgresql_where=text("state in ('claimed', 'sending')")),
+    Index("deliveries_of_recipient", "recipient", "delivery"),
+    Index("deliveries_about", "about", "delivery", postgresql_where=text("about IS NOT NULL")),
     Index("deliveries_unfinished_of_recipient", "recipient", postgresql_where=text("state in ('waiting', 'claimed')")),
     Index(
         "deliveries_unfinished_about",
@@ -121,4 +123,18 @@ clinic_staff = Table(
     Column("clinic", Text, primary_key=True),
     Column("person", Text, primary_key=True),
     comment="Everyone who has held a role at a clinic, now or before (R-ID-10).",
+)
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("code_id", Uuid, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("address_hash", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False, comment="address and code"),
+    Column("worth_until", DateTime(timezone=True), nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Index("codes_due", "due_at"),
+    Index("codes_address", "address_hash"),
 )

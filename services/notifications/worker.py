@@ -14,7 +14,9 @@ from prometheus_client import Counter, Gauge
 
 from services.notifications import delivering, reports
 from services.notifications.channels.mail import MailChannel
+from services.notifications.channels.outcome import ChannelToProvider
 from services.notifications.channels.sms import SmsChannel
+from services.notifications.codes import CodeSender
 from services.notifications.sending import Provider, Sender
 from services.notifications.settings import SenderSettings
 from shared.contracts.notifications import Channel, notifications
@@ -51,6 +53,8 @@ def send_all(process: Process) -> None:
         threading.Thread(target=_send, args=(process, sender, settings.idle_seconds), name=f"sender {number}")
         for number, sender in enumerate(senders)
     ]
+    codes = CodeSender(process.transaction, _conversations(providers))
+    threads.append(threading.Thread(target=_send, args=(process, codes, settings.idle_seconds), name="codes"))
     finished = threading.Event()
     pulse = threading.Thread(target=_live, args=(process, senders, settings.lease, late, finished), name="pulse")
     for thread in (pulse, *threads):
@@ -87,6 +91,10 @@ def _report_to(settings: SenderSettings, number: int, reference: str) -> str | N
     return f"{settings.reports_url.rstrip('/')}/reports/sms-{number}/{reference}/{signed}"
 
 
+def _conversations(providers: dict[Channel, list[Provider]]) -> dict[Channel, list[ChannelToProvider]]:
+    return {channel: [one.talk() for one in some] for channel, some in providers.items()}
+
+
 def _sender(
     process: Process, settings: SenderSettings, providers: dict[Channel, list[Provider]], attempts: Counter
 ) -> Sender:
@@ -117,7 +125,7 @@ def _live(
         swept.tell()
 
 
-def _send(process: Process, sender: Sender, idle_seconds: float) -> None:
+def _send(process: Process, sender: Sender | CodeSender, idle_seconds: float) -> None:
     try:
         while not process.stopping.is_set():
             try:

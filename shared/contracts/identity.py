@@ -349,16 +349,23 @@ LIST_ROLE_HISTORY = identity.call("list_role_history", ListRoleHistory, RoleHist
 
 
 class SetContact(Command):
-    """How the caller wants to be told that something has come.
+    """How the caller wants to be told that something has come, in place of what was set before (R-NOT-1, R-NOT-3).
 
-    Residents give the addresses (R-NOT-3). Staff give none here, theirs come from HSA (R-NOT-9), but choose what to be
-    told of (R-NOT-1).
+    Residents give their addresses; a guardian who acts for a child, those for the child's inbox. Staff are told at the
+    addresses of HSA, or at others that they give here. To an address that is not verified yet a code is sent, and
+    nothing else until it comes back by `verify_address` (R-NOT-9). One that a clinic has entered as its own is refused:
+    `invalid`, reason `address_of_a_clinic`.
     """
 
     email: Annotated[str, Text(254)] | None = None
     mobile: Annotated[str, Text(40)] | None = None
     notify_by: list[Channel] = Field(default_factory=list, max_length=2)
     tell_me_about: list[Occasion] = Field(default_factory=list, max_length=3)
+
+
+class ContactSet(Reply):
+    to_verify: list[Channel] = []
+    """Addresses that a code was sent to, which is to be given back by `verify_address`."""
 
 
 class Contacts(Query):
@@ -413,7 +420,7 @@ class ContactsFound(Reply):
     staff: list[StaffContact]
 
 
-SET_CONTACT = identity.call("set_contact", SetContact, Done, who=("resident", "staff"))
+SET_CONTACT = identity.call("set_contact", SetContact, ContactSet, who=("resident", "staff"))
 CONTACTS = identity.call("contacts", Contacts, ContactsFound, who=("service:notifications",))
 
 # --- residents ------------------------------------------------------------------------------------------------------

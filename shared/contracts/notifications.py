@@ -243,6 +243,16 @@ class AddressBounced(EventBody):
 
 ADDRESS_BOUNCED = notifications.event("address_bounced", AddressBounced, heard_by=("identity",))
 
+
+class SendCode(Command):
+    """Sends a person's verification code to the address that they say is theirs. It is no notification (R-NOT-3): it is
+    sent as soon as may be, tried again for the 15 minutes that it is worth something, and kept nowhere after that."""
+
+    channel: Channel
+    address: Annotated[str, Text(254)]
+    code: Annotated[str, Field(pattern=r"^\d{6}$")]
+
+
 SET_CLINIC_SETTINGS = notifications.call("set_clinic_settings", SetClinicSettings, ClinicSettings, who=("staff",))
 GET_CLINIC_SETTINGS = notifications.call("get_clinic_settings", GetClinicSettings, ClinicSettings, who=("staff",))
 OVERLAPPING_ADDRESSES = notifications.call(
@@ -256,3 +266,4 @@ RESEND_FAILED = notifications.call("resend_failed", ResendFailed, FailedResent, 
 DELIVERY_STATISTICS = notifications.call(
     "delivery_statistics", DeliveryStatistics, DeliveryCounts, who=("operator", "staff")
 )
+SEND_CODE = notifications.call("send_code", SendCode, Done, who=("service:identity",))

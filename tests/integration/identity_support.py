@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -71,6 +72,13 @@ class Identity:
     @property
     def now(self) -> datetime:
         return datetime.now(UTC) + self.moved
+
+    @contextmanager
+    def at_its_time(self) -> Iterator[Transaction]:
+        """A transaction at the time that the test has come to, as jobs have them."""
+        with self.database.transaction() as tx:
+            tx.now = self.now
+            yield tx
 
     def run(self, work: Callable[[Transaction], T], caller: Caller = ANYONE) -> T:
         """Runs `work` in a transaction, at the time that the test has come to."""

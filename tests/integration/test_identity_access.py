@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -308,3 +309,15 @@ def test_r_id_13_a_clinic_blocks_a_guardian(one: Identity) -> None:
     assert asked(one, child, clinic, guardian=guardian)[0].allowed
     one.moved = timedelta(days=1)
     assert asked(one, child, clinic, guardian=guardian)[0].reason == "not_representative"
+
+
+def test_r_id_22_two_who_approve_the_same_resident_at_once_make_one_approval(one: Identity) -> None:
+    """R-ID-22, R-ID-13: and two who block the same guardian one block; nobody gets an error of the database."""
+    clinic, admin = one.clinic_with_admin()
+    number, child = new_number(), new_number()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: approve(one, admin, clinic, number), range(6)))
+        list(pool.map(lambda _: block(one, admin, clinic, number, child), range(6)))
+    page = one.run(lambda tx: approvals.list_approvals(tx, access.ListApprovals(clinic=clinic)), admin)
+    assert [each.identity_number for each in page.approvals] == [number]
+    assert blocked_at(one, admin, clinic) == [(number, child)]

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from deploy.local import login
+from deploy.local.contact import choose_contact
 from deploy.local.people import cast
 from shared.contracts import cases, identity, notifications
 from shared.contracts.base import Role, RunJob
@@ -440,8 +441,7 @@ def test_only_services_see_cards_and_contacts(system: Any) -> None:
 def test_r_not_9_contact_data_as_it_is_now(system: Any) -> None:
     """R-NOT-3, R-NOT-9"""
     resident, staff = system.resident_token(cast.RESIDENT), system.staff_token(cast.HANDLER)
-    mobile = identity.SetContact(request_id=uuid4(), mobile=cast.RESIDENT_MOBILE, notify_by=["sms"])
-    system.call(identity.SET_CONTACT, mobile, resident)
+    choose_contact(system, resident, mobile=cast.RESIDENT_MOBILE, notify_by=["sms"])
     choice = identity.SetContact(request_id=uuid4(), notify_by=["email"], tell_me_about=["case_assigned"])
     system.call(identity.SET_CONTACT, choice, staff)
     question = identity.Contacts(residents=[resident_of(system, cast.RESIDENT)], staff=[cast.HANDLER])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,7 +11,7 @@ from uuid import UUID, uuid4
 import jwt
 import pytest
 
-from services.identity import representation, residents, sessions
+from services.identity import custody, representation, residents, sessions
 from services.identity.identity_numbers import luhn
 from services.identity.population_register import PartialDate, RegisteredPerson, Relation
 from shared.contracts import access, identity
@@ -252,3 +253,50 @@ def test_r_id_11_the_other_guardians_session_goes_on(home: Home) -> None:
     home.tell()
     assert home.children() == []
     assert (ended(home.one, mine), ended(home.one, theirs)) == (True, False)
+
+
+def test_r_id_11_custody_is_asked_about_again_every_day(home: Home) -> None:
+    """R-ID-11: so that it ends also for a guardian who just renews; what can't be known ends nothing."""
+    one, number = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+
+    def confirm() -> None:
+        custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+
+    def looked_up() -> int:
+        return sum(number in asked for asked in home.register.asked)
+
+    before = looked_up()
+    confirm()
+    assert looked_up() == before, "it was confirmed just now"
+    one.moved = timedelta(hours=25)
+    confirm()
+    assert looked_up() == before + 1
+    confirm()
+    assert looked_up() == before + 1
+    assert home.acting(child)
+    record = home.register.people.pop(number)
+    one.moved = timedelta(hours=50)
+    confirm()
+    assert home.acting(child), "the register does not know the child"
+    home.session = one.open("resident", str(home.resident))
+    home.me = Caller("resident", str(home.resident), home.session)
+    request = access.ActForChild(request_id=uuid4(), child=child)
+    opened = one.run(lambda tx: representation.act(tx, request, one.desk), home.me)
+    home.register.people[number] = replace(record, relations=())
+    confirm()
+    assert not home.acting(child)
+    assert ended(one, opened)
+
+
+def test_r_id_24_a_record_that_refers_to_another_takes_no_account_over(home: Home) -> None:
+    """R-ID-24: what only one record tells of former numbers does not count, here either."""
+    stranger = new_number()
+    strangers = home.one.run(lambda tx: residents.take_in(tx, registered(stranger), NUMBER_KEY))
+    number = home.child(years_ago(home.one, 5))
+    for one in (home.number, number):
+        home.register.people[one] = replace(home.register.people[one], former=(stranger,))
+    [child] = home.children()
+    find = identity.FindResident(identity_number=stranger)
+    assert home.one.run(lambda tx: residents.find_resident(tx, find, NUMBER_KEY)).resident == strangers
+    assert child not in (strangers, home.resident)

@@ -10,12 +10,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.identity import contacts, logins, residents, sessions
+from services.identity import contacts, logins, personal_settings, residents, sessions, verification
+from services.identity.identity_numbers import luhn
 from services.identity.openid import Provider
 from services.identity.population_register import RegisteredPerson
-from shared.contracts import directory, identity
+from shared.contracts import directory, identity, personal
 from shared.contracts.base import Role
-from shared.messaging.errors import Forbidden, Invalid, NotAuthenticated, Refused
+from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded, NotAuthenticated, Refused
+from shared.operations.clock import SWEDEN
 from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
 
@@ -86,7 +88,7 @@ def test_r_id_24_number_and_name_stand_nowhere_in_clear(one: Identity) -> None:
     setting = identity.SetContact(
         request_id=uuid4(), email="undine@example.org", mobile="0701740605", notify_by=["sms", "email"]
     )
-    one.run(lambda tx: contacts.set_contact(tx, setting), caller)
+    one.run(lambda tx: verification.set_contact(tx, setting, NUMBER_KEY), caller)
     tables = one.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
     for (table,) in tables:
         for (row,) in one.rows(f'SELECT t::text FROM "{table}" AS t'):
@@ -259,14 +261,36 @@ def test_r_id_1_which_hsa_id_a_token_gives(claims: dict[str, Any], wished: str |
 # --- contact data ---------------------------------------------------------------------------------------------------
 
 
-def settle(one: Identity, caller: Caller, **choices: Any) -> None:
+def settle(one: Identity, caller: Caller, *, verified: bool = True, **choices: Any) -> None:
     request = identity.SetContact(request_id=uuid4(), **choices)
-    one.run(lambda tx: contacts.set_contact(tx, request), caller)
+    contact = one.run(lambda tx: verification.set_contact(tx, request, NUMBER_KEY), caller)
+    for channel in contact.to_verify if verified else ():
+        verify(one, caller, channel, sent(one, caller, request, channel).code)
+
+
+def sent(one: Identity, caller: Caller, request: Any, channel: identity.Channel) -> verification.ToSend:
+    found = one.run(lambda tx: verification.to_send(tx, request, channel, NUMBER_KEY), caller)
+    assert found is not None
+    return found
+
+
+def new_code(one: Identity, caller: Caller, channel: identity.Channel) -> verification.ToSend:
+    request = personal.SendVerificationCode(request_id=uuid4(), channel=channel)
+    one.run(lambda tx: verification.send_another(tx, request, NUMBER_KEY), caller)
+    assert sent(one, caller, request, channel) == sent(one, caller, request, channel), "repeated, it is the same"
+    return sent(one, caller, request, channel)
+
+
+def verify(one: Identity, caller: Caller, channel: identity.Channel, code: str) -> None:
+    """As the service does it: the attempt is counted first."""
+    request = personal.VerifyAddress.model_construct(request_id=uuid4(), channel=channel, code=code)
+    one.run(lambda tx: verification.count_attempt(tx, request), caller)
+    one.run(lambda tx: verification.verify(tx, request, NUMBER_KEY), caller)
 
 
 def contacts_of(one: Identity, resident: UUID) -> identity.ResidentContact:
     request = identity.Contacts(residents=[resident, uuid4()])
-    [found] = one.run(lambda tx: contacts.contacts(tx, request, [])).residents
+    [found] = one.run(lambda tx: contacts.contacts(tx, request, [], NUMBER_KEY)).residents
     return found
 
 
@@ -282,7 +306,7 @@ def test_r_not_3_residents_choose_how_they_are_told(one: Identity) -> None:
     assert (found.active, found.mobile, found.email) == (True, "+46701740606", "Eva@example.org")
     assert set(found.notify_by) == {"sms", "email"}
     told = [body for body in one.told("contact_changed") if body["person"] == str(resident)]
-    assert [body["version"] for body in told] == [1, 2]
+    assert [body["version"] for body in told] == [1, 2, 3, 4, 5]
     one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(number, code="AV"), NUMBER_KEY))
     assert not contacts_of(one, resident).active
 
@@ -314,12 +338,128 @@ def test_r_not_9_staff_are_told_at_the_addresses_of_hsa(one: Identity) -> None:
         directory.StaffFacts(person=gone, status="missing", email="bo@vgregion.example"),
     ]
     request = identity.Contacts(staff=[person, gone])
-    found = {each.person: each for each in one.run(lambda tx: contacts.contacts(tx, request, facts)).staff}
+    found = {each.person: each for each in one.run(lambda tx: contacts.contacts(tx, request, facts, NUMBER_KEY)).staff}
     assert found[person].email == "eva.ek@vgregion.example"
     assert set(found[person].tell_me_about) == {"case_assigned", "new_case"}
     assert (found[gone].email, found[gone].notify_by) == (None, [])
-    with pytest.raises(Invalid):
-        settle(one, Caller("staff", person), email="eva@home.example", notify_by=["email"])
+    # Another address of their own is used once it is verified, the other channel stays that of HSA.
+    me = Caller("staff", person)
+    settle(one, me, email="eva@example.org", notify_by=["email", "sms"], verified=False)
+
+    def now() -> identity.StaffContact:
+        return {
+            each.person: each for each in one.run(lambda tx: contacts.contacts(tx, request, facts, NUMBER_KEY)).staff
+        }[person]
+
+    assert now().email == "eva.ek@vgregion.example"
+    verify(one, me, "email", new_code(one, me, "email").code)
+    assert (now().email, now().mobile) == ("eva@example.org", "+46701740605")
+
+
+def test_r_not_9_nothing_is_sent_to_an_address_that_is_not_verified(one: Identity) -> None:
+    """R-NOT-9: neither before the code has come back, nor after the address was changed; going back is no new one."""
+    resident = take_in(one, registered(new_number()))
+    me = Caller("resident", str(resident))
+    settle(one, me, mobile="070-174 06 05", notify_by=["sms"], verified=False)
+    assert contacts_of(one, resident).mobile is None
+    code = new_code(one, me, "sms")
+    assert code.address == "+46701740605"
+    verify(one, me, "sms", f" {code.code[:3]} {code.code[3:]}")
+    assert contacts_of(one, resident).mobile == "+46701740605"
+    with pytest.raises(Conflict):
+        new_code(one, me, "sms")
+    settle(one, me, mobile="070-174 06 06", notify_by=["sms"], verified=False)
+    assert contacts_of(one, resident).mobile is None
+    settle(one, me, mobile="070-174 06 05", notify_by=["sms"], verified=False)
+    assert contacts_of(one, resident).mobile == "+46701740605"
+
+
+def test_r_not_9_codes_can_not_be_guessed_kept_or_used_for_another_address(one: Identity) -> None:
+    """R-NOT-9: five attempts, fifteen minutes, five codes an hour; of the one address and the one person."""
+    resident, other = (take_in(one, registered(new_number())) for _ in range(2))
+    me, them = Caller("resident", str(resident)), Caller("resident", str(other))
+    for caller in (me, them):
+        settle(one, caller, email="eva@example.org", mobile="070-174 06 05", notify_by=["sms"], verified=False)
+
+    def refused(caller: Caller, channel: identity.Channel, code: str) -> bool:
+        with pytest.raises(Invalid) as caught:
+            verify(one, caller, channel, code)
+        return caught.value.reason == "wrong_code"
+
+    code = new_code(one, me, "sms").code
+    wrong = f"{(int(code) + 1) % 10**6:06}"
+    assert refused(them, "sms", code)
+    assert refused(me, "email", code)
+    for guess in (wrong, "", "sex siffror", "x" * 20):
+        assert refused(me, "sms", guess)
+    later = new_code(one, me, "sms").code
+    for _ in range(5):
+        assert refused(me, "sms", "nej")
+    assert refused(me, "sms", later), "the right one, but the sixth attempt"
+    third = new_code(one, me, "sms").code
+    one.moved = timedelta(minutes=15)
+    assert refused(me, "sms", third)
+    one.moved = timedelta()
+    fourth = new_code(one, me, "sms").code
+    settle(one, me, mobile="070-174 06 06", notify_by=["sms"], verified=False)
+    assert refused(me, "sms", fourth), "it was sent to another address"
+    with pytest.raises(LimitExceeded):
+        new_code(one, me, "sms")
+    one.moved = timedelta(hours=1)
+    verify(one, me, "sms", new_code(one, me, "sms").code)
+    assert contacts_of(one, resident).mobile == "+46701740606"
+
+
+def test_r_not_9_an_address_of_a_clinic_is_refused(one: Identity) -> None:
+    """R-NOT-9: by what notifications says of it."""
+    contacts.require_own([])
+    with pytest.raises(Invalid) as caught:
+        contacts.require_own(["vc@vgregion.example"])
+    assert caught.value.reason == "address_of_a_clinic"
+
+
+def test_r_not_8_guardians_are_told_for_a_child_by_what_they_chose_for_its_inbox(one: Identity) -> None:
+    """R-NOT-8: not by what they chose for their own; an address that they have verified is so for both."""
+    born = one.now.astimezone(SWEDEN).date() - timedelta(days=2000)
+    ten = f"{born:%y%m%d}123"
+    number = f"20{ten}{luhn(ten)}"
+    child = take_in(one, registered(number))
+    guardian, other = (take_in(one, registered(new_number())) for _ in range(2))
+    for each in (guardian, other):
+        one.rows(
+            "INSERT INTO guardianships (guardian, child, ends_on, confirmed_at) VALUES (%s, %s, %s, now())",
+            each,
+            child,
+            one.now.date() + timedelta(days=100),
+        )
+    own, acting = Caller("resident", str(guardian)), Caller("resident", str(guardian), acting_for=child)
+    settle(one, own, mobile="070-174 06 05", notify_by=["sms"])
+    settle(one, acting, mobile="070-174 06 05", email="maria@example.org", notify_by=["sms"], verified=False)
+    told = {each.guardian: each for each in contacts_of(one, child).guardians or []}
+    assert set(told) == {guardian, other}
+    assert (told[guardian].mobile, told[guardian].email) == ("+46701740605", None)
+    assert (told[other].mobile, told[other].notify_by) == (None, [])
+    assert contacts_of(one, guardian).guardians is None
+    one.run(lambda tx: residents.keep(tx, registered(number, protected=True), NUMBER_KEY))
+    assert contacts_of(one, child).guardians == []
+
+
+def test_r_id_2_r_id_14_people_see_their_own_settings(one: Identity) -> None:
+    """R-ID-2, R-ID-3, R-ID-14: what they chose, what is verified, what they accepted, what HSA says of staff."""
+    resident = take_in(one, registered(new_number(), protected=True, place=None))
+    me = Caller("resident", str(resident))
+    settle(one, me, email="eva@example.org", notify_by=["email"], verified=False)
+    shown = one.run(lambda tx: personal_settings.mine(tx, personal.MySettings(), None, NUMBER_KEY), me)
+    assert (shown.name, shown.protected, shown.hsa) == ("Eva Ek", True, None)
+    assert [(each.channel, each.address, each.verified) for each in shown.addresses] == [
+        ("email", "eva@example.org", False)
+    ]
+    clinic, admin = one.clinic_with_admin()
+    facts = directory.StaffFacts(person=admin.subject, status="fine", given_name="Bo", protected=True)
+    hsa = personal_settings.from_hsa(facts)
+    shown = one.run(lambda tx: personal_settings.mine(tx, personal.MySettings(), hsa, NUMBER_KEY), admin)
+    assert (shown.protected, shown.hsa) == (True, hsa)
+    assert [(each.clinic, each.role) for each in shown.roles] == [(clinic, Role.LOCAL_ADMIN)]
 
 
 def test_r_not_5_contacts_of_staff_tell_what_rights_they_have_now(one: Identity) -> None:
@@ -333,7 +473,7 @@ def test_r_not_5_contacts_of_staff_tell_what_rights_they_have_now(one: Identity)
     request = identity.Contacts(staff=[each.person for each in facts])
 
     def held() -> dict[str, set[tuple[str, Role]]]:
-        found = one.run(lambda tx: contacts.contacts(tx, request, facts)).staff
+        found = one.run(lambda tx: contacts.contacts(tx, request, facts, NUMBER_KEY)).staff
         return {each.person: {(role.clinic, role.role) for role in each.roles} for each in found}
 
     assert held() == {

@@ -1,0 +1,64 @@
+"""What attachments holds about a resident, for the subject access report (R-ID-19).
+
+Files in messages are controlled by the care provider of the message: identity names them, as cases has told it. The
+others, which were never sent, are controlled by none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select
+
+from services.attachments import files
+from services.attachments.tables import REMOVED, attachments
+from shared.contracts.subject_access import Held, HeldPage, HeldValue, SubjectAccess
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Invalid
+
+PAGE = 200
+
+
+def page(tx: Transaction, request: SubjectAccess) -> HeldPage:
+    """A page of the files: those named, or, where no care provider is, the resident's own that were never sent.
+
+    Raises `Invalid` for a cursor that is none.
+    """
+    query = select(attachments).where(attachments.c.state != REMOVED)
+    if request.care_provider is not None:
+        query = query.where(attachments.c.attachment.in_(request.attachments))
+    else:
+        mine = (attachments.c.owner_kind == "resident") & (attachments.c.owner == str(request.resident))
+        query = query.where(mine, attachments.c.sent_at.is_(None))
+    if request.after is not None:
+        query = query.where(attachments.c.attachment > _cursor(request.after))
+    rows = tx.execute(query.order_by(attachments.c.attachment).limit(PAGE + 1)).all()
+    after = str(rows[PAGE - 1].attachment) if len(rows) > PAGE else None
+    return HeldPage(held=[_held(tx, row) for row in rows[:PAGE]], after=after)
+
+
+def _cursor(after: str) -> UUID:
+    try:
+        return UUID(after)
+    except ValueError:
+        raise Invalid(fields=[("after", "är ingen fortsättning")]) from None
+
+
+def _held(tx: Transaction, row: Row[Any]) -> Held:
+    values = {
+        "Fil": files.open_name(tx, row),
+        "Id": str(row.attachment),
+        "Storlek i byte": str(row.size),
+        "Typ": row.content_type,
+        "SHA-256": bytes(row.sha256).hex(),
+        "Bifogad av": "invånaren" if row.owner_kind == "resident" else "vården",
+        "Tillstånd": row.state,
+        "Skickad": row.sent_at.isoformat(timespec="seconds") if row.sent_at else None,
+    }
+    return Held(
+        kind="Filer",
+        at=row.created_at,
+        case=row.case,
+        values=[HeldValue(name=name, value=value) for name, value in values.items() if value is not None],
+    )

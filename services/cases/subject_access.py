@@ -1,0 +1,238 @@
+"""What cases holds about a resident, for the subject access report, however old it is (R-ID-19)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, Select, select, union
+
+from services.cases import messages as sent
+from services.cases import notes as of_notes
+from services.cases.access_log import name_of
+from services.cases.opening import open_sealed
+from services.cases.tables import Row, access_log, activities, cases, messages, notes
+from shared.contracts.directory import StaffFacts
+from shared.contracts.subject_access import CareProviders, CareProvidersOf, Held, HeldPage, HeldValue, SubjectAccess
+from shared.database.transaction import Transaction
+from shared.messaging.errors import Invalid
+
+PAGE = 50
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One kind of thing, read in the order of a column that never changes."""
+
+    key: Column[Any]
+    read: Callable[[SubjectAccess], Select[Any]]
+    key_of: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of rows of one stream, with what belongs to them; staff are still to be named."""
+
+    kind: str
+    rows: list[Row]
+    after: str | None
+    messages: Mapping[UUID, sent.Stored]
+    notes: Mapping[UUID, str]
+
+    @property
+    def people(self) -> set[str]:
+        """The HSA-ids of staff that the page tells of."""
+        return {row["person"] for row in self.rows if row.get("person")}
+
+
+def care_providers(tx: Transaction, request: CareProvidersOf) -> CareProviders:
+    """Who controls a case, a message or a reading of the resident's, as it was then (R-ID-25)."""
+    of_cases = select(cases.c.care_provider).where(cases.c.resident == request.resident)
+    of_messages = (
+        select(messages.c.care_provider)
+        .join(cases, cases.c.id == messages.c.case_id)
+        .where(cases.c.resident == request.resident)
+    )
+    of_readings = select(access_log.c.care_provider).where(access_log.c.resident == request.resident)
+    found = tx.execute(union(of_cases, of_messages, of_readings)).scalars()
+    return CareProviders(care_providers=sorted(found))
+
+
+def _of_cases(request: SubjectAccess) -> Select[Any]:
+    return select(cases).where(cases.c.resident == request.resident, cases.c.care_provider == request.care_provider)
+
+
+def _of_messages(request: SubjectAccess) -> Select[Any]:
+    mine = messages.join(cases, cases.c.id == messages.c.case_id)
+    return (
+        select(messages)
+        .select_from(mine)
+        .where(cases.c.resident == request.resident, messages.c.care_provider == request.care_provider)
+    )
+
+
+def _of_activities(request: SubjectAccess) -> Select[Any]:
+    mine = activities.join(cases, cases.c.id == activities.c.case_id)
+    return (
+        select(activities, cases.c.number)
+        .select_from(mine)
+        .where(cases.c.resident == request.resident, activities.c.care_provider == request.care_provider)
+    )
+
+
+def _of_notes(request: SubjectAccess) -> Select[Any]:
+    mine = notes.join(cases, cases.c.id == notes.c.case_id)
+    return (
+        select(notes, cases.c.number)
+        .select_from(mine)
+        .where(cases.c.resident == request.resident, notes.c.care_provider == request.care_provider)
+    )
+
+
+def _of_readings(request: SubjectAccess) -> Select[Any]:
+    mine = (access_log.c.resident == request.resident) & (access_log.c.care_provider == request.care_provider)
+    return select(access_log).where(mine)
+
+
+STREAMS = {
+    "cases": Stream(cases.c.id, _of_cases, UUID),
+    "messages": Stream(messages.c.id, _of_messages, UUID),
+    "notes": Stream(notes.c.id, _of_notes, UUID),
+    "activities": Stream(activities.c.id, _of_activities, int),
+    "readings": Stream(access_log.c.entry, _of_readings, int),
+}
+
+
+def page(tx: Transaction, request: SubjectAccess) -> Found:
+    """The rows of the page that the cursor stands at. Raises `Invalid` for a cursor that is none."""
+    kind, key = _read_cursor(request.after)
+    stream = STREAMS[kind]
+    query = stream.read(request)
+    if key is not None:
+        query = query.where(stream.key > key)
+    rows: list[Row] = list(tx.execute(query.order_by(stream.key).limit(PAGE + 1)).mappings())
+    more, rows = len(rows) > PAGE, rows[:PAGE]
+    kinds = list(STREAMS)
+    following = kinds[kinds.index(kind) + 1 :]
+    after = f"{kind} {rows[-1][stream.key.name]}" if more else f"{following[0]} " if following else None
+    opened = _opened(tx, rows) if kind == "messages" else {}
+    return Found(kind, rows, after, opened, _opened_notes(tx, rows) if kind == "notes" else {})
+
+
+def _read_cursor(after: str | None) -> tuple[str, Any]:
+    kind, _, key = (after or "cases ").partition(" ")
+    try:
+        return kind, STREAMS[kind].key_of(key) if key else None
+    except (KeyError, ValueError):
+        raise Invalid(fields=[("after", "är ingen fortsättning")]) from None
+
+
+def _opened(tx: Transaction, rows: list[Row]) -> dict[UUID, sent.Stored]:
+    """The messages with their contents; all of a case are read at once, since that is how they are read."""
+    found = {case: sent.of_case(tx, case) for case in {row["case_id"] for row in rows}}
+    return {one.shown.message: one for stored in found.values() for one in stored}
+
+
+def _opened_notes(tx: Transaction, rows: list[Row]) -> dict[UUID, str]:
+    return {
+        row["id"]: open_sealed(tx.sealer, bytes(row["content"]), of_notes.context(row["case_id"], row["id"])).decode()
+        for row in rows
+    }
+
+
+def shown(found: Found, staff: Mapping[str, StaffFacts]) -> HeldPage:
+    """The page in words, staff by name as residents see them (R-ID-16)."""
+    words = {"cases": _case, "messages": _message, "notes": _note, "activities": _activity, "readings": _reading}[
+        found.kind
+    ]
+    return HeldPage(held=[words(row, found, staff) for row in found.rows], after=found.after)
+
+
+def _case(row: Row, _found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
+    return _held(
+        "Ärenden",
+        row["started_at"],
+        row["id"],
+        Ärendenummer=row["number"],
+        Mottagning=row["clinic"],
+        Ärendetyp=row["case_type_name"],
+        Tillstånd=row["state"],
+        Avslutat=row["closed_at"],
+        Avslutsorsak=row["closed_reason"],
+    )
+
+
+def _message(row: Row, found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
+    message = found.messages[row["id"]].shown
+    answers = [HeldValue(name=answer.label, value="; ".join(answer.values)) for answer in message.answers]
+    files = "; ".join(f"{file.name} ({file.size} byte)" for file in message.attachments)
+    held = _held(
+        "Meddelanden",
+        message.sent_at,
+        row["case_id"],
+        Skrivet_av=message.written_by,
+        Avsändare=message.sender_name,
+        Text=message.text,
+        Signatur=message.signature,
+        Filer=files or None,
+        Öppnat=message.opened_at,
+    )
+    attached = [file.attachment for file in message.attachments]
+    return held.model_copy(update={"values": held.values + answers, "attachments": attached})
+
+
+def _note(row: Row, found: Found, staff: Mapping[str, StaffFacts]) -> Held:
+    return _held(
+        "Mottagningens anteckningar",
+        row["at"],
+        row["case_id"],
+        Ärendenummer=row["number"],
+        Skrivet_av=name_of(staff.get(row["person"])),
+        Text=found.notes[row["id"]],
+    )
+
+
+def _activity(row: Row, _found: Found, staff: Mapping[str, StaffFacts]) -> Held:
+    return _held(
+        "Händelser",
+        row["at"],
+        row["case_id"],
+        Ärendenummer=row["number"],
+        Händelse=row["kind"],
+        Av=row["by"],
+        Person=name_of(staff.get(row["person"])) if row["person"] else None,
+        Orsak=row["reason"],
+    )
+
+
+def _reading(row: Row, _found: Found, staff: Mapping[str, StaffFacts]) -> Held:
+    person = staff.get(row["person"])
+    return _held(
+        "Vem som har läst",
+        row["at"],
+        row["case_id"],
+        Ärendenummer=row["number"],
+        Mottagning=row["clinic"],
+        Läst_av=name_of(person),
+        Titel=person.title if person else None,
+        Vad=row["what"],
+    )
+
+
+def _held(kind: str, at: datetime | None, case: UUID, **values: object) -> Held:
+    return Held(
+        kind=kind,
+        at=at,
+        case=case,
+        values=[
+            HeldValue(
+                name=name.replace("_", " "),
+                value=value.isoformat(timespec="seconds") if isinstance(value, datetime) else str(value),
+            )
+            for name, value in values.items()
+            if value is not None
+        ],
+    )

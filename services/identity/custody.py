@@ -1,0 +1,82 @@
+"""Asking the register again about custody that acting for children rests on: nobody tells us when it ends (R-ID-11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import Row, select, update
+
+from services.identity import representation, residents, sessions
+from services.identity.identity_numbers import parse
+from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
+from services.identity.tables import guardianships, identity_numbers
+from shared.operations.clock import SWEDEN
+from shared.operations.logs import log
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+Transactions = Callable[[], AbstractContextManager["Transaction"]]
+
+
+def confirm(
+    transaction: Transactions, register: PopulationRegister, older_than: datetime, stopping: Callable[[], bool]
+) -> None:
+    """Looks up the children of all custody that was last confirmed before then; what the register no longer tells of
+    ends, and the sessions with it. Of a child whom the register does not know nothing is learnt. Raises `Unavailable`.
+    """
+    after: tuple[UUID, UUID] | None = None
+    while not stopping():
+        with transaction() as tx:
+            today = tx.now.astimezone(SWEDEN).date()
+            page = _page(tx, older_than, today, after)
+            numbers = _numbers(tx, page)
+        if not page:
+            return
+        after = (page[-1].child, page[-1].guardian)
+        children = sorted({numbers[one.child] for one in page})
+        try:
+            found = register.look_up_many([parse(one, today) for one in children], relations=True)
+        except AnswerNotTrusted:
+            log.warning("custody_not_confirmed", count=len(page))  # asked about again at the next run
+            continue
+        for one in page:
+            person = found.get(numbers[one.child])
+            if person is not None:
+                with transaction() as tx:
+                    _take_in(tx, one, person, numbers[one.guardian], today)
+
+
+def _page(tx: Transaction, older_than: datetime, today: date, after: tuple[UUID, UUID] | None) -> list[Row[Any]]:
+    query = select(guardianships.c.guardian, guardianships.c.child).where(
+        guardianships.c.ended_at.is_(None),
+        guardianships.c.ends_on > today,
+        guardianships.c.confirmed_at < older_than,
+    )
+    if after is not None:
+        query = query.where(
+            (guardianships.c.child > after[0])
+            | ((guardianships.c.child == after[0]) & (guardianships.c.guardian > after[1]))
+        )
+    return list(tx.execute(query.order_by(guardianships.c.child, guardianships.c.guardian).limit(MANY)))
+
+
+def _numbers(tx: Transaction, page: list[Row[Any]]) -> dict[UUID, str]:
+    people = {one.child for one in page} | {one.guardian for one in page}
+    rows = tx.execute(
+        select(identity_numbers).where(identity_numbers.c.resident.in_(people), identity_numbers.c.current)
+    )
+    return {row.resident: residents.opened_number(tx, row) for row in rows}
+
+
+def _take_in(tx: Transaction, one: Row[Any], child: RegisteredPerson, guardian: str, today: date) -> None:
+    this = (guardianships.c.guardian == one.guardian) & (guardianships.c.child == one.child)
+    if representation.has_custody(child, guardian, today):
+        tx.execute(update(guardianships).where(this).values(confirmed_at=tx.now))
+        return
+    tx.execute(update(guardianships).where(this).values(ended_at=tx.now))
+    sessions.end_acting(tx, one.child, "representation_ended", one.guardian)

@@ -1,0 +1,164 @@
+"""What identity itself holds about a resident, for the subject access report (R-ID-19)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import or_, select
+
+from services.identity import contacts, residents
+from services.identity.listings import listed_at
+from services.identity.tables import (
+    accepted_terms,
+    approvals,
+    blocked_guardians,
+    guardianships,
+    identity_numbers,
+    my_clinics,
+    reports,
+    sessions,
+    verified_addresses,
+)
+from services.identity.tables import contacts as contact_rows
+from services.identity.tables import residents as accounts
+from shared.contracts.subject_access import Held, HeldValue
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+
+def of(tx: Transaction, resident: UUID) -> list[Held]:
+    """All of it. Of a protected person's place there is nothing to tell, since nothing is kept (R-ID-14)."""
+    return [
+        *_account(tx, resident),
+        *_numbers(tx, resident),
+        *_choices(tx, resident),
+        *_sessions(tx, resident),
+        *_clinics(tx, resident),
+        *_family(tx, resident),
+    ]
+
+
+def _account(tx: Transaction, resident: UUID) -> Iterator[Held]:
+    row = tx.execute(select(accounts).where(accounts.c.resident == resident)).one()
+    told = residents.particulars(tx, row)
+    yield _held(
+        "Konto",
+        row.created_at,
+        Id=str(resident),
+        Förnamn=told.given_name,
+        Efternamn=told.surname,
+        Gatuadress=told.street,
+        Postnummer=told.postal_code,
+        Ort=told.city,
+        Länskod=told.county_code,
+        Kommunkod=told.municipality_code,
+        Skyddade_personuppgifter="ja" if row.protected else "nej",
+        Aktivt="ja" if row.active else "nej",
+        Låst=row.locked_at,
+        Hämtat_från_folkbokföringen=row.looked_up_at,
+    )
+    terms = select(accepted_terms).where(accepted_terms.c.kind == "resident", accepted_terms.c.person == str(resident))
+    for one in tx.execute(terms):
+        yield _held("Godkända villkor", one.accepted_at, Version=one.version)
+    for one in tx.execute(select(reports).where(reports.c.resident == resident)):
+        yield _held("Registerutdrag", one.requested_at, Id=str(one.report))
+
+
+def _numbers(tx: Transaction, resident: UUID) -> Iterator[Held]:
+    rows = tx.execute(select(identity_numbers).where(identity_numbers.c.resident == resident))
+    for row in rows:
+        yield _held(
+            "Identitetsnummer",
+            row.added_at,
+            Nummer=residents.opened_number(tx, row),
+            Gäller="ja" if row.current else "nej",
+        )
+
+
+def _choices(tx: Transaction, resident: UUID) -> Iterator[Held]:
+    mine = contact_rows.c.person
+    person = str(resident)
+    for_children = (contact_rows.c.kind == "guardian") & mine.startswith(person + " ")
+    own = (contact_rows.c.kind == "resident") & (mine == person)
+    for row in tx.execute(select(contact_rows).where(or_(own, for_children))):
+        addresses = contacts.set_by(tx, (row.kind, row.person))[1]
+        yield _held(
+            "Kontaktuppgifter" if row.kind == "resident" else "Kontaktuppgifter för barns inkorg",
+            row.changed_at,
+            E_post=addresses.get("email"),
+            Mobil=addresses.get("mobile"),
+            Aviseras_via=", ".join(row.notify_by) or None,
+        )
+    verified = select(verified_addresses).where(
+        verified_addresses.c.kind == "resident", verified_addresses.c.person == person
+    )
+    for row in tx.execute(verified):
+        yield _held("Bekräftade adresser", row.verified_at, Slag=row.channel)
+
+
+def _sessions(tx: Transaction, resident: UUID) -> Iterator[Held]:
+    mine = (sessions.c.kind == "resident") & (sessions.c.subject == str(resident))
+    for row in tx.execute(select(sessions).where(or_(mine, sessions.c.acting_for == resident))):
+        yield _held(
+            "Inloggningar" if row.subject == str(resident) else "Inloggningar av ombud för dig",
+            row.started_at,
+            Senast_förnyad=row.renewed_at,
+            Avslutad=row.ended_at,
+            Orsak=row.end_reason,
+        )
+
+
+def _clinics(tx: Transaction, resident: UUID) -> Iterator[Held]:
+    listed = listed_at(tx, resident)
+    if listed is not None:
+        yield _held("Vårdval", None, Mottagning=listed)
+    for row in tx.execute(select(my_clinics).where(my_clinics.c.resident == resident)):
+        yield _held("Mina mottagningar", row.added_at, Mottagning=row.clinic)
+    own = select(identity_numbers.c.hash).where(identity_numbers.c.resident == resident)
+    for row in tx.execute(select(approvals).where(approvals.c.number.in_(own))):
+        yield _held(
+            "Godkännanden för kommunikation",
+            row.approved_at,
+            Mottagning=row.clinic,
+            Till_och_med=row.last_day.isoformat() if row.last_day else None,
+            Ärendetyper=json.dumps([str(one) for one in row.case_types]) if row.case_types else None,
+            Borttaget=row.withdrawn_at,
+        )
+
+
+def _family(tx: Transaction, resident: UUID) -> Iterator[Held]:
+    for row in tx.execute(
+        select(guardianships).where(or_(guardianships.c.guardian == resident, guardianships.c.child == resident))
+    ):
+        yield _held(
+            "Vårdnad",
+            row.confirmed_at,
+            Du_är="vårdnadshavare" if row.guardian == resident else "barn",
+            Till_och_med_dagen_före=row.ends_on.isoformat(),
+            Upphört=row.ended_at,
+        )
+    own = select(identity_numbers.c.hash).where(identity_numbers.c.resident == resident)
+    for row in tx.execute(
+        select(blocked_guardians).where(or_(blocked_guardians.c.guardian.in_(own), blocked_guardians.c.child.in_(own)))
+    ):
+        yield _held("Spärrade ombud", row.blocked_at, Mottagning=row.clinic, Hävt=row.lifted_at)
+
+
+def _held(kind: str, at: datetime | None, **values: Any) -> Held:
+    return Held(
+        kind=kind,
+        at=at,
+        values=[
+            HeldValue(
+                name=name.replace("E_post", "E-post").replace("_", " "),
+                value=value.isoformat(timespec="seconds") if isinstance(value, datetime) else str(value),
+            )
+            for name, value in values.items()
+            if value is not None
+        ],
+    )

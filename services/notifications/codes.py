@@ -1,0 +1,121 @@
+"""Verification codes on their way: no notifications (R-NOT-3), so they stand apart from the deliveries.
+
+A code is sent as soon as may be and tried again, with growing pauses, while it is worth something. It may arrive twice,
+which does no harm; it is removed, address and all, when a provider has it or it is worth nothing any more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, insert, select, update
+
+from services.notifications import addresses
+from services.notifications.channels.outcome import ChannelToProvider, Letter, NotAccepted
+from services.notifications.rendering import code_words
+from services.notifications.tables import codes
+from shared.contracts.base import Done
+from shared.contracts.notifications import Channel, SendCode
+from shared.messaging.errors import Invalid
+from shared.operations.logs import log
+
+if TYPE_CHECKING:
+    from shared.database.transaction import Transaction
+
+_WORTH = timedelta(minutes=15)
+_PAUSES_SECONDS = (2, 5, 15, 30, 60, 120)
+
+
+def queue(tx: Transaction, request: SendCode) -> Done:
+    """Puts a code on its way; an earlier one to the same address that has not left is replaced."""
+    try:
+        address = addresses.email(request.address) if request.channel is Channel.EMAIL else request.address
+    except addresses.NotAnAddress:
+        raise Invalid(fields=[("address", "är ingen e-postadress")]) from None
+    hashed = addresses.address_hash(tx.settings.address_key, request.channel, address)
+    tx.execute(delete(codes).where(codes.c.address_hash == hashed))
+    code_id = uuid4()
+    tx.execute(
+        insert(codes).values(
+            code_id=code_id,
+            channel=request.channel.value,
+            address_hash=hashed,
+            sealed=tx.sealer.seal(json.dumps([address, request.code]).encode(), _context(code_id)),
+            worth_until=tx.now + _WORTH,
+            due_at=tx.now,
+            attempts=0,
+        )
+    )
+    return Done()
+
+
+class CodeSender:
+    """Sends codes that are due, one after the other. For one thread."""
+
+    def __init__(
+        self,
+        transaction: Callable[[], AbstractContextManager[Transaction]],
+        channels: Mapping[Channel, Sequence[ChannelToProvider]],
+    ) -> None:
+        self._transaction = transaction
+        self._channels = channels
+
+    def round(self) -> bool:
+        """Tries one; False: none is due."""
+        with self._transaction() as tx:
+            tx.execute(delete(codes).where(codes.c.worth_until <= tx.now))
+            due = (
+                select(codes.c.code_id)
+                .where(codes.c.due_at <= tx.now)
+                .order_by(codes.c.due_at)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            )
+            # Taken until its next attempt is due: a process that dies with it costs a pause, and no code.
+            row = tx.execute(
+                update(codes)
+                .where(codes.c.code_id.in_(due.scalar_subquery()))
+                .values(attempts=codes.c.attempts + 1, due_at=tx.now + timedelta(seconds=_PAUSES_SECONDS[-1]))
+                .returning(codes)
+            ).one_or_none()
+            if row is None:
+                return False
+            address, code = json.loads(tx.sealer.open(bytes(row.sealed), _context(row.code_id)))
+        channel = Channel(row.channel)
+        refused = self._send(channel, str(row.code_id), address, code)
+        if refused is not None:
+            log.warning("code_not_sent", channel=channel.value, reason=refused.reason, attempt=row.attempts)
+        with self._transaction() as tx:
+            if refused is None or refused.permanent:
+                tx.execute(delete(codes).where(codes.c.code_id == row.code_id))
+            else:
+                pause = timedelta(seconds=_PAUSES_SECONDS[min(row.attempts, len(_PAUSES_SECONDS)) - 1])
+                tx.execute(update(codes).where(codes.c.code_id == row.code_id).values(due_at=tx.now + pause))
+        return True
+
+    def _send(self, channel: Channel, code_id: str, address: str, code: str) -> NotAccepted | None:
+        """None: a provider has it, or may have it; then it is for the person to ask for another."""
+        refused: NotAccepted | None = None
+        for to_provider in self._channels[channel]:
+            refused = to_provider.prepare(address)
+            if refused is None:
+                outcome = to_provider.send(Letter(code_id, code_id, address, code_words(channel, code)))
+                refused = outcome if isinstance(outcome, NotAccepted) else None
+            if refused is None or not refused.provider_down:
+                break  # else the next one may take it
+        return refused
+
+    def close(self) -> None:
+        """Ends the conversations."""
+        for conversations in self._channels.values():
+            for one in conversations:
+                one.close()
+
+
+def _context(code_id: UUID) -> bytes:
+    return b"code:" + str(code_id).encode()

@@ -1,0 +1,236 @@
+"""Subject access reports, on a database, with services that answer from memory or not at all (R-ID-19)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.identity import contacts, report_document, residents, subject_access
+from services.identity.population_register import Place
+from shared.contracts import identity
+from shared.contracts import subject_access as report
+from shared.contracts.base import Role
+from shared.messaging.errors import Forbidden, NotFound, Unavailable
+from shared.security.caller import Caller
+from tests.integration.identity_support import NUMBER_KEY, Identity, new_clinic, new_number, new_person, registered
+
+PROVIDER, OTHER = "SE2321000131-V1", "SE5599999994-V2"
+
+
+class Services:
+    """The other services: what they hold, by care provider, and which of them are down."""
+
+    def __init__(self) -> None:
+        self.down: set[str] = set()
+        self.held: dict[tuple[str, str | None], list[report.Held]] = {}
+        self.asked: list[tuple[str, Any]] = []
+
+    def hold(self, service: str, provider: str | None, *texts: str, files: tuple[UUID, ...] = ()) -> None:
+        self.held[service, provider] = [
+            report.Held(kind="Meddelanden", values=[report.HeldValue(name="Text", value=text)], attachments=list(files))
+            for text in texts
+        ]
+
+    def ask(self, call: Any, request: Any) -> Any:
+        """One thing a page, so that all pages have to be asked for."""
+        self.asked.append((call.service, request))
+        if call.service in self.down:
+            raise Unavailable(reason="no_process")
+        if call is report.CARE_PROVIDERS_OF:
+            return report.CareProviders(care_providers=sorted({one for _, one in self.held if one}))
+        held = self.held.get((call.service, request.care_provider), [])
+        at = int(request.after or 0)
+        return report.HeldPage(held=held[at : at + 1], after=str(at + 1) if at + 1 < len(held) else None)
+
+
+class Desk:
+    """A resident who asks, and services that hold something."""
+
+    def __init__(self, one: Identity) -> None:
+        self.one, self.services = one, Services()
+        self.number = new_number()
+        self.resident = one.run(lambda tx: residents.take_in(tx, registered(self.number), NUMBER_KEY))
+        self.me = Caller("resident", str(self.resident), uuid4())
+
+    def request(self) -> UUID:
+        asked = report.RequestReport(request_id=uuid4())
+        return self.one.run(lambda tx: subject_access.request(tx, asked), self.me).report
+
+    def gather(self) -> None:
+        def transaction() -> Any:
+            return self.one.at_its_time()
+
+        subject_access.gather(transaction, self.services.ask, lambda: False)
+
+    def mine(self) -> report.Report:
+        [found] = self.one.run(lambda tx: subject_access.mine(tx, report.MyReports()), self.me).reports
+        return found
+
+    def states(self) -> dict[str | None, str]:
+        return {part.care_provider: part.state for part in self.mine().parts}
+
+    def manager(self) -> tuple[str, Caller]:
+        clinic, person = new_clinic(), new_person()
+        self.one.give(self.one.regional_admin(), clinic, person, Role.OPERATIONS_MANAGER)
+        return clinic, self.one.staff(person)
+
+    def release(self, provider: str) -> None:
+        clinic, manager = self.manager()
+        waiting = report.ReportsToRelease(clinic=clinic)
+        parts = self.one.run(lambda tx: subject_access.to_release(tx, waiting, provider), manager).parts
+        for part in parts:
+            if part.identity_number == self.number:
+                asked = report.ReleaseReport(request_id=uuid4(), clinic=clinic, part=part.part)
+                self.one.run(lambda tx, asked=asked: subject_access.release(tx, asked, provider), manager)
+
+    def read(self, form: Any = "json") -> str:
+        asked = report.ReadReport(report=self.mine().report, format=form)
+        whole = self.one.run(lambda tx: subject_access.whole(tx, asked), self.me)
+        return report_document.piece(whole, asked).text
+
+
+@pytest.fixture(scope="module")
+def whole_identity(rooms: Any) -> Iterator[Identity]:
+    database = rooms.database("identity")
+    made = Identity(database.url)
+    yield made
+    made.database.dispose()
+    database.drop()
+
+
+@pytest.fixture
+def desk(whole_identity: Identity) -> Desk:
+    whole_identity.moved = timedelta()
+    whole_identity.rows("DELETE FROM reports")
+    return Desk(whole_identity)
+
+
+def test_r_id_19_each_care_provider_releases_what_it_controls(desk: Desk) -> None:
+    """R-ID-19: nothing of a care provider's is even asked for before; then all pages of all services."""
+    file = uuid4()
+    desk.services.hold("cases", PROVIDER, "Jag har ont i ryggen", "Vila", files=(file,))
+    desk.services.hold("cases", OTHER, "Annan vårdgivare")
+    desk.services.hold("attachments", PROVIDER, "röntgen.png")
+    desk.services.hold("notifications", None, "sms")
+    desk.request()
+    desk.gather()
+    desk.gather()
+    assert desk.states() == {None: "ready", PROVIDER: "waiting_for_release", OTHER: "waiting_for_release"}
+    assert not [one for service, one in desk.services.asked if getattr(one, "care_provider", None)]
+    desk.release(PROVIDER)
+    desk.gather()
+    assert desk.states() == {None: "ready", PROVIDER: "ready", OTHER: "waiting_for_release"}
+    assert not desk.mine().whole
+    text = desk.read()
+    assert "ont i ryggen" in text
+    assert "Vila" in text
+    assert "röntgen.png" in text
+    assert "Annan vårdgivare" not in text
+    [asked] = [one for service, one in desk.services.asked if service == "attachments" and one.care_provider]
+    assert asked.attachments == [file]
+    desk.release(OTHER)
+    desk.gather()
+    assert desk.mine().whole
+    read = json.loads(desk.read())
+    assert read["whole"]
+    assert [part["care_provider"] for part in read["parts"]] == [None, PROVIDER, OTHER]
+    stored = str(desk.one.rows("SELECT p::text FROM report_pages AS p"))
+    assert b"ryggen".hex() not in stored
+
+
+@pytest.mark.parametrize("service", ["cases", "attachments", "notifications"])
+def test_r_id_19_a_service_that_is_down_is_waited_for_and_then_named(desk: Desk, service: str) -> None:
+    """R-ID-19: complete even so; after a day the report says what is missing, and fills it in when it comes."""
+    provider = None if service == "notifications" else PROVIDER
+    desk.services.hold("cases", PROVIDER, "Ärendet", files=(uuid4(),))
+    desk.services.hold(service, provider, "Ärendet", "Det som fattas", files=(uuid4(),))
+    desk.services.down = {service} - {"cases"}
+    desk.request()
+    desk.gather()
+    desk.release(PROVIDER)
+    desk.services.down = {service}
+    desk.gather()
+    assert desk.states()[provider] == "gathering"
+    assert "Det som fattas" not in desk.read()
+    desk.one.moved = timedelta(hours=24, minutes=1)
+    desk.gather()
+    [part] = [part for part in desk.mine().parts if part.care_provider == provider]
+    assert (part.state, part.missing) == ("incomplete", [service])
+    assert "Inte fullständigt: följande tjänster har inte svarat" in desk.read("html")
+    assert service == "cases" or provider is None or "Ärendet" in desk.read(), "the rest is there"
+    desk.services.down = set()
+    desk.gather()
+    assert desk.mine().whole
+    assert "Det som fattas" in desk.read()
+
+
+def test_r_id_19_who_controls_something_is_found_when_cases_is_back(desk: Desk) -> None:
+    """R-ID-19: a report is never called whole while nobody knows whose parts it has."""
+    desk.services.hold("cases", PROVIDER, "Ärendet")
+    desk.services.down = {"cases"}
+    desk.request()
+    desk.gather()
+    assert desk.states() == {None: "gathering"}
+    desk.one.moved = timedelta(hours=25)
+    desk.gather()
+    assert desk.states() == {None: "incomplete"}
+    assert not desk.mine().whole
+    desk.services.down = set()
+    desk.gather()
+    assert desk.states() == {None: "ready", PROVIDER: "waiting_for_release"}
+
+
+def test_r_id_19_only_the_care_provider_releases_and_only_the_resident_reads(desk: Desk) -> None:
+    """R-ID-19: not another's operations manager, no local administrator; no other resident, no guardian."""
+    desk.services.hold("cases", PROVIDER, "Ärendet")
+    first = desk.request()
+    assert desk.request() == first, "one at a time"
+    desk.gather()
+    clinic, manager = desk.manager()
+    [part] = [part for part in desk.mine().parts if part.care_provider]
+    asked = report.ReleaseReport(request_id=uuid4(), clinic=clinic, part=part.part)
+    with pytest.raises(NotFound):
+        desk.one.run(lambda tx: subject_access.release(tx, asked, OTHER), manager)
+    admins_clinic, admin = desk.one.clinic_with_admin()
+    for who, where in ((admin, admins_clinic), (manager, admins_clinic)):
+        theirs = asked.model_copy(update={"clinic": where})
+        with pytest.raises(Forbidden):
+            desk.one.run(lambda tx, theirs=theirs: subject_access.release(tx, theirs, PROVIDER), who)
+    other = Desk(desk.one)
+    reading = report.ReadReport(report=first)
+    with pytest.raises(NotFound):
+        desk.one.run(lambda tx: subject_access.whole(tx, reading), other.me)
+    guardian = Caller("resident", str(desk.resident), uuid4(), acting_for=other.resident)
+    with pytest.raises(Forbidden):
+        desk.one.run(lambda tx: subject_access.whole(tx, reading), guardian)
+    desk.one.moved = timedelta(days=31)
+    desk.gather()
+    with pytest.raises(NotFound):
+        desk.one.run(lambda tx: subject_access.whole(tx, reading), desk.me)
+    assert desk.one.rows("SELECT 1 FROM report_pages") == []
+
+
+def test_r_id_19_what_identity_holds_itself_is_all_in_it(desk: Desk) -> None:
+    """R-ID-19, R-ID-14: and of a protected person's place there is nothing; markup stays text."""
+    setting = identity.SetContact(request_id=uuid4(), email="eva@example.org", notify_by=["email"])
+    desk.one.run(lambda tx: contacts.set_contact(tx, setting, NUMBER_KEY), desk.me)
+    told = registered(desk.number, given_name="<b>Eva</b>", place=Place("Storgatan 1", "41111", "Göteborg", "14", "80"))
+    desk.one.run(lambda tx: residents.keep(tx, told, NUMBER_KEY))
+    desk.one.opened("resident", str(desk.resident))
+    desk.request()
+    desk.gather()
+    text = desk.read()
+    for known in (desk.number, "eva@example.org", "Storgatan 1", "Inloggningar", "Registerutdrag"):
+        assert known in text
+    assert "<b>Eva" not in desk.read("html")
+    hidden = registered(desk.number, protected=True, place=Place("Storgatan 1", "41111", "Göteborg", "14", "80"))
+    desk.one.run(lambda tx: residents.keep(tx, hidden, NUMBER_KEY))
+    desk.one.rows("UPDATE report_parts SET state = 'gathering'")
+    desk.gather()
+    assert "Storgatan" not in desk.read()
+    assert "Skyddade personuppgifter" in desk.read("html")
