@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,9 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from deploy.local.people import cast
-from shared.contracts import access, identity
+from deploy.local.people.residents import named
+from shared.contracts import access, cases, identity, notifications
 from shared.messaging.client import RpcClient
-from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, Unavailable
 
 
 def resident_of(system: Any, number: str) -> UUID:
@@ -112,3 +114,80 @@ def test_r_id_23_the_listing_system_has_a_user_of_its_own_at_the_broker(system: 
         assert caught.value.reason == "refused_by_broker"
     finally:
         client.stop()
+
+
+def test_r_id_11_r_id_13_a_guardian_acts_for_a_child_by_the_registers_word(system: Any) -> None:
+    """R-ID-11, R-ID-13: not for one of 13, not where either is protected; until the guardian logs out."""
+    session = system.accept_terms(system.login_resident(cast.GUARDIAN))
+
+    def children_of(token: str) -> dict[str, UUID]:
+        found = system.call(access.MY_CHILDREN, access.MyChildren(), token).children
+        return {one.name: one.child for one in found}
+
+    mine = children_of(session.access_token)
+    assert "Ivar Holm" in mine
+    assert "Hugo Holm" not in mine
+    for protected in ("rebecka", "tomas"):  # herself, and his child
+        assert children_of(system.resident_token(named(protected).number)) == {}
+
+    def act(child: UUID) -> Any:
+        return system.call(
+            access.ACT_FOR_CHILD, access.ActForChild(request_id=uuid4(), child=child), session.access_token
+        )
+
+    acting = act(mine["Ivar Holm"]).access_token
+    assert system.call(cases.LIST_INBOX, cases.ListInbox(), acting).cases == []
+    with pytest.raises(Forbidden) as caught:
+        system.call(access.MY_CHILDREN, access.MyChildren(), acting)
+    assert caught.value.reason == "acting_for_child"
+    with pytest.raises(Forbidden) as caught:
+        act(resident_of(system, cast.SECOND_RESIDENT))
+    assert caught.value.reason == "not_representative"
+    question = access.Representation(guardian=resident_of(system, cast.GUARDIAN), child=mine["Ivar Holm"])
+    assert system.call(access.REPRESENTATION, question, system.service_token("cases")).acting
+    system.call(identity.LOG_OUT, identity.LogOut(request_id=uuid4()), session.access_token)
+    ends = time.monotonic() + 1.0
+    while True:
+        asked_at = time.monotonic()
+        try:
+            system.call(cases.LIST_INBOX, cases.ListInbox(), acting)
+        except (NotAuthenticated, Unavailable):
+            break
+        assert asked_at < ends, "the child's inbox was read more than a second after the guardian had logged out"
+
+
+def test_r_not_9_the_address_of_a_clinic_is_nobodys_own(system: Any) -> None:
+    """R-NOT-9: as notifications has it now, whatever its letter case."""
+    clinic = system.clinic().hsa_id
+    settings = notifications.SetClinicSettings(
+        request_id=uuid4(), clinic=clinic, new_case_addresses=["gemensam@vgregion.example.org"]
+    )
+    system.call(notifications.SET_CLINIC_SETTINGS, settings, system.staff_token(cast.LOCAL_ADMIN))
+    for token in (system.resident_token(cast.SECOND_RESIDENT), system.staff_token(cast.OUTSIDER)):
+        contact = identity.SetContact(request_id=uuid4(), email="Gemensam@vgregion.example.org")
+        with pytest.raises(Invalid) as caught:
+            system.call(identity.SET_CONTACT, contact, token)
+        assert caught.value.reason == "address_of_a_clinic"
+
+
+def test_r_id_10_whose_addresses_overlap_is_unknown_while_notifications_is_down(system: Any) -> None:
+    """R-ID-9, R-ID-10: the rights list is there all the same."""
+    clinic = system.clinic()
+    mail = cast.mail_of(cast.RECEIVER)
+    settings = notifications.SetClinicSettings(request_id=uuid4(), clinic=clinic.hsa_id, new_case_addresses=[mail])
+    admin = system.staff_token(cast.LOCAL_ADMIN)
+    system.call(notifications.SET_CLINIC_SETTINGS, settings, admin)
+
+    def overlapping() -> Any:
+        listed = system.call(identity.LIST_RIGHTS, identity.ListRights(clinic=clinic.hsa_id), admin).people
+        [receiver] = [one for one in listed if one.person == cast.RECEIVER]
+        assert receiver.directory_status == "fine"
+        return receiver.overlapping_addresses
+
+    assert [one.lower() for one in overlapping()] == [mail.lower()]
+    notifications_service = system.process("notifications")
+    notifications_service.pause()
+    try:
+        assert overlapping() is None
+    finally:
+        notifications_service.resume()
