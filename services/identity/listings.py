@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from services.identity import representation
 from services.identity.identity_numbers import NotANumber, parse
 from services.identity.residents import NumberKey, whose
 from services.identity.rules import CLOCK_DIFFERENCE
@@ -83,12 +84,19 @@ def listed_at(tx: Transaction, resident: UUID) -> HsaId | None:
 
 
 def mine(tx: Transaction, _request: object) -> access.MyClinicsFound:
-    """The resident's list: where they are listed, then what they added themselves."""
+    """The resident's list: where they are listed, then what they added themselves.
+
+    A guardian sees nothing there of a clinic that has blocked them (R-ID-13).
+    """
     resident = whose(tx.caller)
     listed = listed_at(tx, resident)
     added = [clinic for clinic, _ in _added(tx, resident) if clinic != listed]
-    first = [access.MyClinic(clinic=listed, listed=True)] if listed else []
-    return access.MyClinicsFound(clinics=first + [access.MyClinic(clinic=one, listed=False) for one in added])
+    hidden = representation.now(tx, UUID(tx.caller.subject), resident).blocked_at if tx.caller.acting_for else []
+    found = [(listed, True)] if listed else []
+    found += [(one, False) for one in added]
+    return access.MyClinicsFound(
+        clinics=[access.MyClinic(clinic=one, listed=is_listed) for one, is_listed in found if one not in hidden]
+    )
 
 
 def add(tx: Transaction, request: access.AddMyClinic) -> access.MyClinicsFound:

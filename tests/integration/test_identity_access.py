@@ -304,6 +304,13 @@ def test_r_id_13_a_clinic_blocks_a_guardian(one: Identity) -> None:
     now = one.run(lambda tx: representation.now(tx, guardian, child))
     assert (now.acting, now.blocked_at) == (True, [clinic])
     assert asked(one, child, clinic)[0].allowed, "the child itself is not blocked"
+    import_(one, (numbers[1], clinic, AGO))
+    for caller, seen in (
+        (Caller("resident", str(guardian), uuid4(), acting_for=child), []),
+        (Caller("resident", str(child), uuid4()), [clinic]),
+    ):
+        mine = one.run(lambda tx: listings.mine(tx, access.MyClinics()), caller).clinics
+        assert [each.clinic for each in mine] == seen
     block(one, admin, clinic, *numbers, blocked=False)
     assert blocked_at(one, admin, clinic) == []
     assert asked(one, child, clinic, guardian=guardian)[0].allowed
