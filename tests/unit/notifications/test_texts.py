@@ -62,9 +62,15 @@ def test_staff_texts_name_the_clinic_and_have_no_room_for_more(kind: DeliveryKin
 
 @pytest.mark.parametrize("file", sorted((Path(rendering.__file__).parent / "texts").iterdir()), ids=lambda f: f.name)
 def test_no_template_asks_for_anything_but_the_clinic(file: Path) -> None:
-    """R-SYS-3."""
+    """R-SYS-3: a verification code, which is no notification, for the code alone (R-NOT-3, R-NOT-9)."""
     asked = set(re.findall(r"\$\{?(\w+)", file.read_text(encoding="utf-8")))
-    assert asked <= ({"subject", "paragraphs"} if file.name == "mail.html" else {"clinic"})
+    others = {"mail.html": {"subject", "paragraphs"}, "code.mail.txt": {"code"}, "code.sms.txt": {"code"}}
+    assert asked <= others.get(file.name, {"clinic"})
+
+
+def test_a_code_fits_one_sms() -> None:
+    """R-NOT-9."""
+    assert gsm7.parts(rendering.code_words(Channel.SMS, "123456").text) == 1
 
 
 @pytest.mark.parametrize(("kind", "channel"), ALL)
