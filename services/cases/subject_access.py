@@ -14,6 +14,7 @@ from services.cases import messages as sent
 from services.cases import notes as of_notes
 from services.cases.access_log import name_of
 from services.cases.opening import open_sealed
+from services.cases.system_messages import title_of
 from services.cases.tables import Row, access_log, activities, cases, messages, notes
 from shared.contracts.directory import StaffFacts
 from shared.contracts.subject_access import CareProviders, CareProvidersOf, Held, HeldPage, HeldValue, SubjectAccess
@@ -41,6 +42,7 @@ class Found:
     after: str | None
     messages: Mapping[UUID, sent.Stored]
     notes: Mapping[UUID, str]
+    titles: Mapping[UUID, str]
 
     @property
     def people(self) -> set[str]:
@@ -119,7 +121,10 @@ def page(tx: Transaction, request: SubjectAccess) -> Found:
     following = kinds[kinds.index(kind) + 1 :]
     after = f"{kind} {rows[-1][stream.key.name]}" if more else f"{following[0]} " if following else None
     opened = _opened(tx, rows) if kind == "messages" else {}
-    return Found(kind, rows, after, opened, _opened_notes(tx, rows) if kind == "notes" else {})
+    opened_notes = _opened_notes(tx, rows) if kind == "notes" else {}
+    found = {row["id"]: title_of(tx, row) for row in rows} if kind == "cases" else {}
+    titles = {case: title for case, title in found.items() if title is not None}
+    return Found(kind, rows, after, opened, opened_notes, titles)
 
 
 def _read_cursor(after: str | None) -> tuple[str, Any]:
@@ -151,7 +156,7 @@ def shown(found: Found, staff: Mapping[str, StaffFacts]) -> HeldPage:
     return HeldPage(held=[words(row, found, staff) for row in found.rows], after=found.after)
 
 
-def _case(row: Row, _found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
+def _case(row: Row, found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
     return _held(
         "Ärenden",
         row["started_at"],
@@ -159,6 +164,7 @@ def _case(row: Row, _found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
         Ärendenummer=row["number"],
         Mottagning=row["clinic"],
         Ärendetyp=row["case_type_name"],
+        Rubrik=found.titles.get(row["id"]),
         Tillstånd=row["state"],
         Avslutat=row["closed_at"],
         Avslutsorsak=row["closed_reason"],

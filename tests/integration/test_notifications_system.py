@@ -224,7 +224,7 @@ def test_an_sms_whose_answer_was_lost_is_settled_by_its_report(ward: Ward) -> No
     ward.ask_back(case)
     [told] = eventually(lambda: [one for one in ward.listed("sent") if one.recipient_kind == "resident"])
     assert (told.reason, told.report) == (None, "delivered")
-    assert len(ward.system.sms(to=ward.mobile)) == 1
+    assert len(ward.sms()) == 1
 
 
 def test_an_sms_that_did_not_arrive_is_a_visible_failure(ward: Ward) -> None:

@@ -23,6 +23,7 @@ CALLS: dict[str, Call[Any, Any]] = next(contract for contract in all_contracts()
 
 SAMPLES = {
     "clinic": "SE2321000131-E000000000001",
+    "care_provider": "SE2321000131-E000000000003",
     "clinics": ["SE2321000131-E000000000001"],
     "handler": "SE2321000131-P000000000001",
     "person": "SE2321000131-P000000000001",
