@@ -33,7 +33,8 @@ def remind_all(run: Any) -> int:
 def remind_some(tx: Transaction) -> int:
     """Tells of up to `AT_ONCE` counter-questions that have a week left, or less. Says how many cases were looked at.
 
-    One that is being written in just now is left for the next run, and one that is due already for the closing.
+    One that is being written in just now is left for the next run; one that is due already is not touched at all, so
+    that the closing finds it free.
 
     The case's version stays: nothing that staff have read of it has changed.
     """
@@ -42,7 +43,7 @@ def remind_some(tx: Transaction) -> int:
         tx.execute(
             select(cases, asked)
             .join(messages, and_(messages.c.case_id == cases.c.id, messages.c.sent_at == cases.c.counter_question_at))
-            .where(cases.c.remind_at <= tx.now)
+            .where(cases.c.remind_at <= tx.now, cases.c.answer_before > tx.now)
             .order_by(cases.c.remind_at, cases.c.id)
             .limit(AT_ONCE)
             .with_for_update(of=cases, skip_locked=True)
