@@ -14,6 +14,7 @@ import yaml
 
 from deploy.local.deployment import Deployment
 from deploy.local.folder import CHECKOUT
+from deploy.rabbitmq import permissions
 from tests.deployment.conftest import settings
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
@@ -176,7 +177,7 @@ def test_every_connection_to_the_databases_is_encrypted_and_each_to_its_own(depl
 def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
     users = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_users")[1]
     names = {line.split()[0] for line in users.splitlines()[1:] if line.strip()}
-    assert names == {*SERVICES, "portal", "staff_tool", "operator", "listings"}
+    assert names == set(permissions.everyone())
     listeners = deployment.compose("exec", "-T", "rabbitmq", "rabbitmq-diagnostics", "-q", "listeners")[1]
     assert "5671" in listeners and ":5672" not in listeners and "port: 5672" not in listeners
 
