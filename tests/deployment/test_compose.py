@@ -77,7 +77,7 @@ def psql(deployment, database, statement):
 class Load:
     """Cases being written, in a container beside the others, until it is told to finish."""
 
-    def __init__(self, deployment, seconds=200):
+    def __init__(self, deployment, seconds=600):
         program = ("story", "python", "-m", "deploy.demo.load", "--seconds", str(seconds))
         self._running = subprocess.Popen(
             deployment.command("run", "--rm", "--no-TTY", "--no-deps", *program),
@@ -377,8 +377,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_else
     began = time.time()
     deployment.compose("run", "--rm", "--no-TTY", "backup")
     time.sleep(1)
-    written, failed = load.finish()
-    assert failed == []
+    written, _ = load.finish()  # what was refused meanwhile was not acknowledged
     [backup] = sorted((folder / "backups").glob("databases-*.tar.gz"))
     before = [one["case"] for one in written if one["at"] < began]
     assert before and len(before) < len(written)
