@@ -16,9 +16,12 @@ from sqlalchemy import event, text
 from services.cases import expiry, reminding, rights_lost
 from shared.contracts import case_desk as desk
 from shared.contracts import case_records as records
-from shared.contracts import cases
+from shared.contracts import case_types as offer
+from shared.contracts import cases, inbox
+from shared.contracts import contacting as contacts
 from shared.contracts.base import Role
 from shared.operations import clock
+from shared.security.caller import Caller
 from tests.integration.cases_support import World, shared_database
 from tests.stack.rooms import Rooms
 
@@ -159,7 +162,44 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
     asked = cases.AskUnhandledCases(clinics=[cases.UnhandledAt(clinic=world.clinic, silent_since=clock.now())])
     found["unhandled_cases"] = count(world, world.call, cases.UNHANDLED_CASES, asked, world.reviewer)
     found["open_attachment by staff"] = _open(world)
+    found |= _at_the_desk(world) | _begun_by_the_clinic(world)
     assert {name: str(number) for name, number in found.items()} == told
+
+
+def _at_the_desk(world: World) -> dict[str, int]:
+    case = world.start().case
+    noting = desk.AddNote(request_id=uuid4(), case=case, text="Ring.")
+    saving = desk.SaveDraft(request_id=uuid4(), case=case, version=1, text="Hej")
+    counting = desk.CountCases(clinic=world.clinic)
+    changing = offer.UpdateCaseType(request_id=uuid4(), case_type=world.case_type, form_version=1, name="Annat")
+    usable = offer.ListUsableCaseTypes(clinics=[world.clinic, world.new_clinic()])
+    return {
+        "add_note": count(world, world.call, desk.ADD_NOTE, noting, world.receiver),
+        "save_draft": count(world, world.call, desk.SAVE_DRAFT, saving, world.receiver),
+        "get_draft": count(world, world.call, desk.GET_DRAFT, desk.GetDraft(case=case), world.receiver),
+        "count_cases": count(world, world.call, desk.COUNT_CASES, counting, world.receiver),
+        "update_case_type": count(world, world.call, offer.UPDATE_CASE_TYPE, changing, world.admin),
+        "list_usable_case_types": count(world, world.call, offer.LIST_USABLE_CASE_TYPES, usable, world.resident),
+    }
+
+
+def _begun_by_the_clinic(world: World) -> dict[str, int]:
+    number = "199001011247"
+    world.numbered(number)
+    make = offer.CreateTemplate(
+        request_id=uuid4(), clinic=world.clinic, purpose="information", name="Provsvar", text="Bra."
+    )
+    template = world.call(offer.CREATE_TEMPLATE, make, world.admin).case_type
+    contact = contacts.ContactResident(
+        request_id=uuid4(), clinic=world.clinic, template=template, identity_number=number
+    )
+    booked = inbox.PutInboxMessage(
+        request_id=uuid4(), clinic=world.clinic, identity_number=number, title="Din tid", text="Välkommen."
+    )
+    return {
+        "contact_resident": count(world, world.call, contacts.CONTACT_RESIDENT, contact, world.handler),
+        "put_inbox_message": count(world, world.call, inbox.PUT_INBOX_MESSAGE, booked, Caller("system", "booking")),
+    }
 
 
 def _open(world: World) -> int:
