@@ -115,12 +115,16 @@ def decide(tx: Transaction, request: access.AccessToClinics, found: Facts) -> ac
         listed_county=places.get(row.listed_at),
     )
     areas = {clinic: rules.Area(frozenset(two), frozenset(four)) for clinic, two, four in row.catchments}
-    let_in = {clinic: _let_in(*limits) for clinic, *limits in row.approvals}
+    # Several, where the clinic has approved the person by several of their numbers.
+    approved: dict[HsaId, list[rules.LetIn]] = {}
+    for clinic, *limits in row.approvals:
+        approved.setdefault(clinic, []).append(_let_in(*limits))
     today = tx.now.astimezone(SWEDEN).date()
     answers = []
     for clinic in request.clinics:
+        let_in = rules.united(approved.get(clinic, []), today)
         decided = rules.access_to_clinic(
-            who, clinic, places.get(clinic), areas.get(clinic, rules.EVERYWHERE), let_in.get(clinic), today
+            who, clinic, places.get(clinic), areas.get(clinic, rules.EVERYWHERE), let_in, today
         )
         if clinic in blocked:
             decided = rules.Access(rules.AccessRefused.GUARDIAN_BLOCKED)

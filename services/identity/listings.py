@@ -17,7 +17,7 @@ from services.identity.rules import CLOCK_DIFFERENCE
 from services.identity.tables import identity_numbers, listings, my_clinics
 from shared.contracts import access
 from shared.contracts.base import HsaId
-from shared.messaging.errors import Conflict, LimitExceeded
+from shared.messaging.errors import Conflict, Forbidden, LimitExceeded
 from shared.operations.clock import SWEDEN
 
 if TYPE_CHECKING:
@@ -86,12 +86,29 @@ def listed_at(tx: Transaction, resident: UUID) -> HsaId | None:
 def mine(tx: Transaction, _request: object) -> access.MyClinicsFound:
     """The resident's list: where they are listed, then what they added themselves.
 
-    A guardian sees nothing there of a clinic that has blocked them (R-ID-13).
+    A guardian sees nothing there of a clinic that has blocked them (R-ID-13). Raises `Forbidden` for a guardian who may
+    no longer act for the child.
     """
+    return _shown(tx, _hidden(tx))
+
+
+def _hidden(tx: Transaction) -> frozenset[HsaId]:
+    """The clinics of which the caller sees and changes nothing: those that have blocked the guardian (R-ID-13).
+
+    Raises `Forbidden` with reason `not_representative` for one who acts for a child whom they no longer may act for.
+    """
+    if tx.caller.acting_for is None:
+        return frozenset()
+    now = representation.now(tx, UUID(tx.caller.subject), tx.caller.acting_for)
+    if not now.acting:
+        raise Forbidden("Du kan inte agera ombud för den personen.", reason="not_representative")
+    return frozenset(now.blocked_at)
+
+
+def _shown(tx: Transaction, hidden: frozenset[HsaId]) -> access.MyClinicsFound:
     resident = whose(tx.caller)
     listed = listed_at(tx, resident)
     added = [clinic for clinic, _ in _added(tx, resident) if clinic != listed]
-    hidden = representation.now(tx, UUID(tx.caller.subject), resident).blocked_at if tx.caller.acting_for else []
     found = [(listed, True)] if listed else []
     found += [(one, False) for one in added]
     return access.MyClinicsFound(
@@ -102,9 +119,12 @@ def mine(tx: Transaction, _request: object) -> access.MyClinicsFound:
 def add(tx: Transaction, request: access.AddMyClinic) -> access.MyClinicsFound:
     """Adds a clinic, which the directory has said is active. There already, nothing changes.
 
-    Raises `LimitExceeded` for more than a hundred.
+    Nor does anything for a guardian whom the clinic has blocked: the answer is as if it were in no list (R-ID-13).
+    Raises `LimitExceeded` for more than a hundred, `Forbidden` for a guardian who may no longer act for the child.
     """
-    resident = whose(tx.caller)
+    resident, hidden = whose(tx.caller), _hidden(tx)
+    if request.clinic in hidden:
+        return _shown(tx, hidden)
     # Two that add at once must not get past the limit together.
     tx.connection.execute(select(func.pg_advisory_xact_lock(int.from_bytes(resident.bytes[:8], "big", signed=True))))
     there = {clinic for clinic, _ in _added(tx, resident)}
@@ -112,17 +132,23 @@ def add(tx: Transaction, request: access.AddMyClinic) -> access.MyClinicsFound:
         raise LimitExceeded("Du har redan så många mottagningar som går att ha.", reason="too_many_clinics")
     row = {"resident": resident, "clinic": request.clinic, "added_at": tx.now}
     tx.execute(insert(my_clinics).values(row).on_conflict_do_nothing())
-    return mine(tx, request)
+    return _shown(tx, hidden)
 
 
 def remove(tx: Transaction, request: access.RemoveMyClinic) -> access.MyClinicsFound:
-    """Removes a clinic. Raises `Conflict` with reason `listed_there` for the one where the resident is listed."""
-    resident = whose(tx.caller)
+    """Removes a clinic. For a guardian whom it has blocked nothing changes, whether it is in the list or not (R-ID-13).
+
+    Raises `Conflict` with reason `listed_there` for the one where the resident is listed, `Forbidden` for a guardian
+    who may no longer act for the child.
+    """
+    resident, hidden = whose(tx.caller), _hidden(tx)
+    if request.clinic in hidden:
+        return _shown(tx, hidden)
     if listed_at(tx, resident) == request.clinic:
         raise Conflict("Du är listad på mottagningen, så den finns alltid med.", reason="listed_there")
     this = (my_clinics.c.resident == resident) & (my_clinics.c.clinic == request.clinic)
     tx.execute(delete(my_clinics).where(this))
-    return mine(tx, request)
+    return _shown(tx, hidden)
 
 
 def _added(tx: Transaction, resident: UUID) -> Sequence[tuple[HsaId, datetime]]:

@@ -232,7 +232,7 @@ def _check_claims(claims: Mapping[str, Any], client_id: str, nonce: str, acr: fr
     if max(issued, not_before) > now + CLOCK_DIFFERENCE:
         raise refused("id_token_from_the_future")
     given = claims["nonce"]
-    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
+    if not isinstance(given, str) or not hmac.compare_digest(given.encode(errors="replace"), nonce.encode()):
         raise refused("id_token_nonce")
     if not isinstance(claims.get("acr"), str) or claims["acr"] not in acr:
         raise refused("level_of_assurance")

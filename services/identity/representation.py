@@ -18,6 +18,7 @@ from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.population_register import MANY, PopulationRegister, RegisteredPerson
 from services.identity.residents import NumberKey
 from services.identity.tables import blocked_guardians, guardianships, identity_numbers
+from services.identity.tables import residents as accounts
 from services.identity.tables import sessions as sessions_table
 from shared.contracts import access, identity
 from shared.contracts.base import Done
@@ -193,6 +194,12 @@ def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) 
     Raises `Forbidden` with reason `not_representative`, `NotAuthenticated` if the caller's own session has ended.
     """
     guardian = UUID(tx.caller.subject)
+    # What ends it waits for us, or we for it: the accounts in the order in which `take_in` changes them, the guardian's
+    # before the child's, then what it rests on, and only then whether it holds.
+    for resident in (guardian, request.child):
+        tx.execute(select(accounts.c.resident).where(accounts.c.resident == resident).with_for_update(read=True))
+    this = (guardianships.c.guardian == guardian) & (guardianships.c.child == request.child)
+    tx.execute(select(guardianships.c.ends_on).where(this).with_for_update(read=True))
     own = tx.execute(
         select(sessions_table).where(sessions_table.c.session == tx.caller.session).with_for_update()
     ).one_or_none()
@@ -200,7 +207,6 @@ def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) 
         raise NotAuthenticated(reason="session_ended")
     if not now(tx, guardian, request.child).acting:
         raise Forbidden("Du kan inte agera ombud för den personen.", reason="not_representative")
-    this = (guardianships.c.guardian == guardian) & (guardianships.c.child == request.child)
     ends_on: date = tx.execute(select(guardianships.c.ends_on).where(this)).scalar_one()
     acting = sessions.Acting(request.child, own.session, min(own.ends_at, _midnight(ends_on)))
     return sessions.open_session(tx, "resident", tx.caller.subject, desk, acting)

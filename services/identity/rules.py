@@ -205,6 +205,15 @@ class LetIn:
         return self.last_day is None or today <= self.last_day
 
 
+def united(approvals: Iterable[LetIn], today: date) -> LetIn | None:
+    """What several approvals of one resident by one clinic let in together on this day; None: none of them holds."""
+    holding = [one for one in approvals if one.holds(today)]
+    if not holding:
+        return None
+    types = [one.case_types for one in holding]
+    return LetIn(None if None in types else frozenset().union(*(one for one in types if one is not None)))
+
+
 @dataclass(frozen=True)
 class Access:
     """Whether a resident may turn to a clinic; `case_types`: only these, None: all of them."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, update
 
 from services.identity import revocations, rules, terms, unreachable
 from services.identity.signing_keys import KeyRing
@@ -77,7 +77,7 @@ def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> i
     """Trades a renewal token for new tokens.
 
     Raises `RenewalTokenReused` for a spent one, `NotAuthenticated` for an unknown one or a session that has ended, was
-    idle for 30 minutes or is 12 hours old.
+    idle for 30 minutes or is 12 hours old; one in which someone acts for a child lives no longer than their own.
     """
     row = tx.execute(
         select(
@@ -90,6 +90,7 @@ def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> i
             sessions.c.ends_at,
             sessions.c.ended_at,
             sessions.c.acting_for,
+            sessions.c.begun_from,
         )
         .join(sessions, sessions.c.session == renewal_tokens.c.session)
         .where(renewal_tokens.c.hash == _hash(request.renewal_token))
@@ -99,10 +100,18 @@ def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> i
         raise NotAuthenticated("Sessionen finns inte. Logga in igen.", reason="renewal_token_unknown")
     if row.spent_at is not None:
         raise RenewalTokenReused(row.session)
-    if not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at):
+    if not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at) or not _begun_from_lives(tx, row):
         raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
     tx.execute(update(renewal_tokens).where(renewal_tokens.c.hash == row.hash).values(spent_at=tx.now))
     return _go_on(tx, row, desk)
+
+
+def _begun_from_lives(tx: Transaction, row: Row[Any]) -> bool:
+    """Whether the session from which this one was begun lives still; true for one that was begun by logging in."""
+    if row.begun_from is None:
+        return True
+    own = tx.execute(select(sessions).where(sessions.c.session == row.begun_from)).one_or_none()
+    return own is not None and rules.session_lives(tx.now, own.renewed_at, own.ends_at, own.ended_at)
 
 
 def accept_terms(tx: Transaction, request: identity.AcceptTerms, desk: TokenDesk) -> identity.SessionOpened:
@@ -193,10 +202,14 @@ def forget_old(tx: Transaction, before: datetime, at_most: int = 1000) -> int:
     )
 
 
-def _end_where(tx: Transaction, which: object, reason: str) -> None:
+def _end_where(tx: Transaction, which: ColumnElement[bool], reason: str) -> None:
+    live = which & sessions.c.ended_at.is_(None)
+    # Locked first, by a statement of its own: one that is begun from these at this moment holds their lock, and only a
+    # statement that starts after it sees what it has begun.
+    tx.execute(select(sessions.c.session).where(live).order_by(sessions.c.session).with_for_update())
     ended = tx.execute(
         update(sessions)
-        .where(which, sessions.c.ended_at.is_(None))  # type: ignore[arg-type]
+        .where(live)
         .values(ended_at=tx.now, end_reason=reason)
         .returning(sessions.c.session, sessions.c.subject)
     ).all()

@@ -211,6 +211,26 @@ def test_r_id_14_the_list_of_approvals_pages_and_marks_the_protected(one: Identi
     assert [one.protected for one in seen] == [True, False, False, False, False]
 
 
+def test_r_id_22_r_id_24_approvals_by_several_numbers_of_one_person_hold_together(one: Identity) -> None:
+    """R-ID-22, R-ID-24: one that has passed, or is for some case types, takes nothing from another."""
+    clinic, admin = one.clinic_with_admin()
+    limit(one, admin, clinic, counties=["13"])
+    types = sorted(uuid4() for _ in range(2))
+    numbers = [new_number() for _ in range(4)]
+    resident = taken_in(one, numbers[0], former=tuple(numbers[1:]))
+    yesterday = one.now.astimezone(SWEDEN).date() - timedelta(days=1)
+    for number, limits in zip(
+        numbers,
+        [{"last_day": yesterday}, {"case_types": types[:1]}, {"case_types": types[1:]}, {"last_day": yesterday}],
+        strict=True,
+    ):
+        one.moved = -timedelta(days=2)
+        approve(one, admin, clinic, number, **limits)
+    one.moved = timedelta()
+    [there] = asked(one, resident, clinic)
+    assert (there.allowed, there.case_types) == (True, types)
+
+
 # --- listings and my clinics ----------------------------------------------------------------------------------------
 
 
@@ -316,6 +336,54 @@ def test_r_id_13_a_clinic_blocks_a_guardian(one: Identity) -> None:
     assert asked(one, child, clinic, guardian=guardian)[0].allowed
     one.moved = timedelta(days=1)
     assert asked(one, child, clinic, guardian=guardian)[0].reason == "not_representative"
+
+
+def acts_for(one: Identity, guardian: UUID, child: UUID, days: int = 1) -> Caller:
+    """The guardian in a session for the child, until a birthday so many days away."""
+    birthday = one.now.astimezone(SWEDEN).date() + timedelta(days=days)
+    one.rows("INSERT INTO guardianships VALUES (%s, %s, %s, now())", guardian, child, birthday)
+    return Caller("resident", str(guardian), uuid4(), acting_for=child)
+
+
+def test_r_id_13_a_blocked_guardian_neither_learns_nor_changes_anything_by_the_list(one: Identity) -> None:
+    """R-ID-13: the answers are the same whether the child is listed at the clinic, has added it, or neither."""
+    clinic, admin = one.clinic_with_admin()
+    listed, added, neither = ((new_number(), new_number()) for _ in range(3))
+    answers = []
+    for guardian_number, child_number in (listed, added, neither):
+        guardian, child = taken_in(one, guardian_number), taken_in(one, child_number)
+        if child_number == listed[1]:
+            import_(one, (child_number, clinic, AGO))
+        if child_number == added[1]:
+            one.rows("INSERT INTO my_clinics VALUES (%s, %s, now())", child, clinic)
+        block(one, admin, clinic, guardian_number, child_number)
+        me = acts_for(one, guardian, child)
+        add = access.AddMyClinic(request_id=uuid4(), clinic=clinic)
+        remove = access.RemoveMyClinic(request_id=uuid4(), clinic=clinic)
+        before = one.rows("SELECT clinic FROM my_clinics WHERE resident = %s", child)
+        answers += [
+            one.run(lambda tx, asked=add: listings.add(tx, asked), me),
+            one.run(lambda tx, asked=remove: listings.remove(tx, asked), me),
+            one.run(lambda tx: listings.mine(tx, access.MyClinics()), me),
+        ]
+        assert one.rows("SELECT clinic FROM my_clinics WHERE resident = %s", child) == before
+    assert answers == [access.MyClinicsFound(clinics=[])] * 9
+
+
+def test_r_id_11_a_guardian_who_may_no_longer_act_sees_and_changes_no_list(one: Identity) -> None:
+    """R-ID-11, R-ID-13: also while the session's token is good."""
+    guardian, child = (taken_in(one, new_number()) for _ in range(2))
+    me, clinic = acts_for(one, guardian, child, days=0), new_clinic()
+    one.rows("INSERT INTO my_clinics VALUES (%s, %s, now())", child, clinic)
+    for refused in (
+        lambda tx: listings.mine(tx, access.MyClinics()),
+        lambda tx: listings.add(tx, access.AddMyClinic(request_id=uuid4(), clinic=new_clinic())),
+        lambda tx: listings.remove(tx, access.RemoveMyClinic(request_id=uuid4(), clinic=clinic)),
+    ):
+        with pytest.raises(Forbidden) as caught:
+            one.run(refused, me)
+        assert caught.value.reason == "not_representative"
+    assert one.rows("SELECT clinic FROM my_clinics WHERE resident = %s", child) == [(clinic,)]
 
 
 def test_r_id_22_two_who_approve_the_same_resident_at_once_make_one_approval(one: Identity) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -224,6 +225,61 @@ def test_r_id_11_the_session_ends_with_the_guardians_own(home: Home) -> None:
     assert ended(home.one, opened)
     with pytest.raises(NotAuthenticated):
         home.act(child)
+
+
+@pytest.mark.parametrize("why", ["logged_out", "login_locked", "guardian_died", "child_protected", "custody_ended"])
+def test_r_id_11_r_id_21_what_is_begun_at_the_very_moment_of_the_end_has_ended_too(home: Home, why: str) -> None:
+    """R-ID-11, R-ID-21: the end waits for the session that is being begun, and finds it."""
+    one, number = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    request = access.ActForChild(request_id=uuid4(), child=child)
+
+    def learn(of: str, **facts: Any) -> None:
+        told = registered(of, **facts)
+        one.run(lambda tx: residents.bring_up_to_date(tx, None, told, NUMBER_KEY))
+
+    def lose_custody() -> None:
+        del home.custody[number]
+        home.tell()
+        home.family()
+
+    def log_out() -> None:
+        one.run(lambda tx: sessions.log_out(tx, identity.LogOut(request_id=uuid4())), home.me)
+
+    def lock() -> None:
+        one.run(lambda tx: residents.lock(tx, identity.LockLogin(request_id=uuid4())), home.me)
+
+    ends: dict[str, Callable[[], None]] = {
+        "logged_out": log_out,
+        "login_locked": lock,
+        "guardian_died": lambda: learn(home.number, code="AV"),
+        "child_protected": lambda: learn(number, protected=True, place=None),
+        "custody_ended": lose_custody,
+    }
+    with ThreadPoolExecutor(1) as pool:
+        with one.database.transaction(home.me) as tx:
+            opened = representation.act(tx, request, one.desk)
+            ending = pool.submit(ends[why])
+            while not ending.done() and not one.rows(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ):
+                pass
+            assert not ending.done(), "it waits for the one that is being begun"
+        ending.result(timeout=30)
+    assert ended(one, opened)
+
+
+def test_r_id_21_a_session_for_a_child_lives_no_longer_than_the_guardians_own(home: Home) -> None:
+    """R-ID-11, R-ID-21: an own session that nobody renews for 30 minutes takes it with it."""
+    home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    home.one.moved = timedelta(minutes=20)
+    opened = home.one.renew(opened.renewal_token)
+    home.one.moved = timedelta(minutes=31)
+    with pytest.raises(NotAuthenticated) as caught:
+        home.one.renew(opened.renewal_token)
+    assert caught.value.reason == "session_ended"
 
 
 def test_r_id_11_whoever_acts_for_a_child_acts_for_no_other_by_it(home: Home) -> None:

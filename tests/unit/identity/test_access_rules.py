@@ -171,3 +171,16 @@ def test_r_id_13_no_representation_where_either_is_protected(guardian: bool, chi
     """R-ID-13"""
     assert not rules.may_act_for(today=TODAY, born=date(2020, 1, 1), guardian_protected=guardian, child_protected=child)
     assert not rules.may_act_for(today=TODAY, born=None, guardian_protected=False, child_protected=False)
+
+
+def test_r_id_22_approvals_of_one_person_let_in_together() -> None:
+    """R-ID-22: what has passed shadows nothing, in whichever order they come; all types win over some."""
+    one, other = uuid4(), uuid4()
+    passed = LetIn(last_day=TODAY - timedelta(days=1))
+    first, second = LetIn(frozenset({one}), TODAY), LetIn(frozenset({other}))
+    both = LetIn(frozenset({one, other}))
+    for approvals in ([passed, first, second], [second, first, passed]):
+        assert rules.united(approvals, TODAY) == both
+    assert rules.united([first, LetIn()], TODAY) == LetIn()
+    assert rules.united([passed], TODAY) is None
+    assert rules.united([], TODAY) is None

@@ -81,6 +81,7 @@ def test_r_id_1_a_token_that_holds(providers: IdentityProviders, provider: TestP
         ({"iss": "https://elsewhere.example"}, "id_token_issuer"),
         ({"nonce": "another"}, "id_token_nonce"),
         ({"nonce": 7}, "id_token_nonce"),
+        ({"nonce": "\ud800"}, "id_token_nonce"),
         ({"nonce": None}, "id_token_invalid"),
         ({"exp": None}, "id_token_invalid"),
         ({"iat": None}, "id_token_invalid"),
