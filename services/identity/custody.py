@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, update
 
-from services.identity import representation, residents, sessions
+from services.identity import representation, residents, rules, sessions
 from services.identity.identity_numbers import parse
 from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import guardianships, identity_numbers
@@ -52,7 +52,7 @@ def confirm(
 
 
 def _page(tx: Transaction, older_than: datetime, today: date, after: tuple[UUID, UUID] | None) -> list[Row[Any]]:
-    query = select(guardianships.c.guardian, guardianships.c.child).where(
+    query = select(guardianships.c.guardian, guardianships.c.child, guardianships.c.ends_on).where(
         guardianships.c.ended_at.is_(None),
         guardianships.c.ends_on > today,
         guardianships.c.confirmed_at < older_than,
@@ -75,8 +75,14 @@ def _numbers(tx: Transaction, page: list[Row[Any]]) -> dict[UUID, str]:
 
 def _take_in(tx: Transaction, one: Row[Any], child: RegisteredPerson, guardian: str, today: date) -> None:
     this = (guardianships.c.guardian == one.guardian) & (guardianships.c.child == one.child)
-    if representation.has_custody(child, guardian, today):
-        tx.execute(update(guardianships).where(this).values(confirmed_at=tx.now))
+    born = rules.birth_date(child.number)
+    # A changed number can tell another birthday than the one by which custody was noted (R-ID-24).
+    ends_on = one.ends_on if born is None else rules.independent_on(born)
+    if representation.has_custody(child, guardian, today) and today < ends_on:
+        tx.execute(update(guardianships).where(this).values(confirmed_at=tx.now, ends_on=ends_on))
+        if ends_on != one.ends_on:
+            # Its sessions were opened to last until the other birthday; new ones can be begun.
+            sessions.end_acting(tx, one.child, "representation_ended", one.guardian)
         return
     tx.execute(update(guardianships).where(this).values(ended_at=tx.now))
     sessions.end_acting(tx, one.child, "representation_ended", one.guardian)

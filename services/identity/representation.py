@@ -112,13 +112,29 @@ def look_up(register: PopulationRegister, number: IdentityNumber, today: date) -
     ]
     found = register.look_up_many(numbers[:MANY], relations=True) if numbers else {}
     theirs = [one for one in found.values() if one is not None and has_custody(one, guardian.number, today)]
-    return Family(_alone(guardian), tuple(_alone(one) for one in theirs))
+    return Family(_alone(guardian), _with_confirmed_former(register, theirs, today))
 
 
 def _alone(person: RegisteredPerson) -> RegisteredPerson:
     """Without the other numbers that the record refers to: those count only where both records agree, which the login
     and the refreshing look at (R-ID-24)."""
     return replace(person, former=())
+
+
+def _with_confirmed_former(
+    register: PopulationRegister, people: Sequence[RegisteredPerson], today: date
+) -> tuple[RegisteredPerson, ...]:
+    """Each with only those former numbers whose own records refer to them, so that a changed number keeps the account
+    and an error in one record never makes one person's account another's (R-ID-24). One look-up for all."""
+    told = [_number(one, today) for person in people for one in person.former]
+    asked = [one for one in told if one is not None][:MANY]
+    found = register.look_up_many(asked) if asked else {}
+
+    def refers(former: str, person: RegisteredPerson) -> bool:
+        record = found.get(former)
+        return record is not None and record.replaced_by == person.number
+
+    return tuple(replace(each, former=tuple(one for one in each.former if refers(one, each))) for each in people)
 
 
 def _number(number: str, today: date) -> IdentityNumber | None:
@@ -223,7 +239,8 @@ def _midnight(day: date) -> datetime:
 def block(tx: Transaction, request: access.BlockGuardian, key: NumberKey) -> Done:
     """Blocks a guardian of a child at the clinic, or takes that back; by number, since neither needs an account.
 
-    Raises `Forbidden`, or `Invalid` for what is no identity number.
+    A block made by one of a person's numbers is the same as one by another of them (R-ID-24). Raises `Forbidden`, or
+    `Invalid` for what is no identity number.
     """
     tx.caller.require(request.clinic, *rules.MANAGES_ACCESS)
     guardian = residents.number_in(tx, "guardian_number", request.guardian_number)
@@ -231,8 +248,8 @@ def block(tx: Transaction, request: access.BlockGuardian, key: NumberKey) -> Don
     residents.one_at_a_time(tx, key.hash(child))
     this = (
         (blocked_guardians.c.clinic == request.clinic)
-        & (blocked_guardians.c.guardian == key.hash(guardian))
-        & (blocked_guardians.c.child == key.hash(child))
+        & blocked_guardians.c.guardian.in_(_hashes_of(tx, key.hash(guardian)))
+        & blocked_guardians.c.child.in_(_hashes_of(tx, key.hash(child)))
         & blocked_guardians.c.lifted_at.is_(None)
     )
     if not request.blocked:
@@ -251,6 +268,13 @@ def block(tx: Transaction, request: access.BlockGuardian, key: NumberKey) -> Don
             )
         )
     return Done()
+
+
+def _hashes_of(tx: Transaction, number: bytes) -> set[bytes]:
+    """All numbers of whose number it is; of one without an account only this one."""
+    whose = select(identity_numbers.c.resident).where(identity_numbers.c.hash == number)
+    found = tx.execute(select(identity_numbers.c.hash).where(identity_numbers.c.resident.in_(whose))).scalars()
+    return {number, *found}
 
 
 def list_blocked(tx: Transaction, request: access.ListBlockedGuardians) -> access.BlockedGuardians:

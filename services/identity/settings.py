@@ -75,7 +75,8 @@ class IdentitySettings(ServiceSettings):
     @field_validator("staff_oidc_issuer", "resident_oidc_issuer", "pu_url")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        if not value.startswith(("https://", "http://")):
+        # Logins and identity numbers go there: never in clear text.
+        if not value.startswith("https://"):
             raise ValueError("must begin with https://")
         return value
 

@@ -36,6 +36,7 @@ RELEASES = (Role.OPERATIONS_MANAGER, Role.OPERATIONS_ASSISTANT)
 WAITS = timedelta(hours=24)
 """So long a service is waited for before the part says that it is missing."""
 KEPT = timedelta(days=30)
+"""So long a report is kept once all of it is there."""
 AT_ONCE = 20
 _ATTACHMENTS_AT_ONCE = 1000
 _HELD: TypeAdapter[list[Held]] = TypeAdapter(list[Held])
@@ -205,7 +206,7 @@ class _Gathered:
 def gather(transaction: Transactions, ask: Ask, stopping: Callable[[], bool]) -> None:
     """Gathers what has been released and not been gathered whole, and removes old reports."""
     with transaction() as tx:
-        tx.execute(delete(reports).where(reports.c.requested_at < tx.now - KEPT))
+        _remove_old(tx)
         unknown = tx.execute(select(reports).where(~reports.c.care_providers_known)).all()
     for report in unknown:
         if not stopping():
@@ -222,6 +223,14 @@ def gather(transaction: Transactions, ask: Ask, stopping: Callable[[], bool]) ->
     for part in wanted:
         if not stopping():
             _gather_part(transaction, ask, part)
+
+
+def _remove_old(tx: Transaction) -> None:
+    """Removes reports that have been whole for as long as they are kept; what the resident still waits for stays."""
+    kept = (report_parts.c.state != "ready") | (report_parts.c.gathered_at >= tx.now - KEPT)
+    has_such = select(report_parts.c.part).where(report_parts.c.report == reports.c.report, kept).exists()
+    old = reports.c.care_providers_known & (reports.c.requested_at < tx.now - KEPT) & ~has_such
+    tx.execute(delete(reports).where(old))
 
 
 def _find_care_providers(transaction: Transactions, ask: Ask, report: Row[Any]) -> None:

@@ -91,7 +91,8 @@ class ReportRequested(Reply):
 
 
 class MyReports(Query):
-    """The resident's reports, the newest first, and how far each part has come. They are kept for 30 days."""
+    """The resident's reports, the newest first, and how far each part has come. They are kept for 30 days
+    from when the last part was ready."""
 
 
 class ReportPart(Reply):

@@ -338,6 +338,21 @@ def test_r_id_13_a_clinic_blocks_a_guardian(one: Identity) -> None:
     assert asked(one, child, clinic, guardian=guardian)[0].reason == "not_representative"
 
 
+def test_r_id_13_r_id_24_a_block_is_lifted_by_any_of_the_persons_numbers(one: Identity) -> None:
+    """R-ID-13, R-ID-24: and by another number there is no second one."""
+    clinic, admin = one.clinic_with_admin()
+    guardian, guardian_before, child, child_before = (new_number() for _ in range(4))
+    taken_in(one, guardian, former=(guardian_before,))
+    taken_in(one, child, former=(child_before,))
+    block(one, admin, clinic, guardian_before, child)
+    block(one, admin, clinic, guardian, child_before)
+    assert blocked_at(one, admin, clinic) == [(guardian_before, child)]
+    block(one, admin, clinic, guardian, new_number(), blocked=False)
+    assert len(blocked_at(one, admin, clinic)) == 1, "another child's"
+    block(one, admin, clinic, guardian, child_before, blocked=False)
+    assert blocked_at(one, admin, clinic) == []
+
+
 def acts_for(one: Identity, guardian: UUID, child: UUID, days: int = 1) -> Caller:
     """The guardian in a session for the child, until a birthday so many days away."""
     birthday = one.now.astimezone(SWEDEN).date() + timedelta(days=days)

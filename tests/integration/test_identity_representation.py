@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -33,7 +34,6 @@ class Register:
         return self.look_up_many([number], relations=relations)[number.number]
 
     def look_up_many(self, numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
-        assert relations
         self.asked.append([one.number for one in numbers])
         return {one.number: self.people.get(one.number) for one in numbers}
 
@@ -82,9 +82,13 @@ class Home:
         return self.one.run(lambda tx: representation.now(tx, self.resident, child)).acting
 
 
+_SERIALS = count(1)
+
+
 def number_of(born: date) -> str:
-    ten = f"{born:%y%m%d}{new_number()[8:11]}"
-    return f"{born:%Y}"[:2] + ten + luhn(ten)
+    """Another one each time: two children must never share an account by chance."""
+    nine = f"{born:%y%m%d}{next(_SERIALS):03}"
+    return f"{born:%Y}"[:2] + nine + luhn(nine)
 
 
 def years_ago(one: Identity, years: int, days: int = 0) -> date:
@@ -356,3 +360,44 @@ def test_r_id_24_a_record_that_refers_to_another_takes_no_account_over(home: Hom
     find = identity.FindResident(identity_number=stranger)
     assert home.one.run(lambda tx: residents.find_resident(tx, find, NUMBER_KEY)).resident == strangers
     assert child not in (strangers, home.resident)
+
+
+def test_r_id_24_a_childs_changed_number_keeps_the_account_by_the_guardians_path(home: Home) -> None:
+    """R-ID-24: where both records tell of the change; else it is someone else."""
+    born = years_ago(home.one, 5)
+    old = home.child(born)
+    [child] = home.children()
+    opened = home.act(child)
+    record = home.register.people[old]
+    del home.custody[old]
+    new = home.child(born)
+    theirs = home.register.people[new]
+    home.register.people[new] = replace(theirs, former=(old,))
+    home.register.people[old] = replace(record, replaced_by=new, code="GN", relations=())
+    assert home.children() == [child]
+    assert not ended(home.one, opened)
+    find = identity.FindResident(identity_number=new)
+    assert home.one.run(lambda tx: residents.find_resident(tx, find, NUMBER_KEY)).resident == child
+
+
+@pytest.mark.parametrize(("years", "acts"), [(14, False), (7, True)])
+def test_r_id_11_r_id_24_a_number_that_tells_another_birthday_moves_the_end(home: Home, years: int, acts: bool) -> None:
+    """R-ID-11, R-ID-24: by the daily look-up too; what was begun was to last until the other birthday."""
+    one, old = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    born = years_ago(one, years)
+    new, record = number_of(born), home.register.people[old]
+    one.moved = timedelta(hours=25)
+    home.session = one.open("resident", str(home.resident))
+    home.me = Caller("resident", str(home.resident), home.session)
+    request = access.ActForChild(request_id=uuid4(), child=child)
+    opened = one.run(lambda tx: representation.act(tx, request, one.desk), home.me)
+    changed = replace(record, number=new, former=(old,))
+    home.register.people[new] = changed
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, changed, NUMBER_KEY))
+    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    assert home.acting(child) is acts
+    assert ended(one, opened)
+    [(ends_on, over)] = one.rows("SELECT ends_on, ended_at IS NOT NULL FROM guardianships WHERE child = %s", child)
+    assert over is not acts
+    assert not acts or ends_on == born.replace(year=born.year + 13)

@@ -210,6 +210,14 @@ def test_r_id_19_only_the_care_provider_releases_and_only_the_resident_reads(des
         desk.one.run(lambda tx: subject_access.whole(tx, reading), guardian)
     desk.one.moved = timedelta(days=31)
     desk.gather()
+    assert not desk.mine().whole, "what waits for its care provider is not removed"
+    desk.one.run(lambda tx: subject_access.release(tx, asked, PROVIDER), manager)
+    desk.gather()
+    desk.one.moved = timedelta(days=60)
+    desk.gather()
+    assert desk.mine().whole, "it is kept for 30 days from then"
+    desk.one.moved = timedelta(days=61, minutes=1)
+    desk.gather()
     with pytest.raises(NotFound):
         desk.one.run(lambda tx: subject_access.whole(tx, reading), desk.me)
     assert desk.one.rows("SELECT 1 FROM report_pages") == []

@@ -73,6 +73,8 @@ def test_every_fault_is_told_at_once_and_without_values(
     _, other_key = make_certificate(tmp_path, "other")
     monkeypatch.setenv("PU_KEY_FILE", other_key)
     monkeypatch.setenv("STAFF_OIDC_ISSUER", "idp.example")
+    monkeypatch.setenv("RESIDENT_OIDC_ISSUER", "http://idp.example")
+    monkeypatch.setenv("PU_URL", "http://pu.example")
     monkeypatch.setenv("RESIDENT_ACR_VALUES", " ")
     monkeypatch.setenv("TERMS_FOLDER", str(tmp_path))
     monkeypatch.delenv("STAFF_OIDC_CLIENT_ID")
@@ -82,6 +84,8 @@ def test_every_fault_is_told_at_once_and_without_values(
         "IDENTITY_NUMBER_KEY_FILE",
         "PU_KEY_FILE",
         "STAFF_OIDC_ISSUER",
+        "RESIDENT_OIDC_ISSUER",
+        "PU_URL",
         "RESIDENT_ACR_VALUES",
         "TERMS_FOLDER",
         "STAFF_OIDC_CLIENT_ID",
