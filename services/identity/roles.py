@@ -86,6 +86,38 @@ def make_first_administrator(
     return identity.FirstAdministrator(person=person)
 
 
+def give_regional_admin(
+    tx: Transaction, _request: identity.GiveRegionalAdmin, person: HsaId
+) -> identity.RegionalAdmins:
+    """Makes a further regional administrator of someone who is known to be in HSA (R-ID-6)."""
+    revocations.wait_for_turn(tx)
+    if person not in _regional_admins(tx):
+        _add(tx, person)
+        tx.execute(insert(regional_admins).values(person=person, given_at=tx.now, given_by=tx.caller.identity))
+        _note(tx, None, person, Role.REGIONAL_ADMIN, "given")
+        revocations.tell(tx, person)
+        log.warning("regional_administrator_made")
+    return identity.RegionalAdmins(people=_regional_admins(tx))
+
+
+def take_regional_admin(
+    tx: Transaction, _request: identity.TakeRegionalAdmin, person: HsaId
+) -> identity.RegionalAdmins:
+    """Takes it, at once and everywhere (R-ID-10). Raises `Conflict` for the only one, who is never lost silently."""
+    revocations.wait_for_turn(tx)
+    held = _regional_admins(tx)
+    if held == [person]:
+        raise Conflict(
+            "Regionen måste ha kvar en regional administratör. Utse en annan först.", reason="last_administrator"
+        )
+    if person in held:
+        tx.execute(delete(regional_admins).where(regional_admins.c.person == person))
+        _note(tx, None, person, Role.REGIONAL_ADMIN, "taken")
+        revocations.tell(tx, person)
+        log.warning("regional_administrator_taken")
+    return identity.RegionalAdmins(people=_regional_admins(tx))
+
+
 def give(tx: Transaction, request: identity.GiveRole, person: HsaId) -> identity.RoleGiven:
     """Gives the role, adding the person in the same step if new here (R-ID-8). Given before, it changes nothing.
 
@@ -257,6 +289,10 @@ def _note(tx: Transaction, clinic: HsaId | None, person: HsaId, role: Role, chan
 def _roles_at(tx: Transaction, clinic: HsaId, person: HsaId) -> list[Role]:
     found = tx.execute(select(roles.c.role).where(roles.c.clinic == clinic, roles.c.person == person)).scalars()
     return _in_order(Role(one) for one in found)
+
+
+def _regional_admins(tx: Transaction) -> list[HsaId]:
+    return list(tx.execute(select(regional_admins.c.person).order_by(regional_admins.c.person)).scalars())
 
 
 def _in_order(found: Iterable[Role]) -> list[Role]:

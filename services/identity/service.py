@@ -168,6 +168,20 @@ class IdentityService:
         roles.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=person)))
         return call.write(roles.make_first_administrator, person)
 
+    @rpc(identity.GIVE_REGIONAL_ADMIN)
+    def give_regional_admin(
+        self, call: OngoingCall[identity.GiveRegionalAdmin, identity.RegionalAdmins]
+    ) -> identity.RegionalAdmins:
+        person = roles.hsa_id_of(call.request.person)
+        roles.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=person)))
+        return call.write(roles.give_regional_admin, person)
+
+    @rpc(identity.TAKE_REGIONAL_ADMIN)
+    def take_regional_admin(
+        self, call: OngoingCall[identity.TakeRegionalAdmin, identity.RegionalAdmins]
+    ) -> identity.RegionalAdmins:
+        return call.write(roles.take_regional_admin, roles.hsa_id_of(call.request.person))
+
     @rpc(identity.GIVE_ROLE)
     def give_role(self, call: OngoingCall[identity.GiveRole, identity.RoleGiven]) -> identity.RoleGiven:
         clinic, person = call.request.clinic, roles.hsa_id_of(call.request.person)

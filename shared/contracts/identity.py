@@ -229,6 +229,30 @@ class FirstAdministrator(Reply):
     person: HsaId
 
 
+class GiveRegionalAdmin(Command):
+    """Makes a further regional administrator, as the operator; given before, nothing changes (R-ID-6).
+
+    `person` may be pasted with blanks (R-ID-7), and must stand in HSA: else `invalid`, `staff_missing_in_directory`.
+    """
+
+    person: str = Field(max_length=200)
+
+
+class TakeRegionalAdmin(Command):
+    """Takes the right of a regional administrator, as the operator; not held, nothing changes (R-ID-6).
+
+    It works at once in every service (R-ID-10). `conflict` with reason `last_administrator` for the only one there is:
+    make another one first.
+    """
+
+    person: str = Field(max_length=200)
+
+
+class RegionalAdmins(Reply):
+    people: list[HsaId]
+    """All regional administrators that there are now."""
+
+
 class GiveRole(Command):
     """Gives someone a role at a clinic (R-ID-6).
 
@@ -292,6 +316,8 @@ class ClinicRights(Reply):
 MAKE_FIRST_ADMINISTRATOR = identity.call(
     "make_first_administrator", MakeFirstAdministrator, FirstAdministrator, who=("operator",)
 )
+GIVE_REGIONAL_ADMIN = identity.call("give_regional_admin", GiveRegionalAdmin, RegionalAdmins, who=("operator",))
+TAKE_REGIONAL_ADMIN = identity.call("take_regional_admin", TakeRegionalAdmin, RegionalAdmins, who=("operator",))
 GIVE_ROLE = identity.call("give_role", GiveRole, RoleGiven, who=("staff",))
 TAKE_ROLE = identity.call("take_role", TakeRole, RoleTaken, who=("staff",))
 LIST_RIGHTS = identity.call("list_rights", ListRights, ClinicRights, who=("staff",))

@@ -281,6 +281,22 @@ def test_r_id_6_there_is_a_first_administrator_only_once(system: Any) -> None:
         system.call(identity.MAKE_FIRST_ADMINISTRATOR, make, system.staff_token(cast.OUTSIDER))
 
 
+def test_r_id_6_the_operator_makes_and_takes_a_second_regional_administrator(system: Any) -> None:
+    """R-ID-6: nobody else does, and only someone who stands in HSA."""
+    give = identity.GiveRegionalAdmin(request_id=uuid4(), person=cast.OUTSIDER)
+    take = identity.TakeRegionalAdmin(request_id=uuid4(), person=cast.OUTSIDER)
+    regional = system.staff_token(cast.REGIONAL_ADMIN)
+    for call, request in ((identity.GIVE_REGIONAL_ADMIN, give), (identity.TAKE_REGIONAL_ADMIN, take)):
+        with pytest.raises(Forbidden):
+            system.call(call, request, regional)
+    unknown = identity.GiveRegionalAdmin(request_id=uuid4(), person=cast.UNKNOWN_STAFF)
+    with pytest.raises(Invalid):
+        system.call(identity.GIVE_REGIONAL_ADMIN, unknown, system.operator_token)
+    both = sorted([cast.OUTSIDER, cast.REGIONAL_ADMIN])
+    assert system.call(identity.GIVE_REGIONAL_ADMIN, give, system.operator_token).people == both
+    assert system.call(identity.TAKE_REGIONAL_ADMIN, take, system.operator_token).people == [cast.REGIONAL_ADMIN]
+
+
 def test_r_id_7_r_id_8_a_pasted_hsa_id_of_someone_who_is_new(system: Any) -> None:
     """R-ID-7, R-ID-8: who is only in HSA so far is added; who is not there, or is no HSA-id, is refused and told so."""
     clinic = system.clinic()

@@ -66,6 +66,51 @@ def test_r_id_6_the_first_regional_administrator_is_made_once(one: Identity) -> 
         first(one, people[0])
 
 
+def test_r_id_6_the_operator_makes_further_regional_administrators_and_takes_all_but_the_last(one: Identity) -> None:
+    """R-ID-6, R-ID-10: in the history, told at once; never the only one, also where two are taken at the same time."""
+    one.rows("DELETE FROM regional_admins")
+    people = sorted(new_person() for _ in range(2))
+
+    def give(person: str) -> list[str]:
+        request = identity.GiveRegionalAdmin(request_id=uuid4(), person=person)
+        return one.run(lambda tx: roles.give_regional_admin(tx, request, person), OPERATOR).people
+
+    def take(person: str) -> list[str]:
+        request = identity.TakeRegionalAdmin(request_id=uuid4(), person=person)
+        return one.run(lambda tx: roles.take_regional_admin(tx, request, person), OPERATOR).people
+
+    def told(person: str) -> list[bool]:
+        return [each["regional"] for each in one.told("rights_changed") if each["subject"] == person]
+
+    assert give(people[0]) == people[:1]
+    assert give(people[1]) == give(people[1]) == people
+    assert one.staff(people[1]).rights.is_regional_admin
+    assert take(people[1]) == take(people[1]) == people[:1]
+    assert not one.staff(people[1]).rights.is_regional_admin
+    assert told(people[1]) == [True, False]
+    assert one.rows("SELECT clinic, change, by FROM role_history WHERE person = %s ORDER BY seq", people[1]) == [
+        (None, "given", "operator:operator"),
+        (None, "taken", "operator:operator"),
+    ]
+    give(people[1])
+    outcomes: list[str] = []
+
+    def attempt(person: str) -> None:
+        try:
+            take(person)
+        except Conflict as conflict:
+            outcomes.append(str(conflict.reason))
+
+    threads = [threading.Thread(target=attempt, args=(person,)) for person in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == ["last_administrator"]
+    [(left,)] = one.rows("SELECT person FROM regional_admins")
+    assert told(left)[-1] is True
+
+
 def test_r_id_10_what_was_given_and_taken_is_only_added_to(one: Identity) -> None:
     """R-ID-6, R-ID-10: the database itself refuses to change or remove who gave and took what."""
     clinic, admin = one.clinic_with_admin()
