@@ -43,22 +43,20 @@ class _Pending:
 
     def __init__(self, message: OutgoingMessage) -> None:
         self.message = message
-        self.body: bytes | None = None
-        self.error: Refused | None = None
-        self.settled = False
+        self.answer: bytes | Refused | None = None
         self._gate = threading.Lock()
         self._gate.acquire()
 
-    def settle(self, *, body: bytes | None = None, error: Refused | None = None) -> None:
-        """Answers it; the first answer counts."""
-        if not self.settled:
-            self.body, self.error, self.settled = body, error, True
+    def settle(self, answer: bytes | Refused) -> None:
+        """Answers it: by the body of a reply, or the error to be raised. The first answer counts."""
+        if self.answer is None:
+            self.answer = answer
             with contextlib.suppress(RuntimeError):  # two threads at once
                 self._gate.release()
 
     def wait(self, seconds: float) -> bool:
         """Whether it is answered, at the latest after so many seconds."""
-        return self.settled or self._gate.acquire(timeout=max(seconds, 0.0))
+        return self.answer is not None or self._gate.acquire(timeout=max(seconds, 0.0))
 
 
 class RpcClient:
@@ -89,7 +87,7 @@ class RpcClient:
         """Closes the connection; calls under way end as `unavailable`."""
         self._link.stop()
         for pending in list(self._pending.values()):
-            pending.settle(error=Unavailable(reason="stopping"))
+            pending.settle(Unavailable(reason="stopping"))
 
     def _listen(self, channel: amqp.Channel) -> None:
         # A new queue for each connection: the broker may keep the old one, exclusive, until it notices the loss.
@@ -100,7 +98,7 @@ class RpcClient:
         channel.queue_bind(queue, RPC_EXCHANGE, self._reply_key)
         channel.basic_consume(queue, no_ack=True, callback=self._on_reply)
         for correlation_id, pending in list(self._pending.items()):
-            if not pending.settled:
+            if pending.answer is None:
                 self._link._send(channel, self._addressed(pending.message, correlation_id))
 
     def _addressed(self, message: OutgoingMessage, correlation_id: str) -> OutgoingMessage:
@@ -110,12 +108,12 @@ class RpcClient:
     def _on_reply(self, message: amqp.Message) -> None:
         pending = self._pending.get(str(message.properties.get("correlation_id")))
         if pending is not None:
-            pending.settle(body=bytes(message.body or b""))
+            pending.settle(bytes(message.body or b""))
 
     def _returned(self, correlation_id: str | None) -> None:
         pending = self._pending.get(str(correlation_id))
         if pending is not None:
-            pending.settle(error=Unavailable(reason="unknown_service"))
+            pending.settle(Unavailable(reason="unknown_service"))
 
     def _refused(self, told: str) -> None:
         """The broker does not let this user call that, and says of which method: those calls are not sent again.
@@ -127,9 +125,9 @@ class RpcClient:
         log.error("call_refused_by_broker", method=named[1] if named else None)
         for pending in list(self._pending.values()):
             if named is None:
-                pending.settle(error=Unavailable(reason="refused_by_broker"))
+                pending.settle(Unavailable(reason="refused_by_broker"))
             elif pending.message.routing_key == named[1]:
-                pending.settle(error=Forbidden(reason="refused_by_broker"))
+                pending.settle(Forbidden(reason="refused_by_broker"))
 
     def ask(
         self,
@@ -189,10 +187,10 @@ class RpcClient:
                     raise DeadlineExceeded
         finally:
             self._pending.pop(correlation_id, None)
-        if pending.error is not None:
-            raise pending.error
-        assert pending.body is not None
-        return pending.body
+        assert pending.answer is not None
+        if isinstance(pending.answer, Refused):
+            raise pending.answer
+        return pending.answer
 
     def _look_for(self, service: str, timeout: float) -> None:
         """Raises `Unavailable` where no answer can come: no broker, or no process of the service."""

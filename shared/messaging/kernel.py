@@ -25,6 +25,7 @@ from shared.messaging.events import EventConsumer, Handler, Spawn
 from shared.messaging.server import OngoingCall, RpcServer
 from shared.operations.core import Core, KeysSource, RightsSource
 from shared.operations.jobs import Job, JobRunner
+from shared.operations.logs import log
 from shared.operations.settings import ServiceSettings, read_or_exit
 from shared.security import rights
 
@@ -101,11 +102,17 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
                 )
 
     def _spawning_calls(self, methods: dict[str, Kept]) -> Callable[[str, Callable[..., None]], None]:
-        def spawn(name: str, work: Callable[..., None]) -> None:
+        def begin(name: str, work: Callable[..., None]) -> None:
             if name in methods:
                 methods[name].spawn(work)
             else:
                 self._own_thread(lambda: work(self._run_job))
+
+        def spawn(name: str, work: Callable[..., None]) -> None:
+            if self.container._worker_pool.free() > 0:
+                begin(name, work)
+            else:  # it waits for a worker on a thread of its own: this one keeps the connection alive
+                threading.Thread(target=begin, args=(name, work), name="waiting call", daemon=True).start()
 
         return spawn
 
@@ -164,7 +171,10 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
 
         Not for ever: what needs no rights, or nothing that is missing, is answered all the same.
         """
-        self.core.wait_able(_OPENING_SECONDS, self._closing)
+        try:
+            self.core.wait_able(_OPENING_SECONDS, self._closing)
+        except Exception as error:  # whatever it is, a process that answers nobody would be worse
+            log.error("opened_unsure", exc_info=error)
         with self._draining:
             if not self._drained:
                 self.server.start()

@@ -8,7 +8,6 @@ py-amqp lets two threads interleave frames otherwise, and OpenSSL does not allow
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import select
 import socket
@@ -214,9 +213,9 @@ class Link:
             self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     def _connect(self) -> None:
-        connection = connect(self._arguments)
-        wire = Wire(connection)
+        connection, wire = connect(self._arguments), None
         try:
+            wire = Wire(connection)
             channel = connection.channel()
             channel.auto_decode = False  # a body is bytes, whatever encoding its sender claims
             if self._confirm:
@@ -237,7 +236,8 @@ class Link:
         except BaseException:
             with contextlib.suppress(*_BROKEN):
                 connection.collect()
-            wire.close()
+            if wire is not None:
+                wire.close()
             raise
 
     def _drop(self) -> None:
@@ -267,22 +267,26 @@ class Link:
         assert connection is not None
         assert wire is not None
         assert alarm is not None
+        more = True  # what came in one piece with the answers that `on_ready` waited for
         while not self._stopping.is_set():
-            if not wire.pending:
+            if not more and not wire.pending:
                 ready, _, _ = select.select([connection.sock, alarm[0]], [], [], 1.0)
                 if alarm[0] in ready:
                     with contextlib.suppress(OSError):
                         alarm[0].recv(_ALARM_BYTES)
             with self._lock:
-                wire.drain()
-                self._fulfil_wishes(connection)
+                more = wire.drain()
+                if self._fulfil_wishes(connection):
+                    more = wire.drain()  # likewise
                 self._beat(connection)
                 arrived, self._arrived = self._arrived, []
             if self._on_delivery is not None:
                 for delivery in arrived:  # outside the lock: whoever handles them publishes and acknowledges
                     self._on_delivery(delivery)
 
-    def _fulfil_wishes(self, connection: amqp.Connection) -> None:
+    def _fulfil_wishes(self, connection: amqp.Connection) -> bool:
+        """Whether there were any."""
+        there_were = bool(self._wishes)
         while self._wishes:
             connection.sock.settimeout(_WISH_SECONDS)
             wish = self._wishes.pop(0)
@@ -297,6 +301,7 @@ class Link:
                 wish.done.set()
                 with contextlib.suppress(*_BROKEN):
                     connection.sock.settimeout(HEARTBEAT_SECONDS * 2)
+        return there_were
 
     def _beat(self, connection: amqp.Connection) -> None:
         now = time.monotonic()
@@ -311,7 +316,11 @@ class Link:
     # --- publishing -------------------------------------------------------------------------------------------------
 
     def publish(self, message: OutgoingMessage, timeout: float = HEARTBEAT_SECONDS) -> None:
-        """Hands one message to the connection, unconfirmed, in `timeout` seconds. Raises `LinkDown`."""
+        """Hands one message to the connection, unconfirmed, in `timeout` seconds. Raises `LinkDown`.
+
+        Among green threads it has not left yet on return, and a connection that breaks then takes it along: only for
+        whoever learns by other means that nothing came of it, and sends again.
+        """
         with self._held(timeout):
             if self._channel is None or self._wire is None or not self._up.is_set():
                 raise LinkDown(self.name)
@@ -343,13 +352,8 @@ class Link:
                     self._break()
 
     def _break(self) -> None:
-        """Half a frame may have gone out: nothing more may follow it. The reading thread finds the connection ended."""
-        if self._connection is not None:
-            # By a descriptor of its own: shutdown of a TLS socket would take it from under the reading thread.
-            with contextlib.suppress(*_BROKEN):
-                own = os.dup(self._connection.sock.fileno())
-                with socket.socket(fileno=own) as raw:
-                    raw.shutdown(socket.SHUT_RDWR)
+        if self._wire is not None:
+            self._wire.sever()
 
     @staticmethod
     def _send(channel: amqp.Channel, message: OutgoingMessage) -> None:

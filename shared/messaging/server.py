@@ -372,9 +372,11 @@ class RpcServer:
     def _finish(self, delivery: Delivery, body: bytes) -> None:
         """Sends the answer, then acknowledges.
 
-        Without a connection it waits a little: the caller may still be there.
+        Without a connection it waits a little: the caller may still be there. An answer that could not be sent leaves
+        the request to be answered again.
         """
         reply_to = delivery.properties.get("reply_to")
+        sent = True
         if isinstance(reply_to, str) and REPLY_KEY.fullmatch(reply_to):
             answer = OutgoingMessage(
                 body,
@@ -382,15 +384,21 @@ class RpcServer:
                 reply_to,
                 properties={**JSON, "delivery_mode": 1, "correlation_id": delivery.properties.get("correlation_id")},
             )
-            gives_up = time.monotonic() + _REPLY_RETRY_SECONDS
-            while True:
-                try:
-                    self._link.publish(answer)
-                    break
-                except LinkDown:
-                    if time.monotonic() > gives_up:
-                        log.warning("reply_not_sent", problem="no_broker")
-                        break
-                    time.sleep(0.05)
-        self._link.ack(delivery)
+            sent = self._sent(answer)
+        if sent:
+            self._link.ack(delivery)
+        else:
+            self._link.reject(delivery, requeue=True)
         self._under_way -= 1
+
+    def _sent(self, answer: OutgoingMessage) -> bool:
+        gives_up = time.monotonic() + _REPLY_RETRY_SECONDS
+        while True:
+            try:
+                self._link.publish(answer)
+                return True
+            except LinkDown:
+                if time.monotonic() > gives_up:
+                    log.warning("reply_not_sent", problem="no_broker")
+                    return False
+                time.sleep(0.05)

@@ -7,6 +7,7 @@ changed is how often the kernel is called: a call costs more in sends and waking
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 from typing import Any
@@ -19,6 +20,7 @@ HEARTBEAT_SECONDS = 10
 _CONNECT_SECONDS = 5.0
 _READ_AHEAD_BYTES = 65_536
 _SEND_BYTES = 262_144
+_FRAMES_AT_ONCE = 1000
 
 
 class _Message(amqp.Message):  # type: ignore[misc]
@@ -112,12 +114,19 @@ class Wire:
         """Whether bytes wait that the operating system does not know of any more: TLS has taken them in."""
         return self._secure and bool(self._sock.pending())
 
-    def drain(self) -> None:
-        """Has every frame handled that has come in whole, without waiting for more."""
-        while (frame := self._frame()) is not None:
+    def drain(self) -> bool:
+        """Has the frames handled that have come in whole, without waiting for more. Whether some may be left.
+
+        Not all of them if they are many: who holds the connection must let go of it, however much is sent.
+        """
+        for _ in range(_FRAMES_AT_ONCE):
+            frame = self._frame()
+            if frame is None:
+                return False
             self._on_frame(frame)
             if not self._transport._read_buffer and not self.pending:
-                return
+                return False
+        return True
 
     def _frame(self) -> Any:
         """The next frame, None if it is not there yet: py-amqp keeps the half of one that may be."""
@@ -162,4 +171,16 @@ class Wire:
         """Sends what was gathered, in its order."""
         if self._out:
             out, self._out = self._out, bytearray()
-            self._send(out)
+            try:
+                self._send(out)
+            except BaseException:  # a green thread that was killed leaves half a frame as well
+                self.sever()
+                raise
+
+    def sever(self) -> None:
+        """Half a frame may have gone out: nothing more may follow it. Whoever reads finds the connection ended."""
+        # By a descriptor of its own: shutdown of a TLS socket would take it from under the reading thread.
+        with contextlib.suppress(OSError):
+            own = os.dup(self._sock.fileno())
+            with socket.socket(fileno=own) as raw:
+                raw.shutdown(socket.SHUT_RDWR)

@@ -155,7 +155,9 @@ class Core:
             try:
                 self.database.check()
                 there = True
-            except Refused:
+            except Exception as error:  # its password, its name: whatever it is, it is not there for us
                 there = False
+                if not isinstance(error, Refused):
+                    log.warning("database_not_usable", exc_info=error)
             self._database_seen = (time.monotonic(), there)
         return there

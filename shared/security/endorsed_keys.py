@@ -12,6 +12,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import jwt
@@ -27,6 +28,8 @@ ISSUER = "identity"
 TYPE = "endorsed-key+jwt"
 _ASK_AGAIN_SECONDS = 1.0
 """So often at most are keys asked for because of tokens that nobody's key fits: forged ones must not make us flood."""
+_BELIEVED_SECONDS = 300.0
+"""So long are keys believed while identity can't be asked."""
 _REFRESH_SECONDS = 30.0
 """So old may the keys become: a key that was withdrawn is gone everywhere after that, and one that is made is known."""
 
@@ -41,17 +44,29 @@ def endorse(key: Ed25519PrivateKey, kid: str, issuer: str, public: Ed25519Public
     return jwt.encode(said, key, ALGORITHM, headers={"kid": kid, "typ": TYPE})
 
 
-def endorsed(token: str, trusted: Trusted) -> tuple[str, Ed25519PublicKey, datetime]:
-    """Issuer, key, and until when, if identity's own key says so. Raises ValueError."""
+@dataclass(frozen=True)
+class Endorsed:
+    """A key that an issuer's own key vouches for: `by` names that one, as in everybody's file."""
+
+    issuer: str
+    public: Ed25519PublicKey
+    until: datetime
+    by: str
+
+
+def endorsed(token: str, trusted: Trusted) -> Endorsed:
+    """The key that is endorsed, if identity's own key says so. Raises ValueError."""
     try:
         header = jwt.get_unverified_header(token)
-        issuer, by = trusted[str(header.get("kid"))]
+        kid = str(header.get("kid"))
+        issuer, by = trusted[kid]
         said = jwt.decode(token, by, algorithms=[ALGORITHM], issuer=issuer, options={"verify_exp": False})
         if header.get("typ") != TYPE or issuer != ISSUER:
             raise ValueError("something else, or another's")
         raw = base64.urlsafe_b64decode(str(said["key"]) + "=" * (-len(str(said["key"])) % 4))
-        return issuer, Ed25519PublicKey.from_public_bytes(raw), datetime.fromtimestamp(int(said["exp"]), UTC)
-    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError) as error:
+        until = datetime.fromtimestamp(int(said["exp"]), UTC)
+        return Endorsed(issuer, Ed25519PublicKey.from_public_bytes(raw), until, kid)
+    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         raise ValueError(f"no endorsement: {type(error).__name__}") from None
 
 
@@ -66,8 +81,8 @@ class LearnedKeys:
         changed: Callable[[], None],
     ) -> None:
         self._ask, self._trusted, self._name, self._changed = ask, trusted, name, changed
-        self._keys: dict[str, tuple[str, Ed25519PublicKey, datetime]] = {}
-        self._tried = float("-inf")
+        self._keys: dict[str, Endorsed] = {}
+        self._tried = self._learned_at = float("-inf")
         self._told = False
         self._asking = threading.Lock()
         self._refreshing = False
@@ -93,8 +108,12 @@ class LearnedKeys:
         threading.Thread(target=self._refresh, name="signing keys", daemon=True).start()
 
     def _known(self, kid: str) -> tuple[str, Ed25519PublicKey] | None:
+        """Not one whose endorser has been taken out of the file since; nor any, when it can't be known for so long
+        whether one of them has been withdrawn."""
         found = self._keys.get(kid)
-        return None if found is None or found[2] <= clock.now() else found[:2]
+        if found is None or found.until <= clock.now() or found.by not in self._trusted():
+            return None
+        return (found.issuer, found.public) if time.monotonic() - self._learned_at < _BELIEVED_SECONDS else None
 
     def _refresh(self) -> None:
         try:
@@ -103,16 +122,22 @@ class LearnedKeys:
             self._refreshing = False
 
     def _learn(self) -> None:
-        """One asks at a time, and who waited for that does not ask again. Without an answer what is known stays."""
+        """One asks at a time, and who waited for that does not ask again. Without an answer what is known stays.
+
+        Nobody waits for one who asks after the last ask has failed: forged tokens could hold all workers so.
+        """
         came = time.monotonic()
-        with self._asking:
+        if not self._asking.acquire(blocking=self._told or self._tried < 0):
+            return
+        try:
             if self._tried > came - _ASK_AGAIN_SECONDS:
                 return
             try:
                 told = self._ask()
-            except Refused as error:
+            except Exception as error:  # whatever it is, it is no answer; its text is not for the log
                 self._told = False
-                log.warning("signing_keys_not_told", code=error.code, reason=error.reason)
+                known = isinstance(error, Refused)
+                log.warning("signing_keys_not_told", error_type=type(error).__name__, exc_info=None if known else error)
                 return
             finally:
                 self._tried = time.monotonic()
@@ -123,8 +148,10 @@ class LearnedKeys:
                 except ValueError:
                     log.error("signing_key_not_endorsed")
                     continue
-                keys[self._name(one[1])] = one
+                keys[self._name(one.public)] = one
             gone = self._keys.keys() - keys.keys()
-            self._keys, self._told = keys, True
+            self._keys, self._told, self._learned_at = keys, True, self._tried
+        finally:
+            self._asking.release()
         if gone:
             self._changed()

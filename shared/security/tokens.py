@@ -31,6 +31,7 @@ from shared.security import endorsed_keys
 ALGORITHM = endorsed_keys.ALGORITHM
 LONGEST_LIFE = timedelta(minutes=10)
 _CACHED_TOKENS = 20_000
+_KNOWN_HEADERS = 100
 _LOOK_AGAIN_SECONDS = 1.0
 _LEEWAY = timedelta(seconds=5)
 _PERSONS = ("resident", "staff")
@@ -199,19 +200,23 @@ class Verifier:
             header = token.partition(".")[0]
             kid = self._headers.get(header) or jwt.get_unverified_header(token).get("kid")
             found = self._keys.get(kid) if isinstance(kid, str) else None
+            of_file = found is not None
             if found is None and isinstance(kid, str) and self._learned is not None:
                 found = self._learned.get(kid)
             if found is None:
                 raise NotAuthenticated(reason="token_of_unknown_key")
             issuer, key = found
-            claims = _checked(json.loads(_SIGNATURES.decode(token, key, algorithms=[ALGORITHM])), issuer)
-            self._headers[header] = str(kid)  # only of genuine tokens: others could fill the memory with new headers
+            payload = json.loads(_SIGNATURES.decode(token, key, algorithms=[ALGORITHM]))
+            claims = _checked(payload, issuer, may_be_a_service=of_file)
+            if len(self._headers) < _KNOWN_HEADERS:
+                self._headers[header] = str(kid)
             return claims
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError):
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError, OSError):
             raise NotAuthenticated(reason="token_forged") from None
 
 
-def _checked(payload: dict[str, Any], issuer: str) -> Claims:
+def _checked(payload: dict[str, Any], issuer: str, *, may_be_a_service: bool) -> Claims:
+    """What it says, if its issuer may say that. Keys that are endorsed for a while speak for people alone."""
     kind, subject = str(payload["kind"]), str(payload["sub"])
     if payload["iss"] != issuer:
         raise ValueError("this key does not speak for that issuer")
@@ -220,7 +225,7 @@ def _checked(payload: dict[str, Any], issuer: str) -> Claims:
     elif kind == "operator":
         allowed = issuer == "operator"
     elif issuer == "identity":  # its one key speaks for people, and for itself as a service
-        allowed = kind == "service" and subject == "identity"
+        allowed = may_be_a_service and kind == "service" and subject == "identity"
     else:
         allowed = kind in ("service", "system") and issuer == f"{kind}:{subject}"
     if not allowed:
@@ -230,6 +235,8 @@ def _checked(payload: dict[str, Any], issuer: str) -> Claims:
     if expires - issued > LONGEST_LIFE:
         raise ValueError("the token lives too long")
     acting_for = payload.get("acting_for")
+    if acting_for and kind != "resident":
+        raise ValueError("only a resident acts for another")
     return Claims(
         issuer=issuer,
         subject=subject,

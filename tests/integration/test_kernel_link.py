@@ -106,6 +106,28 @@ def test_headers_that_can_not_be_read_harm_nobody(heard):
     assert not got[4].unreadable
 
 
+def test_what_waits_already_comes_with_the_connection_and_not_a_second_later(broker_vhost):
+    """The broker sends it in one piece with its answer to the consumer, which py-amqp has read whole by then."""
+    took = []
+
+    def listen(channel):
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel.basic_consume(QUEUE, callback=link.collect)
+        began.append(time.monotonic())
+
+    for _ in range(5):
+        got, began = [], []
+        link = Link(broker_vhost.url, "test", listen, on_delivery=lambda one: got.append(time.monotonic()))  # noqa: B023
+        link.start()
+        if not took:
+            assert link.wait_connected(10)
+            link.publish(OutgoingMessage(b"x", "", QUEUE))
+        wait_for(lambda: got)  # noqa: B023
+        took.append(got[0] - began[0])
+        link.stop()  # given back, for the next one
+    assert max(took[1:]) < 0.5
+
+
 def test_an_error_of_any_kind_ends_the_connection_and_not_the_link(heard):
     link, got, channel = heard
 

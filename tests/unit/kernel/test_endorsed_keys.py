@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shared.messaging.errors import NotAuthenticated, Unavailable
 from shared.operations import clock
 from shared.security import endorsed_keys
-from shared.security.tokens import Signer, Verifier
+from shared.security.tokens import Claims, Signer, Verifier
 from tests.unit.kernel.test_tokens import resident, write_keys
 
 HOUR = timedelta(hours=1)
@@ -103,6 +103,36 @@ def test_a_key_that_was_withdrawn_verifies_nothing_any_more(one: Identity) -> No
     one.told.clear()
     one.verifier._learned._learn()  # type: ignore[union-attr]
     assert one.reason(token) == "token_of_unknown_key"
+
+
+def test_r_sys_1_an_endorsed_key_speaks_for_people_alone(one: Identity) -> None:
+    """R-SYS-1: services sign with their own keys, identity too; one that was stolen is nobody's way to them."""
+    key = one.new_key()
+    assert one.knows(key)
+    now = clock.now()
+    as_service = Claims("identity", "identity", "service", now, now + timedelta(minutes=5))
+    assert one.reason(key.mint(as_service)) == "token_forged"
+    assert one.verifier.verify(Signer(one.own, "identity").mint(as_service)).subject == "identity"
+
+
+def test_a_key_whose_endorser_is_trusted_no_more_verifies_nothing(one: Identity) -> None:
+    """Also while nobody can be asked."""
+    key = one.new_key()
+    assert one.knows(key)
+    one.down = True
+    one.verifier._keys = {}
+    with pytest.raises(Unavailable):
+        one.knows(key)
+
+
+def test_keys_are_not_believed_for_ever_while_nobody_can_be_asked(one: Identity) -> None:
+    """One of them may have been withdrawn since."""
+    key = one.new_key()
+    assert one.knows(key)
+    one.down = True
+    one.verifier._learned._learned_at -= 301  # type: ignore[union-attr]
+    with pytest.raises(Unavailable):
+        one.knows(key)
 
 
 def test_a_key_past_its_time_verifies_nothing(one: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
