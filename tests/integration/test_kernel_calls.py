@@ -41,7 +41,7 @@ def stock(system):
 def test_a_stock_nameko_client_logs_in_and_calls(system, stock):
     token = system.resident_token(cast.RESIDENT)
     rpc = stock(token)
-    assert rpc.cases.list_inbox(limit=5).keys() == {"cases", "after"}
+    assert rpc.cases.list_inbox(limit=5).keys() >= {"cases", "after"}
     limits = rpc.attachments.limits()
     assert limits["max_file_bytes"] == 52_428_800  # R-ATT-2
     begun = stock().identity.begin_login(request_id=str(uuid4()), kind="resident")
