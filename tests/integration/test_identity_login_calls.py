@@ -90,7 +90,7 @@ def test_r_id_16_staff_with_protected_identity_log_in_both_ways(system: Any) -> 
 
 def test_r_id_1_a_card_that_was_taken_back_or_belongs_to_another_opens_nothing(system: Any) -> None:
     """R-ID-1: revoked; a server's certificate; another's key under one's own certificate."""
-    person = "SE2321000131-P000009000024"
+    person = "SE2321000131-P000009000016"
     before = sessions_of(system, person)
     card = siths_ca.issue_person(pki(system), person, "Yasmin", "Karimi", again=True)
     assert system.login_by_card(person, card).access_token

@@ -18,6 +18,9 @@ from deploy.local.processes import Process, Program
 from deploy.local.stack import Stack
 from shared.database import kernel_tables
 
+_OWNER = "rooms"
+"""Not a service's role: what that owns goes over to its owner when the running system's databases are made."""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -95,13 +98,12 @@ class Rooms:
 
     def database(self, service: str | None = None) -> Database:
         """A new database: with the kernel's tables alone, or migrated as the service's."""
-        owner = service or "cases"
         name = f"test_{secrets.token_hex(6)}"
         admin_url = self._stack.postgres.admin_url()
         with psycopg.connect(admin_url, autocommit=True) as admin:
-            databases.make_role(admin, owner, self._stack.keys.password(f"database_{owner}"))
-            databases.make_database(admin, name, owner)
-        made = Database(name, self._stack.database_url(owner, name), admin_url)
+            databases.make_role(admin, _OWNER, self._stack.keys.password(f"database_{_OWNER}"))
+            databases.make_database(admin, name, _OWNER)
+        made = Database(name, self._stack.database_url(_OWNER, name), admin_url)
         if service is None:
             _make_kernel_tables(made.url)
         else:
