@@ -31,4 +31,4 @@ def test_what_is_no_id_is_left_out_and_a_new_one_is_made_R_SYS_3():
     ):
         [made] = call_ids(sent, LIST_INBOX)
         assert made.startswith("cases.list_inbox.")
-        assert "1912" not in made
+        assert "191212121212" not in made
