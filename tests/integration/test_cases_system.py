@@ -120,6 +120,24 @@ def test_r_case_2_to_6_a_case_there_and_back(office: Office) -> None:
     ]
 
 
+def test_r_case_13_writing_to_someone_who_has_emigrated_is_as_usual(office: Office) -> None:
+    """R-CASE-13, R-ID-18: they start a case, are asked, read it and answer."""
+    start = cases.StartCase(
+        request_id=uuid4(),
+        clinic=office.clinic,
+        case_type=office.case_type,
+        answers=[cases.Answer(component="what", values=["Jag bor utomlands nu."])],
+    )
+    case = office.resident(cases.START_CASE, start, cast.EMIGRATED).case
+    office.assign(case)
+    asked = office.reply(case, "counter_question", 2)
+    assert (asked.state, asked.resident_active) == ("awaiting_resident", True)
+    shown = office.resident(cases.GET_CASE, cases.GetCase(case=case), cast.EMIGRATED)
+    assert shown.messages[-1].text == "Hur länge?"
+    answer = cases.SendMessage(request_id=uuid4(), case=case, text="Sedan i våras.")
+    assert office.resident(cases.SEND_MESSAGE, answer, cast.EMIGRATED).state == "assigned"
+
+
 def test_r_sys_1_nobody_else_and_nobody_unknown(office: Office) -> None:
     """R-SYS-1, R-CASE-3"""
     case = office.start().case
