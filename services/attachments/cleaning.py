@@ -103,7 +103,8 @@ def next_sweep(tx: Transaction) -> Sweep | None:
     """The next file to tidy up after, taken for a minute; None if there is none due."""
     due = (
         select(attachments)
-        .where(attachments.c.sweep_at <= tx.now)
+        # never under the hands of who checks it now: its check arms the sweep anew when it ends
+        .where(attachments.c.sweep_at <= tx.now, attachments.c.state.not_in([State.WAITING, State.CHECKING]))
         .order_by(attachments.c.sweep_at)
         .limit(1)
         .with_for_update(skip_locked=True)

@@ -90,6 +90,7 @@ def change_by_system(tx: Transaction, found: Sequence[Row], act: Act, kind: str)
         }
         if outcome.state is State.CLOSED:
             values |= {"closed_reason": outcome.reason, "closed_at": tx.now, "answer_before": None, "remind_at": None}
+            values |= {"unread": False}
         if act is Act.LOSE_HANDLER:
             values |= {"handler": None, "handler_rights_number": None, "unread": outcome.state is State.NEW}
         ids = [case for case, its in outcomes.items() if its == outcome]

@@ -58,7 +58,7 @@ def assign_case(tx: Transaction, request: AssignCase, prepared: neighbours.Prepa
     given: dict[str, Any] = {
         "handler": request.handler,
         "handler_rights_number": by.rights_number,
-        "unread": request.handler != tx.caller.subject,
+        "unread": case["unread"] or request.handler != tx.caller.subject,
     }
     if request.partial_reply is None:
         version = change(tx, case, outcome, **given)

@@ -181,15 +181,19 @@ def get(tx: Transaction, request: GetMailing) -> MailingShown:
 
 
 def list_recipients(call: OngoingCall[ListRecipients, Recipients]) -> Recipients:
-    """What became of each, with the cards of those on the page."""
+    """What became of each, with the cards of those who have got a case by it.
+
+    Not of the others: whoever may write a list of numbers must not learn by it who is behind them.
+    """
     rows, after = call.read(_listed)
-    cards = neighbours.cards(call, {row["resident"] for row in rows})
+    cards = neighbours.cards(call, {row["resident"] for row in rows if row["case_id"] is not None})
     return Recipients(
         recipients=[
             RecipientShown(
                 resident=neighbours.card_for_staff(cards.get(row["resident"])),
                 result=row["result"],
                 case=row["case_id"],
+                position=row["position"],
             )
             for row in rows
         ],

@@ -98,7 +98,10 @@ def reseal_some(tx: Transaction, sealed: Sealed) -> tuple[int, bool]:
     if anew:
         tx.execute(select(func.set_config("cases.resealing", "on", True)))
         tx.execute(
-            update(sealed.table).where(sealed.key == bindparam("_key")).values({sealed.value: bindparam("_value")}),
+            # not over what has been saved since: that is sealed with the current key already
+            update(sealed.table)
+            .where(sealed.key == bindparam("_key"), sealed.value == bindparam("_was"))
+            .values({sealed.value: bindparam("_value")}),
             anew,
         )
         tx.execute(select(func.set_config("cases.resealing", "off", True)))
@@ -118,7 +121,8 @@ def _sealed_anew(tx: Transaction, sealed: Sealed, found: Any) -> tuple[list[dict
             missing = error.key if isinstance(error, KeyMissing) else None
             log.error("sealed_value_lost", table=sealed.name, key_id=missing)
             continue
-        anew.append({"_key": row[sealed.key.name], "_value": tx.sealer.seal(plain, context)})
+        was = row[sealed.value.name]
+        anew.append({"_key": row[sealed.key.name], "_was": was, "_value": tx.sealer.seal(plain, context)})
     return anew, lost
 
 

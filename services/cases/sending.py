@@ -30,6 +30,8 @@ from shared.contracts.identity import (
     RightsNow,
 )
 from shared.database.transaction import Transaction
+from shared.messaging.errors import DeadlineExceeded, Unavailable
+from shared.operations.jobs import TurnLost
 from shared.operations.logs import log
 
 AT_ONCE = 100
@@ -48,24 +50,32 @@ class Asked:
 
 def send_all(run: Any) -> int:
     """Sends all that is to be sent, the oldest mailing first; says to how many."""
-    sent = 0
+    sent, passed = 0, list[UUID]()
     while not run.stopping.is_set():
         with run.transaction() as tx:
-            found = _next(tx)
+            found = _next(tx, passed)
         if found is None:
             break
         mailing, residents = found
-        asked = _ask(run, mailing, residents)
-        with run.transaction() as tx:
-            sent += send_some(tx, mailing["id"], asked)
+        try:
+            asked = _ask(run, mailing, residents)
+            with run.transaction() as tx:
+                sent += send_some(tx, mailing["id"], asked)
+        except TurnLost:
+            raise
+        except Exception as error:  # the others should not suffer for it; it has its turn again in the next run
+            passed.append(mailing["id"])
+            known = isinstance(error, Unavailable | DeadlineExceeded)
+            log.error("mailing_put_off", mailing_id=str(mailing["id"]), exc_info=None if known else error)
     if sent:
         log.info("mailings_sent", count=sent)
     return sent
 
 
-def _next(tx: Transaction) -> tuple[Row, list[UUID]] | None:
-    """The oldest mailing that is being sent, and the residents of its next lot."""
-    oldest = select(table).where(table.c.state == "sending").order_by(table.c.sent_from, table.c.id).limit(1)
+def _next(tx: Transaction, passed: list[UUID]) -> tuple[Row, list[UUID]] | None:
+    """The oldest mailing that is being sent, but those passed over, and the residents of its next lot."""
+    sending = (table.c.state == "sending") & table.c.id.not_in(passed)
+    oldest = select(table).where(sending).order_by(table.c.sent_from, table.c.id).limit(1)
     mailing = tx.execute(oldest).mappings().one_or_none()
     if mailing is None:
         return None
@@ -80,14 +90,17 @@ def _waiting(tx: Transaction, mailing: UUID) -> list[Row]:
 
 
 def _ask(run: Any, mailing: Row, residents: list[UUID]) -> Asked:
-    """Everything about one lot, before the transaction. What can't be asked now is asked again in the next run."""
+    """Everything about one lot, before the transaction. What can't be asked now, or is not known to the directory at
+    the moment, is asked again in the next run: `Unavailable`."""
     clinics = run.ask(GET_CLINICS, GetClinics(clinics=[mailing["clinic"]])).clinics
     staff = run.ask(GET_STAFF, GetStaff(people=[mailing["author"]])).staff
-    name, made = name_and_signature(staff[0].given_name, staff[0].surname, staff[0].title) if staff else ("", "")
+    if not clinics or not staff:
+        raise Unavailable(reason="sender_unknown" if clinics else "care_provider_unknown")
+    name, made = name_and_signature(staff[0].given_name, staff[0].surname, staff[0].title)
     cards = run.ask(RESIDENT_CARDS, ResidentCards(residents=residents)).cards if residents else []
     known: dict[UUID, ResidentCard] = {card.resident: card for card in cards}
     return Asked(
-        care_provider=clinics[0].care_provider if clinics and clinics[0].active else None,
+        care_provider=clinics[0].care_provider if clinics[0].active else None,
         rights=run.ask(CURRENT_RIGHTS, CurrentRights(subject=mailing["author"])),
         name=name,
         signature=made,

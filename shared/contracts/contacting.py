@@ -142,9 +142,12 @@ class ListRecipients(Query):
 
 
 class RecipientShown(Reply):
+    """`resident` only where they have got a case by it. `position`: the place in the order of adding, from 0 on."""
+
     resident: ResidentCard | None
     result: RecipientResult
     case: UUID | None
+    position: int = 0
 
 
 class Recipients(Reply):

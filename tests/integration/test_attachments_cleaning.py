@@ -131,6 +131,17 @@ def test_a_usable_file_is_left_alone_and_nothing_else_of_it_r_att_7(world: World
     assert world.show(caller, attachment).state is State.USABLE
 
 
+def test_a_file_that_is_checked_just_now_is_not_swept_r_att_7(world: World) -> None:
+    """Whoever lost their turn before had armed the sweep."""
+    attachment = world.put(world.resident(), crafted.png(), PNG)
+    before = world.objects(attachment)
+    assert before
+    for state in ("waiting", "checking"):
+        world.rows(f"UPDATE attachments SET state = '{state}', sweep_at = now() - interval '1 hour'")
+        world.sweep()
+        assert world.objects(attachment) == before
+
+
 def test_a_file_removed_while_it_is_swept_is_swept_anew_r_att_5(world: World) -> None:
     caller = world.resident()
     attachment = world.usable(caller, crafted.png(), PNG)

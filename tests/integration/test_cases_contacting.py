@@ -192,7 +192,7 @@ class Job:
         return self._world.neighbours.ask(call, request)
 
 
-class Killed(Exception):
+class Killed(BaseException):
     pass
 
 
@@ -263,11 +263,46 @@ def test_r_case_14_each_recipient_has_a_result(world: World) -> None:
     second = world.call(contacts.LIST_RECIPIENTS, ask.model_copy(update={"after": first.after}), world.handler)
     results = [one.result for one in first.recipients + second.recipients]
     assert results == ["sent", "sent_to_inactive", "locked", "clinic_not_open", "no_account"]
-    assert first.recipients[0].resident.identity_number == numbers[0]
+    assert [one.position for one in first.recipients + second.recipients] == [0, 1, 2, 3, 4]
+    shown = [one.resident and one.resident.identity_number for one in first.recipients + second.recipients]
+    assert shown == [*numbers[:2], None, None, None]  # of those who got nothing by it, nothing is told
     assert second.after is None
     [case] = cases_of(world, people[0])
     assert first.recipients[0].case == case
     assert world.get(case, world.handler).messages[0].text == "Proverna ser bra ut."
+
+
+def test_r_case_14_a_list_of_numbers_tells_nothing_of_those_behind_them(world: World) -> None:
+    """R-SYS-1, R-CASE-18: before it is sent."""
+    numbers = [number_of() for _ in range(2)]
+    for number in numbers:
+        world.numbered(number)
+    listed = world.call(
+        contacts.LIST_RECIPIENTS, contacts.ListRecipients(mailing=mailing_of(world, numbers)), world.handler
+    )
+    assert [one.resident for one in listed.recipients] == [None, None]
+
+
+def test_r_case_14_one_mailing_that_fails_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-CASE-14: and is not ended by it, nor by a directory that does not know its sender just now."""
+    numbers = [number_of(), number_of()]
+    people = [world.numbered(number) for number in numbers]
+    first, second = (mailing_of(world, [number]) for number in numbers)
+    send(world, first)
+    send(world, second)
+    asked = sending._ask
+
+    def ask(run: Any, mailing: Any, residents: list[UUID]) -> Any:
+        if mailing["id"] == first:
+            raise ZeroDivisionError
+        return asked(run, mailing, residents)
+
+    monkeypatch.setattr(sending, "_ask", ask)
+    assert sending.send_all(Job(world)) == 1
+    assert (progress(world, first)[0], progress(world, second)[0]) == ("sending", "done")
+    monkeypatch.setattr(sending, "_ask", asked)
+    assert sending.send_all(Job(world)) == 1
+    assert [len(cases_of(world, one)) for one in people] == [1, 1]
 
 
 @pytest.mark.parametrize("killed_at", [1, 2, 2.5, 3, 4, 4.5])
@@ -296,8 +331,7 @@ def test_r_case_14_what_can_not_be_asked_now_is_sent_later(world: World) -> None
     mailing = mailing_of(world, [number])
     send(world, mailing)
     world.neighbours.faults["resident_cards"] = Unavailable()
-    with pytest.raises(Unavailable):
-        sending.send_all(Job(world))
+    assert sending.send_all(Job(world)) == 0
     assert progress(world, mailing) == ("sending", {"waiting": 1})
     del world.neighbours.faults["resident_cards"]
     sending.send_all(Job(world))

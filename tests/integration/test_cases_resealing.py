@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import LargeBinary, text
+from sqlalchemy import LargeBinary, select, text
 
 from services.cases import resealing, seals
 from services.cases.tables import metadata
@@ -118,6 +118,24 @@ def test_r_sys_2_whoever_dies_in_between_the_next_goes_on(world: World, monkeypa
     assert resealing.reseal_all(stopping) == 0
     assert resealing.reseal_all(run_of(world)) == 5
     assert progress(world)["messages.content"].resealed == 7
+
+
+def test_r_sys_2_what_is_saved_meanwhile_is_not_overwritten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-SYS-2: a value that was read to be sealed anew, and then saved by somebody else."""
+    world.start()
+    with_ring(world, "new", OLD | NEW)
+    [of_messages] = [one for one in resealing.SEALED if one.name == "messages.content"]
+    original = resealing._sealed_anew
+
+    def slow(tx: Any, sealed: Any, found: Any) -> Any:
+        anew, lost = original(tx, sealed, found)
+        return [one | {"_was": b"what was there before somebody saved it"} for one in anew], lost
+
+    monkeypatch.setattr(resealing, "_sealed_anew", slow)
+    with world.database.transaction() as tx:
+        before = tx.execute(select(of_messages.value)).all()
+        resealing.reseal_some(tx, of_messages)
+        assert tx.execute(select(of_messages.value)).all() == before
 
 
 def test_r_sys_2_while_the_system_is_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
