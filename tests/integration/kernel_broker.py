@@ -134,7 +134,7 @@ class Proxy:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        source.close()  # the other end is closed by whoever waits for it: its number could be another socket's at once
 
     def cut(self) -> None:
         """Ends every connection now."""

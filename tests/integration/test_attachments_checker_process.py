@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 import requests
@@ -71,10 +72,10 @@ def wait_for(world: World, files: int) -> None:
         time.sleep(0.05)
 
 
-def wait_for_tidy_store(world: World) -> None:
+def wait_for_objects(world: World, attachment: UUID, kept: list[tuple[str, str]]) -> None:
     end = time.monotonic() + _PATIENCE_SECONDS
-    while world.rows("SELECT 1 FROM attachments WHERE sweep_at <= now()"):
-        assert time.monotonic() < end
+    while (found := world.objects(attachment)) != kept:
+        assert time.monotonic() < end, (found, kept)
         time.sleep(0.05)
 
 
@@ -102,16 +103,14 @@ def test_killed_checkers_leave_nothing_unchecked_and_nothing_twice_r_att_7_r_sys
     world.rows("UPDATE attachments SET sweep_at = now() WHERE sweep_at > now()")
     with checker(environment, tmp_path / "log") as process:
         wait_for(world, files)
-        wait_for_tidy_store(world)
+        for attachment, (state, data) in expected.items():
+            assert world.show(caller, attachment).state is state
+            kept = world.kept(attachment) if state is State.USABLE else []
+            wait_for_objects(world, attachment, kept)
+            if kept:
+                assert requests.get(world.preview(caller, attachment).url, timeout=10).content == data
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    for attachment, (state, data) in expected.items():
-        assert world.show(caller, attachment).state is state
-        if state is State.USABLE:
-            assert requests.get(world.preview(caller, attachment).url, timeout=10).content == data
-            assert world.objects(attachment) == world.kept(attachment)
-        else:
-            assert world.objects(attachment) == []
 
 
 def test_a_checker_told_to_stop_finishes_what_it_has_begun(

@@ -141,7 +141,7 @@ def test_one_replica_at_a_time(kernel_db, runners, moved_clock):
 def test_run_by_hand(kernel_db, runners):
     runs = []
     first = runners(lambda run: runs.append(run.now))
-    eventually(lambda: job_row(kernel_db)[1] == "done")
+    eventually(lambda: job_row(kernel_db)[1] == "done" and not first._watched["hourly"].running)
     first.run_now("hourly")
     first.run_now("hourly")
     assert len(runs) == 3

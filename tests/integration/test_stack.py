@@ -18,17 +18,16 @@ def test_a_database_has_the_kernels_tables(fresh_database: Any) -> None:
     assert fresh_database().url != database.url
 
 
-def test_a_service_can_not_enter_anothers_database(fresh_database: Any, servers: Stack) -> None:
-    """One role and database for each service."""
+def test_nobody_else_enters_a_database(fresh_database: Any) -> None:
+    """That services do not enter each other's: test_database_roles.py."""
     database = fresh_database()
-    mine = servers.keys.password("database_cases")
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         admin.execute("CREATE ROLE stranger LOGIN PASSWORD 'x'")
     host = database.url.rsplit("@", 1)[1]
     try:
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             psycopg.connect(f"postgresql://stranger:x@{host}")
-        psycopg.connect(f"postgresql://cases:{mine}@{host}").close()
+        psycopg.connect(database.url).close()
     finally:
         with psycopg.connect(database.admin_url, autocommit=True) as admin:
             admin.execute("DROP ROLE stranger")
