@@ -74,6 +74,8 @@ def take_bounce(tx: Transaction, raw: bytes) -> bool:
 def _settle(tx: Transaction, row: Row[Any], judgement: Judgement) -> None:
     if row.report == "delivered" or row.report == judgement:
         return
+    if judgement == "on_its_way" and row.report is not None:
+        return  # it comes late: how the message ended is known already
     values: dict[str, Any] = {"report": judgement, "reported_at": tx.now}
     if row.state == DeliveryState.SENDING:
         pass  # its sender is about to record how it went, and sees this then

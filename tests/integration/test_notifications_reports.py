@@ -123,6 +123,14 @@ def test_an_sms_that_could_not_be_delivered_fails_visibly_and_identity_is_told(w
     assert state(world)[0] == "sent"
 
 
+def test_a_late_word_that_it_is_on_its_way_hides_no_failure(world: World, hook: Hook) -> None:
+    """R-NOT-7: reports come in any order."""
+    reference = sent(world)
+    for status in ("failed", "sent"):
+        assert hook.post(address(reference), data={"id": "s1", "status": status}) == 200
+    assert state(world) == ("failed", "undelivered", "undelivered")
+
+
 def test_a_message_that_the_provider_has_after_all_is_not_sent_again(world: World, hook: Hook) -> None:
     """R-NOT-7: it said that it was busy, and sent it all the same."""
     reference = sent(world, NotAccepted("sms_http_503", provider_down=True))
