@@ -177,7 +177,7 @@ def _written(tx: Transaction, case: Row, request: SendMessage) -> Written:
 def prepare_message(call: OngoingCall[SendMessage, MessageSentReply]) -> neighbours.Prepared:
     """Asks for the clinic's care provider, and claims the files."""
     case = call.read(check_message)
-    message = messages.message_id(call.request.request_id, call.caller)
+    message = messages.message_id_with(call.request.attachments, case["id"], call.request.request_id, call.caller)
     return neighbours.Prepared(
         care_provider=neighbours.care_provider(call, case["clinic"]),
         message=message,

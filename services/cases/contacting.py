@@ -157,7 +157,8 @@ def prepare(call: OngoingCall[ContactResident, ResidentContacted]) -> Prepared:
         raise neighbours.without_account()
     active = neighbours.resident_can_be_written_to(call, resident)
     admission.require_open_to(call, request.clinic, resident)
-    message = messages.message_id(request.request_id, call.caller)
+    case = case_id(request.request_id, call.caller)
+    message = messages.message_id_with(request.attachments, case, request.request_id, call.caller)
     return Prepared(
         resident=resident,
         resident_active=active,
@@ -168,7 +169,7 @@ def prepare(call: OngoingCall[ContactResident, ResidentContacted]) -> Prepared:
         files=neighbours.claim(
             call,
             request.attachments,
-            case=case_id(request.request_id, call.caller),
+            case=case,
             message=message,
             at_most=call.settings.max_files_staff,
         ),

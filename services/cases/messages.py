@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 from uuid import UUID, uuid5
@@ -73,8 +73,20 @@ class NewMessage:
 
 
 def message_id(request_id: UUID, caller: Caller) -> UUID:
-    """The id of the message that this request sends: the same for each repetition, so that a claim of files holds."""
+    """The id of the message without files that this request sends: the same for each repetition."""
     return uuid5(request_id, f"message of {caller.identity}")
+
+
+def message_id_with(files: Collection[UUID], case: UUID, request_id: UUID, caller: Caller) -> UUID:
+    """The same where there may be files, which are bound to the id before the message is there (R-CASE-17).
+
+    So the id is of these files in this case alone: a repetition finds its claim, and a request id that is used again
+    with other files, or in another case, binds them to a message that will never be, not to the one that was sent.
+    """
+    if not files:
+        return message_id(request_id, caller)
+    named = " ".join(sorted(str(file) for file in files))
+    return uuid5(request_id, f"message of {caller.identity} in {case} with {named}")
 
 
 def resident_sender(caller: Caller) -> Sender:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from services.cases.messages import Sender, message_id
+from services.cases.messages import Sender, message_id_with
 from services.cases.signature import name_and_signature, personal_signature
 from services.cases.tables import Row
 from shared.contracts import cases as contract
@@ -82,7 +82,7 @@ def prepare_staff_message(
 ) -> Prepared:
     """Whether the resident can be written to, the caller's signature, the care provider, the name of the clinic that is
     referred to; last, so that a refusal binds no file, the files."""
-    message = message_id(call.request.request_id, call.caller)
+    message = message_id_with(call.request.attachments, case["id"], call.request.request_id, call.caller)
     active = resident_can_be_written_to(call, case["resident"])
     sender = staff_sender(call)
     facts = clinics(call, [case["clinic"], *([referral] if referral else [])])

@@ -32,7 +32,8 @@ def prepare(call: OngoingCall[StartCase, CaseStarted]) -> neighbours.Prepared:
     """Asks whether the resident may turn to the clinic, and for its care provider; claims the files last."""
     call.read(check)
     admission.require_access(call, call.request.clinic, call.request.case_type)
-    message = messages.message_id(call.request.request_id, call.caller)
+    case = case_id(call.request.request_id, call.caller)
+    message = messages.message_id_with(call.request.attachments, case, call.request.request_id, call.caller)
     return neighbours.Prepared(
         care_provider=neighbours.care_provider(call, call.request.clinic, active=True),
         message=message,
@@ -40,7 +41,7 @@ def prepare(call: OngoingCall[StartCase, CaseStarted]) -> neighbours.Prepared:
         files=neighbours.claim(
             call,
             call.request.attachments,
-            case=case_id(call.request.request_id, call.caller),
+            case=case,
             message=message,
             at_most=call.settings.max_files_resident,
         ),

@@ -64,6 +64,7 @@ class Neighbours:
         self.access: dict[tuple[UUID, str], access.ClinicAccess] = {}
         self.representation: dict[tuple[UUID, UUID], access.RepresentationNow] = {}
         self.claims: dict[UUID, UUID] = {}
+        self.claimed_for: dict[UUID, UUID] = {}
         self.faults: dict[str, Refused] = {}
         self.before: dict[str, Callable[[], None]] = {}
         self.asked: list[str] = []
@@ -126,6 +127,7 @@ class Neighbours:
             if self.claims.get(one, request.message) != request.message:
                 raise Conflict(reason="attachment_already_used")
         self.claims |= dict.fromkeys(request.attachments, request.message)
+        self.claimed_for |= dict.fromkeys(request.attachments, request.case)
         return attachments.Claimed(attachments=[self.files[one][1] for one in request.attachments])
 
     def _release(self, request: attachments.Release) -> Any:

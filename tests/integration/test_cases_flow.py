@@ -392,6 +392,26 @@ def test_files_are_free_again_when_the_message_lost_the_race(world: World) -> No
     world.reply(case, attachments=[file])
 
 
+def test_r_case_17_a_repeated_id_with_other_files_binds_none_to_a_message_that_lacks_them(world: World) -> None:
+    """R-CASE-17, R-ATT-5: the message was sent without files, and stays so."""
+    request_id, file = uuid4(), world.file(world.resident)
+    sent = world.start(request_id=request_id).message
+    refused("request_id_reused", Conflict, world.start, request_id=request_id, attachments=[file])
+    assert world.neighbours.claims.get(file) != sent
+
+
+def test_r_case_17_a_repeated_id_for_another_case_does_not_move_a_sent_file(world: World) -> None:
+    """R-CASE-17, R-ATT-6: the file is read by those who read the case that it was sent in."""
+    first, second = world.start().case, world.start().case
+    world.assign(first)
+    world.assign(second)
+    request_id, file = uuid4(), world.file(world.handler)
+    sent = world.reply(first, request_id=request_id, attachments=[file]).message
+    refused("request_id_reused", Conflict, world.reply, second, request_id=request_id, attachments=[file])
+    assert world.neighbours.claims[file] == sent
+    assert world.neighbours.claimed_for[file] == first
+
+
 def test_r_att_6_a_file_is_opened_by_those_who_read_the_case_and_logged(world: World) -> None:
     """R-ATT-6, R-CASE-18"""
     file = world.file(world.resident)
