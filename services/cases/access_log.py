@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, insert, select
@@ -22,7 +22,17 @@ def log_reading(
     tx: Transaction, case: Row, what: Literal["case", "document", "attachment"], attachment: UUID | None = None
 ) -> None:
     """Adds a row for the caller, who is staff and is about to read this: a case, one as a document, or a file of it."""
-    row = {
+    tx.execute(_LOG, _row(tx, case, what, attachment))
+
+
+def log_listing(tx: Transaction, found: Sequence[Row]) -> None:
+    """Adds a row for each of these cases, which the caller is about to be told are a certain resident's."""
+    if found:
+        tx.execute(_LOG, [_row(tx, case, "list", None) for case in found])
+
+
+def _row(tx: Transaction, case: Row, what: str, attachment: UUID | None) -> dict[str, Any]:
+    return {
         "at": tx.now,
         "person": tx.caller.subject,
         "clinic": case["clinic"],
@@ -33,7 +43,6 @@ def log_reading(
         "what": what,
         "attachment": attachment,
     }
-    tx.execute(_LOG, row)
 
 
 def of_resident(tx: Transaction, request: ReadMyAccessLog) -> tuple[list[Row], str | None]:
@@ -56,7 +65,7 @@ def rows_of(
 
 
 def what_was_read(row: Row) -> Literal["case", "attachment"]:
-    """In the contract's words: a case that was taken out as a document was read as a case."""
+    """In the contract's words: a case that was taken out as a document, or listed, was read as a case."""
     return "attachment" if row["what"] == "attachment" else "case"
 
 
@@ -84,6 +93,7 @@ def shown_to_resident(rows: Sequence[Row], after: str | None, staff: Mapping[str
                 staff_name=name_of(person) or "",
                 staff_title=person.title if person else None,
                 what=what_was_read(row),
+                in_list=row["what"] == "list",
             )
         )
     return MyAccessLog(entries=entries, after=after)

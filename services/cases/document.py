@@ -96,7 +96,12 @@ class Reading:
     what: str
 
 
-READ = {"case": "läste ärendet", "document": "tog ut ärendet för journal", "attachment": "öppnade en fil i ärendet"}
+READ = {
+    "case": "läste ärendet",
+    "document": "tog ut ärendet för journal",
+    "attachment": "öppnade en fil i ärendet",
+    "list": "såg ärendet i en lista över invånarens ärenden",
+}
 
 
 def of_readings(

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select, text
 
-from services.cases import neighbours, system_messages
+from services.cases import access_log, neighbours, system_messages
 from services.cases.paging import before, cursor, page, read_cursor
 from services.cases.rules import INBOX_STATES, State, end_of_day, start_of_day, waiting_since
 from services.cases.tables import UNOPENED, Row, cases, messages
@@ -78,11 +78,19 @@ def my_cases(tx: Transaction, request: ListMyCases, resident: UUID | None = None
 
 
 def count(tx: Transaction, request: CountCases, resident: UUID | None = None) -> CaseCounts:
-    """How many there are of what the list with the same filters shows (R-CASE-19)."""
+    """How many there are of what the list with the same filters shows (R-CASE-19).
+
+    Of one resident, who is named: a reading of each that is counted (R-CASE-18).
+    """
     _require_role(tx, request)
     conditions = [cases.c.clinic == request.clinic]
     if request.mine:
         conditions.append(cases.c.handler == tx.caller.subject)
+    if resident is not None:
+        counted = select(cases).where(*conditions, visible(viewer(tx.caller), tx.now), *_filtered(request, resident))
+        found = tx.execute(counted).mappings().all()
+        access_log.log_listing(tx, found)
+        conditions.append(cases.c.id.in_([row["id"] for row in found]))  # none that has come since and is not logged
     rows = tx.execute(
         select(
             cases.c.state,
@@ -133,6 +141,8 @@ def _staff_page(
     rows, after = page(
         tx.execute(question).mappings().all(), request.limit, lambda row: cursor(row["started_at"], row["id"])
     )
+    if resident is not None:  # the list says whose the cases are: a reading of each (R-CASE-18)
+        access_log.log_listing(tx, rows)
     return CasePage(cases=[_listed(row) for row in rows], after=after)
 
 

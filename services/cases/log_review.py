@@ -49,15 +49,18 @@ def sample(call: OngoingCall[SampleAccessLog, AccessLogSample]) -> AccessLogSamp
 def extract(call: OngoingCall[ExtractAccessLog, AccessLogExtract]) -> AccessLogExtract:
     """Who has read about a resident at the clinic, as a document for the resident; for its log reviewers.
 
-    Raises `NotFound` for a number that nobody with an account has, `LimitExceeded` (`period_too_long`) for too much.
+    Raises `NotFound` (`resident_not_in_log`) for a number of which the clinic's log has nothing at all: whoever types
+    it learns nothing of who has it (R-ID-14). Raises `LimitExceeded` (`period_too_long`) for too much.
     """
     asked = call.request
     call.caller.require(asked.clinic, Role.LOG_REVIEWER)
     resident = neighbours.resident_by_number(call, asked.identity_number)
-    card = neighbours.card_for_staff(neighbours.cards(call, [resident]).get(resident)) if resident else None
-    if resident is None or card is None:
-        raise NotFound("Invånaren har inget konto i e-tjänsterna.", reason="resident_without_account")
+    if resident is None:
+        raise _not_in_log()
     rows = call.read(_about, resident)
+    card = neighbours.card_for_staff(neighbours.cards(call, [resident]).get(resident))
+    if card is None:
+        raise _not_in_log()
     staff = neighbours.staff(call, log.readers(rows))
     clinic = neighbours.clinics(call, [asked.clinic]).get(asked.clinic)
     around = document.Around(
@@ -81,7 +84,18 @@ def _about(tx: Transaction, asked: ExtractAccessLog, resident: UUID) -> list[Row
     rows = tx.execute(question.order_by(access_log.c.entry).limit(MOST_EXTRACTED + 1)).mappings().all()
     if len(rows) > MOST_EXTRACTED:
         raise LimitExceeded("Perioden har för många läsningar. Välj en kortare.", reason="period_too_long")
+    if not rows and not _ever_read(tx, asked.clinic, resident):
+        raise _not_in_log()
     return list(rows)
+
+
+def _ever_read(tx: Transaction, clinic: HsaId, resident: UUID) -> bool:
+    one = select(access_log.c.entry).where(access_log.c.resident == resident, access_log.c.clinic == clinic).limit(1)
+    return tx.execute(one).first() is not None
+
+
+def _not_in_log() -> NotFound:
+    return NotFound("Mottagningens logg har ingen läsning om invånaren.", reason="resident_not_in_log")
 
 
 def _named(person: StaffFacts | None) -> str:
@@ -152,6 +166,7 @@ def _entry(row: Row, person: StaffFacts | None, card: Card | None, *, sealed: bo
         attachment=row["attachment"],
         sealed=sealed,
         as_document=row["what"] == "document",
+        in_list=row["what"] == "list",
         staff_name=log.name_of(person),
         staff_title=person.title if person else None,
         staff_protected=person is not None and person.protected,

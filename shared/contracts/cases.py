@@ -523,6 +523,7 @@ class AccessLogEntry(Reply):
     attachment: UUID | None
     sealed: bool = Field(description="whether the row is in the sealed chain yet")
     as_document: bool = Field(False, description="the case was taken out as a document (R-CASE-16)")
+    in_list: bool = Field(False, description="it was listed or counted as one of the resident's, by identity number")
     staff_name: str | None = Field(None, description="as the directory has it now")
     staff_title: str | None = None
     staff_protected: bool = Field(False, description="the protected mark (R-ID-14)")
@@ -554,6 +555,7 @@ class MyAccessLogEntry(Reply):
     staff_name: str
     staff_title: str | None
     what: Literal["case", "attachment"]
+    in_list: bool = Field(False, description="it was listed or counted as one of the resident's, by identity number")
 
 
 class MyAccessLog(Reply):

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from services.cases import log_review
+from shared.contracts import case_desk as desk
 from shared.contracts import case_records as records
 from shared.contracts import cases
 from shared.contracts.base import Role
@@ -159,7 +160,64 @@ def test_r_case_18_an_extract_is_whole_or_refused(world: World, monkeypatch: pyt
         world.get(case, world.receiver)
     monkeypatch.setattr(log_review, "MOST_EXTRACTED", 2)
     refused("period_too_long", LimitExceeded, extract, world, identity_number="199001012393")
-    refused("resident_without_account", NotFound, extract, world, identity_number="190001010000")
+
+
+def test_r_id_14_an_extract_tells_nothing_of_those_whom_nobody_has_read_about(world: World) -> None:
+    """R-CASE-18, R-ID-14: not a name, not the mark, not even whether the number has an account here."""
+    stranger = world.new_resident(protected=True)
+    world.set_resident(UUID(stranger.subject), "199001012401", protected=True)
+    world.start(stranger)  # a case that nobody has read
+    unread = refused("resident_not_in_log", NotFound, extract, world, identity_number="199001012401")
+    nobody = refused("resident_not_in_log", NotFound, extract, world, identity_number="190001010000")
+    assert str(unread) == str(nobody)
+
+
+def test_r_case_18_a_list_of_one_residents_cases_is_a_reading_of_each(world: World) -> None:
+    """R-CASE-18: whoever lists by identity number learns whose the cases are, so each one shown is logged."""
+    resident = world.numbered("199001012419")
+    first, second = world.start(resident), world.start(resident)
+    world.start(world.new_resident())
+    world.assign(second.case)
+    asked: dict[str, Any] = {"clinic": world.clinic, "identity_number": "199001012419"}
+
+    def logged(call: Any, request: Any, by: Caller) -> list[tuple[UUID, str]]:
+        before = {one.entry for one in search(world)}
+        world.call(call, request, by)
+        new = [one for one in search(world) if one.entry not in before]
+        assert {(one.person, str(one.resident)) for one in new} <= {(by.subject, resident.subject)}
+        assert all(one.in_list and not one.as_document for one in new)
+        return sorted((one.case, one.what) for one in new)
+
+    both = sorted([(first.case, "case"), (second.case, "case")])
+    whole = cases.ListClinicCases(**asked)
+    assert logged(cases.LIST_CLINIC_CASES, whole, world.receiver) == both
+    # what a page shows, and nothing else
+    assert logged(cases.LIST_CLINIC_CASES, cases.ListClinicCases(**asked, limit=1), world.receiver) == [
+        (second.case, "case")
+    ]
+    assert logged(cases.LIST_MY_CASES, cases.ListMyCases(identity_number="199001012419"), world.handler) == [
+        (second.case, "case")
+    ]
+    assert logged(desk.COUNT_CASES, desk.CountCases(**asked), world.receiver) == both
+    assert logged(desk.COUNT_CASES, desk.CountCases(**asked, mine=True), world.handler) == [(second.case, "case")]
+    # of nobody in particular: no reading
+    assert logged(cases.LIST_CLINIC_CASES, cases.ListClinicCases(clinic=world.clinic), world.receiver) == []
+    assert logged(desk.COUNT_CASES, desk.CountCases(clinic=world.clinic), world.receiver) == []
+
+
+def test_r_case_18_residents_see_that_their_cases_were_listed(world: World) -> None:
+    """R-CASE-18: in their own view of the log, and in the extract; a seal covers it as any other row."""
+    resident = world.numbered("199001012427")
+    case = world.start(resident)
+    world.call(
+        cases.LIST_CLINIC_CASES,
+        cases.ListClinicCases(clinic=world.clinic, identity_number="199001012427"),
+        world.receiver,
+    )
+    [entry] = world.call(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), resident).entries
+    assert (entry.number, entry.what, entry.in_list) == (case.number, "case", True)
+    text = base64.b64decode(extract(world, identity_number="199001012427").content).decode()
+    assert f"såg ärendet i en lista över invånarens ärenden {case.number}" in text
 
 
 def test_r_case_18_only_reviewers_of_the_clinic(world: World) -> None:

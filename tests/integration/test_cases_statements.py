@@ -98,6 +98,7 @@ def test_statements_of_each_call_are_as_the_readme_says(world: World) -> None:
         "list_clinic_cases": count(
             world, world.call, cases.LIST_CLINIC_CASES, cases.ListClinicCases(clinic=world.clinic), world.receiver
         ),
+        "list_clinic_cases by identity number": _listed_by_number(world),
         "list_my_cases": count(world, world.call, cases.LIST_MY_CASES, cases.ListMyCases(), world.handler),
         "list_inbox": count(world, world.call, cases.LIST_INBOX, cases.ListInbox(), world.resident),
         "access_log": count(
@@ -200,6 +201,14 @@ def _begun_by_the_clinic(world: World) -> dict[str, int]:
         "contact_resident": count(world, world.call, contacts.CONTACT_RESIDENT, contact, world.handler),
         "put_inbox_message": count(world, world.call, inbox.PUT_INBOX_MESSAGE, booked, Caller("system", "booking")),
     }
+
+
+def _listed_by_number(world: World) -> int:
+    resident = world.numbered("199001011254")
+    for _ in range(3):
+        world.start(resident)
+    ask = cases.ListClinicCases(clinic=world.clinic, identity_number="199001011254")
+    return count(world, world.call, cases.LIST_CLINIC_CASES, ask, world.receiver)
 
 
 def _open(world: World) -> int:
