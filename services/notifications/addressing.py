@@ -138,12 +138,14 @@ def _to_person(
         return []
     version = choice.version if choice else 0
     if one.channel is not None:
-        if one.channel not in chosen:
-            delivering.end(tx, one, DeliveryState.WITHDRAWN, "no_longer_chosen")
-            return []
-        return _at_address(tx, one, one.channel, chosen[one.channel], version)
-    first, *others = chosen
-    ready = _at_address(tx, one, first, chosen[first], version)
+        if one.channel in chosen:
+            return _at_address(tx, one, one.channel, chosen[one.channel], version)
+        # Its channel was given up while it was tried again. It goes by the others instead, unless it has one there.
+        delivering.end(tx, one, DeliveryState.WITHDRAWN, "no_longer_chosen")
+        ready, others = [], list(chosen)
+    else:
+        first, *others = chosen
+        ready = _at_address(tx, one, first, chosen[first], version)
     for channel in others:
         second = _beside(tx, replace(one, channel=channel, address_hash=None), lease)
         if second is not None:

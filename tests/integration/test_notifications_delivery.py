@@ -210,15 +210,29 @@ def test_whether_the_right_is_gone_is_what_identity_says_now(world: World) -> No
     assert sorted(reason or state for _, state, reason in world.states()) == ["right_gone", "right_gone", "sent"]
 
 
-def test_a_changed_choice_counts_also_for_what_waits(world: World) -> None:
+def test_who_changes_channel_while_it_is_retried_is_told_by_the_new_one(world: World) -> None:
+    """R-NOT-1, R-NOT-7: not by the old one any more, and it is not lost."""
     resident = tell_resident(world, "sms")
     world.sms.script = [NotAccepted("sms_http_503", provider_down=True)] * 2
     world.send()
     world.residents[resident] = world.residents[resident].model_copy(update={"notify_by": ["email"]})
     world.make_due()
     world.send()
-    assert world.sms.sent == []
-    assert world.states() == [("resident", "withdrawn", "no_longer_chosen")]
+    assert (world.sms.sent, world.email.addresses) == ([], [world.residents[resident].email])
+    assert sorted(world.states()) == [("resident", "sent", None), ("resident", "withdrawn", "no_longer_chosen")]
+    assert world.send() == 0
+
+
+def test_who_gives_up_the_one_of_two_channels_that_is_retried_is_not_told_twice_by_the_other(world: World) -> None:
+    """R-NOT-7."""
+    resident = tell_resident(world, "sms", "email")
+    world.sms.script = [NotAccepted("sms_http_503", provider_down=True)] * 2
+    world.send()
+    world.residents[resident] = world.residents[resident].model_copy(update={"notify_by": ["email"]})
+    world.make_due()
+    world.send()
+    assert (world.sms.sent, len(world.email.sent)) == ([], 1)
+    assert sorted(world.states()) == [("resident", "sent", None), ("resident", "withdrawn", "no_longer_chosen")]
 
 
 # --- each is sent once, none is lost --------------------------------------------------------------------------------
