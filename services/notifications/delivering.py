@@ -158,9 +158,13 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
             provider_reference=getattr(outcome, "reference", None),
             **again,
         )
-        .returning(deliveries.c.state)
-    ).scalar_one_or_none()
-    return None if changed is None else DeliveryState(changed)
+        .returning(deliveries.c.state, in_vain.label("in_vain"))
+    ).one_or_none()
+    if changed is None:
+        return None
+    if changed.in_vain:
+        bounced(tx, one)
+    return DeliveryState(changed.state)
 
 
 def end(tx: Transaction, one: Claimed, state: DeliveryState, reason: str) -> None:
@@ -256,23 +260,28 @@ def sweep(tx: Transaction, most: int = 500) -> Swept:
         .cte("left_behind")
     )
     begun = deliveries.c.state == DeliveryState.SENDING
+    in_vain = begun & (deliveries.c.report == "undelivered")
     found = tx.execute(
         update(deliveries)
         .where(deliveries.c.delivery.in_(select(left.c.delivery)))
         .values(
             state=case(
                 (begun & deliveries.c.report.in_(["delivered", "on_its_way"]), DeliveryState.SENT),
+                (in_vain, DeliveryState.FAILED),
                 (begun, DeliveryState.UNCERTAIN),
                 else_=DeliveryState.WAITING,
             ),
-            reason=case((begun, "interrupted"), else_=deliveries.c.reason),
+            reason=case((in_vain, "undelivered"), (begun, "interrupted"), else_=deliveries.c.reason),
             attempts=deliveries.c.attempts + case((begun, 1), else_=0),
             ended_at=case((begun, literal(tx.now)), else_=null()),
             lease_until=None,
         )
-        .returning(deliveries.c.state)
-    )
-    states = list(found.scalars())
+        .returning(deliveries)
+    ).all()
+    for row in found:
+        if row.state == DeliveryState.FAILED:
+            bounced(tx, row)
+    states = [row.state for row in found]
     return Swept(freed=states.count(DeliveryState.WAITING), uncertain=states.count(DeliveryState.UNCERTAIN))
 
 

@@ -11,13 +11,15 @@ import email
 import email.policy
 import hmac
 import re
+from dataclasses import dataclass
 from email.message import Message as Mail
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, select, update
 
-from services.notifications.bounces import bounced
+from services.notifications.bounces import bounced, is_about_the_address
+from services.notifications.channels.mail import SENDING_HEADER
 from services.notifications.channels.sms_apis import Judgement
 from services.notifications.tables import deliveries
 from shared.contracts.notifications import DeliveryState
@@ -27,6 +29,7 @@ from shared.security.sealing import keyed_hash
 
 _REFERENCE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,6})")
 _MESSAGE_ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@[^<>\s]+>")
+_SENDING = re.compile(r"[0-9]{1,6}")
 _SIGNATURE_LENGTH = 32
 
 
@@ -60,18 +63,28 @@ def take(tx: Transaction, reference: str, judgement: Judgement) -> bool:
 def take_bounce(tx: Transaction, raw: bytes) -> bool:
     """Takes in a mail that came back (RFC 3464), by the Message-ID of what was sent. False: it is no such mail.
 
-    Only what has failed for good counts: a server that still tries has said nothing.
+    Only what has failed for good counts: a server that still tries has said nothing. One of an earlier sending says
+    nothing of the new one; one that does not say which it is about counts while there has been only one.
     """
     found = _failed_for_good(raw)
     if found is None:
         return False
-    row = tx.execute(select(deliveries).where(deliveries.c.delivery == found).with_for_update()).one_or_none()
-    if row is not None:
-        _settle(tx, row, "undelivered")
+    row = tx.execute(select(deliveries).where(deliveries.c.delivery == found.delivery).with_for_update()).one_or_none()
+    if row is not None and row.resent == (found.sending or 0):
+        _settle(tx, row, "undelivered", about_the_address=found.about_the_address)
     return True
 
 
-def _settle(tx: Transaction, row: Row[Any], judgement: Judgement) -> None:
+@dataclass(frozen=True)
+class _CameBack:
+    """A mail that came back. `sending`: which of the delivery's, if it says so."""
+
+    delivery: UUID
+    sending: int | None
+    about_the_address: bool
+
+
+def _settle(tx: Transaction, row: Row[Any], judgement: Judgement, *, about_the_address: bool = True) -> None:
     if row.report == "delivered" or row.report == judgement:
         return
     if judgement == "on_its_way" and row.report is not None:
@@ -83,7 +96,8 @@ def _settle(tx: Transaction, row: Row[Any], judgement: Judgement) -> None:
         if row.state not in (DeliveryState.SENT, DeliveryState.UNCERTAIN):
             return
         values |= {"state": DeliveryState.FAILED, "reason": "undelivered", "ended_at": tx.now}
-        bounced(tx, row)
+        if about_the_address:
+            bounced(tx, row)
     elif row.state != DeliveryState.SENT:
         # The provider has it after all, whatever it answered when it was handed over: it must not be sent again.
         values |= {"state": DeliveryState.SENT, "reason": None, "ended_at": tx.now, "lease_until": None}
@@ -91,19 +105,26 @@ def _settle(tx: Transaction, row: Row[Any], judgement: Judgement) -> None:
     log.info("delivery_reported", delivery=str(row.delivery), channel=row.channel, state=judgement)
 
 
-def _failed_for_good(raw: bytes) -> UUID | None:
+def _failed_for_good(raw: bytes) -> _CameBack | None:
     """The delivery that a report of delivery status is about, if it says that it failed."""
     report = email.message_from_bytes(raw, policy=email.policy.compat32)
     if report.get_content_type() != "multipart/report":
         return None
-    failed, original = False, None
+    failed, original, about_the_address = False, None, False
     for part in report.walk():
         kind = part.get_content_type()
         if kind == "message/delivery-status":
-            failed = failed or any(str(block.get("Action", "")).strip().lower() == "failed" for block in _blocks(part))
+            for block in _blocks(part):
+                if str(block.get("Action", "")).strip().lower() == "failed":
+                    failed = True
+                    # "5.1.1 (no such user)": a comment may follow
+                    status = str(block.get("Status", "")).split(maxsplit=1)
+                    about_the_address |= bool(status) and is_about_the_address(status[0])
         elif kind in ("message/rfc822", "message/rfc822-headers", "text/rfc822-headers"):
-            original = original or _message_id(part)
-    return UUID(original) if failed and original else None
+            original = original or _original(part)
+    if not failed or original is None:
+        return None
+    return _CameBack(*original, about_the_address)
 
 
 def _blocks(part: Mail) -> list[Mail]:
@@ -111,9 +132,12 @@ def _blocks(part: Mail) -> list[Mail]:
     return [one for one in payload if isinstance(one, Mail)] if isinstance(payload, list) else []
 
 
-def _message_id(part: Mail) -> str | None:
+def _original(part: Mail) -> tuple[UUID, int | None] | None:
+    """Which delivery, and which of its sendings, the mail or the headers that came back are of."""
     inner = _blocks(part)
-    header = inner[0].get("Message-ID", "") if inner else str(part.get_payload())
-    found = re.search(r"(?im)^message-id:\s*(\S+)", header) if not inner else re.match(r"\s*(\S+)", str(header))
-    fits = _MESSAGE_ID.fullmatch(found[1]) if found else None
-    return fits[1] if fits else None
+    headers = (
+        inner[0] if inner else email.message_from_string(str(part.get_payload()).lstrip(), policy=email.policy.compat32)
+    )
+    fits = _MESSAGE_ID.fullmatch(str(headers.get("Message-ID", "")).strip())
+    sending = _SENDING.fullmatch(str(headers.get(SENDING_HEADER, "")).strip())
+    return (UUID(fits[1]), int(sending[0]) if sending else None) if fits else None

@@ -361,4 +361,5 @@ def _letter(one: Addressed, provider: Provider, text: Words) -> Letter:
         text,
         to_staff=claimed.recipient_kind is not RecipientKind.RESIDENT,
         report_to=provider.report_to(reference),
+        sending=claimed.resent,
     )

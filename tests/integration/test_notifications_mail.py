@@ -70,6 +70,7 @@ def test_a_mail_arrives_whole() -> None:
     assert mail["From"].addresses[0].display_name == "E-tjänsterna på 1177"
     assert mail["To"] == TO
     assert mail["Message-ID"] == f"<{DELIVERY}@e-tjanster.example>"
+    assert mail["X-Sending"] == "0"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert "List-Unsubscribe" not in mail
     assert content(raw, "plain") == WORDS.text
@@ -121,6 +122,33 @@ def test_lines_that_begin_with_a_dot_arrive_as_they_are() -> None:
         assert isinstance(attempt(channel, said=said)[1], Accepted)
         channel.close()
     assert content(script.mails[0], "plain") == said.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "about_the_address"),
+    [
+        ("550 5.1.1 no such mailbox", True),
+        ("550 5.1.10 null MX", True),
+        ("553 5.1.3 bad syntax", True),
+        ("550 no such mailbox", True),
+        ("551 not local", True),
+        ("553 no such name", True),
+        ("550 5.7.1 blocked by policy", False),
+        ("550 5.7.23 SPF", False),
+        ("553 5.7.1 not your sender", False),
+        ("550 5.1.8 sender's domain", False),
+        ("550 5.2.2 mailbox full", False),
+        ("550 5.4.1 relay refused", False),
+        ("554 5.1.1 no such mailbox", True),
+        ("554 no", False),
+        ("450 4.1.1 not now", False),
+    ],
+)
+def test_only_a_refusal_of_the_mailbox_itself_speaks_of_the_address(answer: str, about_the_address: bool) -> None:
+    """A server whose policy refuses us refuses everybody: nobody's address is bad because of that."""
+    _, outcome, _ = one_attempt(RCPT=answer)
+    assert isinstance(outcome, NotAccepted)
+    assert outcome.about_the_address is about_the_address
 
 
 def test_every_attempt_has_the_same_message_id_and_the_connection_is_kept() -> None:

@@ -23,7 +23,7 @@ from shared.contracts import cases, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import GetClinicSettings, ResendDelivery, SetClinicSettings
 from shared.security.caller import Caller
-from tests.integration.notifications_support import SETTINGS, World
+from tests.integration.notifications_support import SETTINGS, DyingProcess, Killed, World
 
 SECRET = "ett langt delat losenord"
 NO_SUCH_MAILBOX = NotAccepted("smtp_recipient_550", permanent=True, about_the_address=True)
@@ -154,6 +154,26 @@ def test_a_report_that_comes_before_the_answer_counts(
     world.sms.during = early
     sent(world, Unknown("sms_no_answer"))
     assert state(world)[:2] == outcome
+    assert len(told_of_bounces(world)) == (1 if status == "failed" else 0)
+
+
+def test_a_report_that_came_before_a_crash_counts(world: World, hook: Hook) -> None:
+    """R-NOT-7: the sweep knows what the provider said."""
+
+    def early_and_die() -> None:
+        [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+        assert hook.post(address(f"{delivery}.0"), data={"id": "s1", "status": "failed"}) == 200
+        process.die()
+
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("sms"), "staff"))
+    process = DyingProcess(world.database)
+    world.sms.during = early_and_die
+    with pytest.raises(Killed):
+        world.sender(process=process).round()
+    world.end_leases()
+    world.sweep()
+    assert state(world) == ("failed", "undelivered", "undelivered")
+    assert len(told_of_bounces(world)) == 1
 
 
 def test_a_report_of_an_earlier_sending_says_nothing_of_the_new_one(world: World, hook: Hook) -> None:
@@ -211,7 +231,7 @@ def test_one_who_says_nothing_holds_up_nobody(world: World, hook: Hook) -> None:
 # --- mail that comes back -------------------------------------------------------------------------------------------
 
 
-def returned(delivery: str, action: str = "failed") -> bytes:
+def returned(delivery: str, action: str = "failed", status: str = "5.1.1", sending: int | None = 0) -> bytes:
     lines = [
         "From: MAILER-DAEMON@mail.example",
         "To: no-reply@e-tjanster.example",
@@ -228,13 +248,14 @@ def returned(delivery: str, action: str = "failed") -> bytes:
         "",
         "Final-Recipient: rfc822; anna@vgregion.example",
         f"Action: {action}",
-        "Status: 5.1.1",
+        f"Status: {status}",
         "",
         "--b",
         "Content-Type: text/rfc822-headers",
         "",
         "To: anna@vgregion.example",
         f"Message-ID: <{delivery}@e-tjanster.example>",
+        *([] if sending is None else [f"X-Sending: {sending}"]),
         "",
         "--b--",
     ]
@@ -255,6 +276,43 @@ def test_a_mail_that_comes_back_is_a_visible_failure(world: World, hook: Hook) -
     assert hook.post("/reports/mail", secret=SECRET, data=returned(str(delivery))) == 200
     assert state(world) == ("failed", "undelivered", "undelivered")
     assert len(told_of_bounces(world)) == 1
+
+
+@pytest.mark.parametrize("sending", [0, None])
+def test_a_mail_that_comes_back_late_says_nothing_of_what_was_sent_again(
+    world: World, hook: Hook, sending: int | None
+) -> None:
+    """R-NOT-7: nor does one that does not say which sending it is about, where there has been more than one."""
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+    world.email.script = [Unknown("smtp_no_answer")]
+    world.send()
+    [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+    with world.database.transaction(Caller("operator")) as tx:
+        listing.resend(tx, ResendDelivery(request_id=uuid4(), delivery=delivery))
+    world.send()
+    late = returned(str(delivery), sending=sending)
+    assert hook.post("/reports/mail", secret=SECRET, data=late) == 200
+    assert (state(world), told_of_bounces(world)) == (("sent", None, None), [])
+    assert hook.post("/reports/mail", secret=SECRET, data=returned(str(delivery), sending=1)) == 200
+    assert state(world) == ("failed", "undelivered", "undelivered")
+
+
+def test_a_mail_that_comes_back_says_which_sending_it_was(world: World, hook: Hook) -> None:
+    """R-NOT-7: one whose header is gone counts while there has been but one sending."""
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+    world.send()
+    [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+    assert hook.post("/reports/mail", secret=SECRET, data=returned(str(delivery), sending=None)) == 200
+    assert state(world) == ("failed", "undelivered", "undelivered")
+
+
+def test_a_mail_that_comes_back_for_another_reason_says_nothing_of_the_address(world: World, hook: Hook) -> None:
+    """It is a visible failure (R-NOT-7), but nobody is told that their address is bad."""
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+    world.send()
+    [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+    assert hook.post("/reports/mail", secret=SECRET, data=returned(str(delivery), status="5.7.1")) == 200
+    assert (state(world)[:2], told_of_bounces(world)) == (("failed", "undelivered"), [])
 
 
 def test_a_mailbox_that_does_not_exist_is_told_to_its_owner_and_shown_to_the_clinic(world: World) -> None:

@@ -18,6 +18,7 @@ from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
 from functools import lru_cache
 
+from services.notifications.bounces import is_about_the_address
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.providers import MailServer, read_password
 from services.notifications.rendering import Words
@@ -27,7 +28,12 @@ _IDLE_TOO_LONG = 5.0  # seconds; servers hang up on the silent, and asking costs
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 _NOBODY_THERE = frozenset({550, 551, 553})
-"""Codes by which a mailbox is refused, as opposed to what is sent to it (RFC 5321, 4.2.2)."""
+"""Codes by which a mailbox is refused, as opposed to what is sent to it (RFC 5321, 4.2.2). 550 is said of policy too:
+they count only from a server that gives no enhanced code, of which nothing more can be known."""
+_ENHANCED = re.compile(rb"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![^\s])")
+SENDING_HEADER = "X-Sending"
+"""How many times it had been sent again by hand; what comes back tells by it which sending it is about. The Message-ID
+stays the same, so that a mail which did arrive the first time is not shown twice."""
 _QUEUE_ID = re.compile(
     # letters and digits both: neither a word nor someone's number
     rb"\b(?:queued as |id=)(?P<id>(?=[A-Za-z0-9-]*[A-Za-z])(?=[A-Za-z0-9-]*[0-9])[A-Za-z0-9-]{4,64})(?![^\s;)])",
@@ -44,6 +50,7 @@ def compose(server: MailServer, letter: Letter) -> bytes:
         f"To: {letter.address}",
         f"Date: {format_datetime(clock.now())}",
         f"Message-ID: <{letter.delivery}@{server.sender.rpartition('@')[2]}>",
+        f"{SENDING_HEADER}: {letter.sending}",
     )
     if not (letter.address.isascii() and letter.address.isprintable()):
         raise ValueError("no address")
@@ -87,10 +94,10 @@ class MailChannel:
             code, _ = smtp.mail(self._server.sender)
             if code != 250:
                 return self._said_no("mail_from", code, about_the_mail=False)
-            code, _ = smtp.rcpt(address)
+            code, said = smtp.rcpt(address)
             if code not in (250, 251):
                 refused = self._said_no("recipient", code, about_the_mail=True)
-                return replace(refused, about_the_address=refused.permanent and code in _NOBODY_THERE)
+                return replace(refused, about_the_address=refused.permanent and _nobody_there(code, said))
             return None
         except smtplib.SMTPAuthenticationError as error:
             self.close()
@@ -201,6 +208,12 @@ class MailChannel:
         self.abandon()
         permanent = code >= 500 and about_the_mail
         return NotAccepted(f"smtp_{step}_{code}", permanent=permanent, provider_down=not about_the_mail)
+
+
+def _nobody_there(code: int, said: bytes) -> bool:
+    """Whether the refusal of a recipient is about the mailbox, and not about who sends to it or what."""
+    enhanced = _ENHANCED.match(said)
+    return is_about_the_address(enhanced[1].decode()) if enhanced else code in _NOBODY_THERE
 
 
 def _timed_out(error: BaseException) -> bool:

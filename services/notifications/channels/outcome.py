@@ -14,8 +14,9 @@ from services.notifications.rules import Failure
 class Letter:
     """What is sent, and to where.
 
-    `delivery` is the same at every attempt; `reference` is another when someone has it sent again by hand, so that a
-    late report is not taken for one of the new attempt. `report_to`: where the provider is to report how it went.
+    `delivery` is the same at every attempt; `reference` and `sending` are others when someone has it sent again by
+    hand, so that a late report is not taken for one of the new attempt. `report_to`: where the provider is to report
+    how it went.
     """
 
     delivery: str
@@ -24,6 +25,7 @@ class Letter:
     words: Words
     to_staff: bool = False
     report_to: str | None = None
+    sending: int = 0
 
 
 @dataclass(frozen=True)
