@@ -11,7 +11,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -19,6 +19,7 @@ import amqp
 from pydantic_core import to_json
 
 from shared.contracts.base import Answered, Asked, Call, Command, Contract, ContractError, Reply
+from shared.database.transaction import Database, Wish
 from shared.messaging.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -71,6 +72,7 @@ _CALL_ID = re.compile(
 
 Extras = ParamSpec("Extras")
 Result = TypeVar("Result")
+Fact = TypeVar("Fact")
 Replied = TypeVar("Replied", bound=Reply)
 
 
@@ -143,6 +145,38 @@ class OngoingCall(Generic[Asked, Answered]):
             origin=self.origin,
         )
 
+    def write_together(
+        self, work: Callable[[Transaction, Sequence[tuple[Asked, Fact]]], Sequence[Answered]], fact: Fact
+    ) -> Answered:
+        """As `write`, but in one transaction with calls of the same kind that come at the same moment.
+
+        `work(tx, [(request, fact), …])` answers for each, and must be the same for all calls of the kind, but for
+        `fact`. If it raises, nothing stands, and each is made by itself: then it gets one alone. For calls that anyone
+        may make: the transaction has no caller.
+        """
+        request = self.request
+        if not isinstance(request, Command) or self.caller is not ANYONE:
+            raise ContractError(f"{self.contract.routing_key} can't be written together with others")
+        self._look_at_the_time()
+        wish = Wish(request.request_id, self.caller, self.contract.name, fingerprint(request))
+        kind = self._core.together(f"write {self.contract.name}", _write_together)
+        answer: Answered = kind.do(
+            (wish, work, (request, fact)), lambda: self.write(lambda tx, _: work(tx, [(request, fact)])[0])
+        )
+        return answer
+
+    def read_together(self, work: Callable[[Transaction, Sequence[Asked]], Sequence[Result]]) -> Result:
+        """As `read`, but in one transaction with calls of the same kind that come at the same moment.
+
+        `work(tx, requests)` answers for each, and raises for none. For calls that anyone may make.
+        """
+        if self.caller is not ANYONE:
+            raise ContractError(f"{self.contract.routing_key} can't be read together with others")
+        self._look_at_the_time()
+        kind = self._core.together(f"read {self.contract.name}", _read_together)
+        found: Result = kind.do((work, self.request), lambda: self.read(lambda tx, request: work(tx, [request])[0]))
+        return found
+
     def read(
         self,
         work: Callable[Concatenate[Transaction, Asked, Extras], Result],
@@ -204,6 +238,21 @@ class OngoingCall(Generic[Asked, Answered]):
     def _look_at_the_time(self) -> None:
         if self.remaining <= _NOTHING_LEFT_SECONDS:
             raise DeadlineExceeded
+
+
+def _write_together(database: Database, calls: Sequence[tuple[Wish, Any, Any]]) -> Sequence[Any]:
+    _, work, _ = calls[0]
+    return database.write_once_together(
+        [wish for wish, _, _ in calls],
+        lambda tx: work(tx, [asked for _, _, asked in calls]),
+        dump=lambda reply: reply.model_dump_json().encode(),
+    )
+
+
+def _read_together(database: Database, calls: Sequence[tuple[Any, Any]]) -> Sequence[Any]:
+    work, _ = calls[0]
+    answers: Sequence[Any] = database.read(lambda tx: work(tx, [request for _, request in calls]))
+    return answers
 
 
 def fingerprint(request: Command) -> bytes:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -22,6 +23,7 @@ from shared.operations import clock, logs
 from shared.operations.health import Check, HealthServer, Metrics
 from shared.operations.logs import log
 from shared.operations.settings import ServiceSettings
+from shared.operations.together import Together
 from shared.security.caller import Caller, Rights
 from shared.security.rights import RightsCopy
 from shared.security.sealing import Sealer
@@ -33,6 +35,8 @@ _ASK_RIGHTS_SECONDS = 0.75  # an answer that took longer might be older than R-I
 _ASK_KEYS_SECONDS = 2.0
 _CHECK_AGAIN_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
+_MOST_TOGETHER = 50
+_PATIENCE_SECONDS = 1.0
 
 Answer = TypeVar("Answer", bound=Any)
 
@@ -79,6 +83,7 @@ class Core:
         self._rights = RightsCopy(self._ask_rights)
         self._listener = Listener(settings.amqp_url, name, self._rights.freshness, ca_file)
         self._database_seen: tuple[float, bool] = (0.0, False)
+        self._together: dict[str, Together[Any, Any]] = {}
         self.health: HealthServer | None = None
         self.needs: dict[str, Check] = {
             "database": self._database_there,
@@ -115,6 +120,14 @@ class Core:
             self.health.stop()
         self.database.dispose()
         log.info("process_stopped")
+
+    def together(self, what: str, work: Callable[[Database, Sequence[Any]], Sequence[Any]]) -> Together[Any, Any]:
+        """Where calls meet that ask the database for the same thing at the same moment, by `work(database, calls)`."""
+        if what not in self._together:
+            self._together[what] = Together(
+                what, partial(work, self.database), at_once=1, most=_MOST_TOGETHER, patience=_PATIENCE_SECONDS
+            )
+        return self._together[what]
 
     def with_rights(self, caller: Caller) -> Caller:
         """The caller with the rights that they have now.
