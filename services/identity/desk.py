@@ -7,6 +7,7 @@ from functools import cache
 
 from services.identity.cards import CardIssuers
 from services.identity.certificate_status import CertificateStatus
+from services.identity.joint_look_ups import JointPopulationRegister
 from services.identity.openid import IdentityProviders
 from services.identity.population_register import PopulationRegister, RelationCodes
 from services.identity.residents import NumberKey
@@ -40,7 +41,7 @@ def desk_of(settings: IdentitySettings) -> Desk:
     return Desk(
         tokens=TokenDesk(KeyRing(Signer.from_file(settings.signing_key_file, ISSUER)), terms),
         providers=IdentityProviders(ca_file, settings.oidc_timeout_seconds),
-        register=PopulationRegister(
+        register=JointPopulationRegister(
             settings.pu_url,
             certificate=str(settings.pu_certificate_file),
             key=str(settings.pu_key_file),

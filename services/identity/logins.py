@@ -7,13 +7,12 @@ asked, outside any transaction; then nonce, account and session change together,
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Row, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from services.identity import residents, rules, sessions
@@ -22,7 +21,7 @@ from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.openid import IdentityProviders, Provider, refused
 from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
-from services.identity.tables import logins, staff
+from services.identity.tables import staff
 from shared.contracts import directory, identity
 from shared.contracts.base import Done, HsaId
 from shared.messaging.errors import Conflict, Forbidden, Invalid
@@ -34,7 +33,20 @@ Completing = identity.CompleteLogin | identity.CompleteCardLogin | identity.Unlo
 """A request that ends a login."""
 
 _NONCE_BYTES = 32
+_BEGIN = b"INSERT INTO logins (login, kind, purpose, nonce, begun_at) VALUES"
+_BEGUN = b"SELECT login, kind, purpose, nonce, begun_at FROM logins WHERE login = ANY(%s)"
+_USE = b"UPDATE logins SET used_at = %s WHERE login = ANY(%s) AND used_at IS NULL RETURNING 1"
 _HSA_ID: TypeAdapter[str] = TypeAdapter(HsaId)
+
+
+class BegunLogin(NamedTuple):
+    """A login under way, as it was begun."""
+
+    login: UUID
+    kind: identity.PersonKind
+    purpose: str
+    nonce: str
+    begun_at: datetime
 
 
 def issuer_and_client(settings: IdentitySettings, kind: identity.PersonKind) -> tuple[str, str]:
@@ -44,11 +56,18 @@ def issuer_and_client(settings: IdentitySettings, kind: identity.PersonKind) -> 
     return settings.resident_oidc_issuer, settings.resident_oidc_client_id
 
 
-def begin(tx: Transaction, request: identity.BeginLogin, provider: Provider, client_id: str) -> identity.LoginBegun:
-    """Begins a login; its nonce works once, within ten minutes, for what it was begun for.
+def begin(
+    tx: Transaction, asked: Sequence[tuple[identity.BeginLogin, tuple[Provider, str]]]
+) -> list[identity.LoginBegun]:
+    """Begins logins, each at a provider by our client id there; its nonce works once, within ten minutes, for what it
+    was begun for.
 
     Raises `Invalid` for staff who want to unlock: only residents lock their login.
     """
+    return [_begun_at(tx, request, *there) for request, there in asked]
+
+
+def _begun_at(tx: Transaction, request: identity.BeginLogin, provider: Provider, client_id: str) -> identity.LoginBegun:
     if request.purpose == "unlock" and request.kind == "staff":
         raise Invalid(fields=[("purpose", "gäller bara invånare")])
     login, nonce = new_login(tx, request.kind, request.purpose)
@@ -71,29 +90,32 @@ def begin_by_card(tx: Transaction, _request: identity.BeginCardLogin, audience: 
 def new_login(tx: Transaction, kind: identity.PersonKind, purpose: str) -> tuple[UUID, str]:
     """A login under way, and its nonce. `purpose`: "session", "unlock", or "card" for one by a card's own signature."""
     login, nonce = uuid4(), secrets.token_urlsafe(_NONCE_BYTES)
-    tx.execute(insert(logins).values(login=login, kind=kind, purpose=purpose, nonce=nonce, begun_at=tx.now))
+    tx.add(_BEGIN, (login, kind, purpose, nonce, tx.now))
     return login, nonce
 
 
-def begun(tx: Transaction, request: Completing, purpose: str = "session") -> Row[Any]:
-    """The login that is to be completed.
+def begun(tx: Transaction, requests: Sequence[Completing]) -> list[BegunLogin | None]:
+    """The logins that are to be completed, in the order of the requests."""
+    found = {row[0]: BegunLogin(*row) for row in tx.look(_BEGUN, ([request.login for request in requests],))}
+    return [found.get(request.login) for request in requests]
 
-    Raises `NotAuthenticated` if there is none, it began too long ago, or was begun for something else.
+
+def require_begun(login: BegunLogin | None, now: datetime, purpose: str = "session") -> BegunLogin:
+    """Raises `NotAuthenticated` if there is no such login, it began too long ago, or was begun for something else.
 
     Whether it was used already is looked at when it is used: a repeated request has the same answer.
     """
-    row = tx.execute(select(logins).where(logins.c.login == request.login)).one_or_none()
-    if row is None:
+    if login is None:
         raise refused("login_unknown")
-    if tx.now - row.begun_at > rules.LOGIN_LIFETIME:
+    if now - login.begun_at > rules.LOGIN_LIFETIME:
         raise refused("login_expired")
-    if row.purpose != purpose:
+    if login.purpose != purpose:
         raise refused("login_for_something_else")
-    return row
+    return login
 
 
 def verified_claims(
-    providers: IdentityProviders, settings: IdentitySettings, login: Row[Any], id_token: str, now: datetime
+    providers: IdentityProviders, settings: IdentitySettings, login: BegunLogin, id_token: str, now: datetime
 ) -> dict[str, Any]:
     """The claims of the ID token. Raises `NotAuthenticated` unless it holds in every respect, for this very login."""
     issuer, client_id = issuer_and_client(settings, login.kind)
@@ -138,7 +160,7 @@ def number_of(claims: Mapping[str, Any], today: date) -> IdentityNumber:
         raise refused("personal_identity_number_malformed") from None
 
 
-def require_fresh(claims: Mapping[str, Any], login: Row[Any]) -> None:
+def require_fresh(claims: Mapping[str, Any], login: BegunLogin) -> None:
     """Raises `NotAuthenticated` unless the e-ID was shown after the login began (R-ID-4): `auth_time` of the token."""
     try:
         shown = datetime.fromtimestamp(float(claims["auth_time"]), UTC)
@@ -182,44 +204,41 @@ def complete_for_staff(
     tx: Transaction, request: Completing, person: HsaId, desk: sessions.TokenDesk
 ) -> identity.SessionOpened:
     """Uses the login up and opens a session for a member of staff whom HSA has."""
-    _use(tx, request)
+    _require_all(tx.ask(_USE, (tx.now, [request.login])), 1)
     tx.execute(
         insert_or_update(staff)
         .values(person=person, added_at=tx.now, last_login_at=tx.now)
         .on_conflict_do_update(index_elements=["person"], set_={"last_login_at": tx.now})
     )
-    return sessions.open_session(tx, "staff", person, desk)
+    [opened] = sessions.open_sessions(tx, "staff", [person], desk)
+    return opened
 
 
-def complete_for_resident(
+def complete_for_residents(
     tx: Transaction,
-    request: identity.CompleteLogin,
-    person: RegisteredPerson,
+    asked: Sequence[tuple[identity.CompleteLogin, RegisteredPerson]],
     key: residents.NumberKey,
     desk: sessions.TokenDesk,
-) -> identity.SessionOpened:
-    """Uses the login up and opens a session for a resident, with an account made or brought up to date."""
-    _use(tx, request)
-    resident = residents.take_in(tx, person, key)
-    return sessions.open_session(tx, "resident", str(resident), desk)
+) -> list[identity.SessionOpened]:
+    """Uses the logins up and opens a session for each resident, with an account made or brought up to date."""
+    people = [person for _, person in asked]
+    used = tx.ahead(_USE, (tx.now, [request.login for request, _ in asked]))
+    found = residents.find_for_change(tx, people, key)
+    _require_all(used, len(asked))
+    accounts = [residents.let_in(tx, *each, key) for each in zip(found, people, strict=True)]
+    return sessions.open_sessions(tx, "resident", [str(one) for one in accounts], desk)
 
 
 def complete_unlocking(
     tx: Transaction, request: identity.UnlockLogin, person: RegisteredPerson, key: residents.NumberKey
 ) -> Done:
     """Uses the login up and unlocks the resident's login; it opens no session (R-ID-4)."""
-    _use(tx, request)
+    _require_all(tx.ask(_USE, (tx.now, [request.login])), 1)
     residents.unlock(tx, person, key)
     return Done()
 
 
-def _use(tx: Transaction, request: Completing) -> None:
-    """Raises `NotAuthenticated` if the login was used before: an ID token that comes again is a replay."""
-    used = tx.execute(
-        update(logins)
-        .where(logins.c.login == request.login, logins.c.used_at.is_(None))
-        .values(used_at=tx.now)
-        .returning(logins.c.login)
-    ).one_or_none()
-    if used is None:
+def _require_all(used: Sequence[object], count: int) -> None:
+    """Raises `NotAuthenticated` if a login was used before: an ID token that comes again is a replay."""
+    if len(used) < count:
         raise refused("login_used")

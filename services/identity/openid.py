@@ -32,6 +32,7 @@ _KEEP_WHEN_UNREACHABLE_SECONDS = 24 * 3600.0
 _BETWEEN_REFRESHES_SECONDS = 10.0
 _LARGEST_DOCUMENT = 256 * 1024
 _SMALLEST_RSA_BITS = 2048
+_KNOWN_HEADERS = 100
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class IdentityProviders:
         self._http.verify = ca_file or True
         self._timeout = timeout_seconds
         self._issuers: dict[str, _Issuer] = {}
+        self._headers: dict[str, tuple[object, object]] = {}
 
     def provider(self, issuer: str) -> Provider:
         """Where the issuer takes requests. Raises `Unavailable` while it can't be asked and was not before."""
@@ -111,14 +113,12 @@ class IdentityProviders:
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError):
             raise refused("id_token_invalid") from None
         _check_claims(claims, client_id, nonce, acr, now)
+        if len(self._headers) < _KNOWN_HEADERS:
+            self._headers[id_token.partition(".")[0]] = key.algorithm_name, key.key_id
         return claims
 
     def _key_of(self, id_token: str, issuer: str) -> jwt.PyJWK:
-        try:
-            header = jwt.get_unverified_header(id_token)
-        except (jwt.InvalidTokenError, ValueError, TypeError):
-            raise refused("id_token_invalid") from None
-        algorithm, kid = header.get("alg"), header.get("kid")
+        algorithm, kid = self._named_in(id_token)
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or not isinstance(kid, str):
             raise refused("id_token_algorithm")
         told = self._told(issuer)
@@ -130,6 +130,17 @@ class IdentityProviders:
         if key.algorithm_name != algorithm:
             raise refused("id_token_algorithm")
         return key
+
+    def _named_in(self, id_token: str) -> tuple[object, object]:
+        """The algorithm and the key that the header names. All tokens of a key have the same, so it is parsed once."""
+        known = self._headers.get(id_token.partition(".")[0])
+        if known is not None:
+            return known
+        try:
+            header = jwt.get_unverified_header(id_token)
+        except (jwt.InvalidTokenError, ValueError, TypeError):
+            raise refused("id_token_invalid") from None
+        return header.get("alg"), header.get("kid")
 
     def _told(self, issuer: str, again: bool = False) -> _Told:
         """What the issuer told, at most a day ago; `again`: it may have more to tell than what is known.

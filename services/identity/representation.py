@@ -225,7 +225,8 @@ def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) 
         raise Forbidden("Du kan inte agera ombud för den personen.", reason="not_representative")
     ends_on: date = tx.execute(select(guardianships.c.ends_on).where(this)).scalar_one()
     acting = sessions.Acting(request.child, own.session, min(own.ends_at, _midnight(ends_on)))
-    return sessions.open_session(tx, "resident", tx.caller.subject, desk, acting)
+    [opened] = sessions.open_sessions(tx, "resident", [tx.caller.subject], desk, acting)
+    return opened
 
 
 def _midnight(day: date) -> datetime:

@@ -6,14 +6,14 @@ The identity number stands sealed, and is found by a keyed hash; no other servic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, select, update
 
 from services.identity import rules, sessions
 from services.identity.identity_numbers import NotANumber, parse
@@ -21,6 +21,7 @@ from services.identity.population_register import RegisteredPerson
 from services.identity.tables import identity_numbers, residents
 from shared.contracts import identity
 from shared.contracts.base import Done
+from shared.database.transaction import NotTogether
 from shared.messaging.errors import Forbidden, Invalid
 from shared.operations.clock import SWEDEN
 from shared.operations.logs import log
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
 _KEY_BYTES = 32
+_ONE_AT_A_TIME = b"SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
+_FIND = b"""SELECT residents.resident, active, locked_at, version, hash, current
+    FROM residents JOIN identity_numbers USING (resident) WHERE hash = ANY(%s)
+    ORDER BY created_at, residents.resident FOR UPDATE OF residents"""
+_CREATE = b"""INSERT INTO residents
+    (resident, particulars, protected, active, version, created_at, looked_up_at) VALUES"""
+_ADD_NUMBER = b"INSERT INTO identity_numbers (hash, resident, sealed, added_at, current) VALUES"
+_BRING_UP_TO_DATE = b"""UPDATE residents SET particulars = %s, protected = %s, active = %s, version = %s,
+    looked_up_at = %s WHERE resident = %s"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +60,17 @@ class NumberKey:
     def hash(self, number: str) -> bytes:
         """What stands in the database for this number."""
         return keyed_hash(self.key, f"identity number {number}")
+
+
+class Account(NamedTuple):
+    """An account by one of its numbers, as it stood when it was locked for a change."""
+
+    resident: UUID
+    active: bool
+    locked_at: datetime | None
+    version: int
+    hash: bytes
+    current: bool
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,27 +95,25 @@ class Particulars:
         return f"{self.given_name} {self.surname}".strip()
 
 
-def take_in(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
+def let_in(tx: Transaction, row: Account | None, person: RegisteredPerson, key: NumberKey) -> UUID:
     """Makes the account at the first login, else brings it up to date; answers the resident id.
 
     Raises `Forbidden` with reason `login_locked` if the resident has locked their login (R-ID-4), `account_inactive` if
     the account is inactive and stays so (R-ID-17).
     """
-    row = _find_for_change(tx, person, key)
     if row is None:
         return _create(tx, person, key)
     if row.locked_at is not None:
         raise Forbidden("Din inloggning är låst.", reason="login_locked")
     if not _bring_up_to_date(tx, row, person):
         raise account_inactive()
-    resident: UUID = row.resident
-    return resident
+    return row.resident
 
 
 def keep(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> tuple[UUID, bool]:
     """Makes or brings up to date the account of someone who does not log in themselves, as a child whom a guardian acts
     for. Answers the resident id, and whether the account is active."""
-    row = _find_for_change(tx, person, key)
+    [row] = find_for_change(tx, [person], key)
     if row is None:
         return _create(tx, person, key), True
     return row.resident, _bring_up_to_date(tx, row, person)
@@ -119,7 +138,7 @@ def unlock(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> None:
 
     Raises `Forbidden` with reason `account_inactive` if the account is inactive and stays so.
     """
-    row = _find_for_change(tx, person, key)
+    [row] = find_for_change(tx, [person], key)
     if row is None:
         return
     if not _bring_up_to_date(tx, row, person):
@@ -137,7 +156,7 @@ def account_inactive() -> Forbidden:
 def bring_up_to_date(tx: Transaction, _request: object, person: RegisteredPerson, key: NumberKey) -> None:
     """Takes what the register says into the account, if there is one, without a login: a death makes it inactive and
     ends its sessions (R-ID-17), a changed number stays with it (R-ID-24)."""
-    row = _find_for_change(tx, person, key)
+    [row] = find_for_change(tx, [person], key)
     if row is not None:
         _bring_up_to_date(tx, row, person)
 
@@ -217,29 +236,38 @@ def particulars(tx: Transaction, row: Row[Any]) -> Particulars:
     return Particulars(**json.loads(tx.sealer.open(row.particulars, _particulars_context(row.resident))))
 
 
-def _find_for_change(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> Row[Any] | None:
-    """The account with this person's number or an earlier one of theirs, to which the number now belongs (R-ID-24).
+def find_for_change(tx: Transaction, people: Sequence[RegisteredPerson], key: NumberKey) -> list[Account | None]:
+    """The account with each person's number or an earlier one of theirs, to which the number now belongs (R-ID-24).
 
     Holds off everyone else who is about to make or change it. Of several accounts it is that of the number in force.
+    Raises `NotTogether` where two of the people have a number in common.
     """
-    numbers = {key.hash(one): one for one in (person.number, *person.former)}
-    for lock_key in sorted(int.from_bytes(one[:8], "big", signed=True) for one in numbers):
-        tx.connection.execute(select(func.pg_advisory_xact_lock(lock_key)))
-    rows = tx.execute(
-        select(residents, identity_numbers.c.hash, identity_numbers.c.current)
-        .join(identity_numbers, identity_numbers.c.resident == residents.c.resident)
-        .where(identity_numbers.c.hash.in_(numbers))
-        .order_by(identity_numbers.c.hash != key.hash(person.number), residents.c.created_at)
-        .with_for_update(of=residents)
-    ).all()
+    numbers = [{key.hash(one): one for one in (person.number, *person.former)} for person in people]
+    hashes = {hash_: place for place, own in enumerate(numbers) for hash_ in own}
+    if len(hashes) < sum(map(len, numbers)):
+        raise NotTogether
+    locks = sorted(int.from_bytes(one[:8], "big", signed=True) for one in hashes)
+    found: list[list[Account]] = [[] for _ in people]
+    tx.later(_ONE_AT_A_TIME, (locks,))
+    for row in tx.ask(_FIND, (list(hashes),)):
+        account = Account(*row)
+        found[hashes[account.hash]].append(account)
+    return [_account(tx, *each, key) for each in zip(people, numbers, found, strict=True)]
+
+
+def _account(
+    tx: Transaction, person: RegisteredPerson, numbers: Mapping[bytes, str], rows: list[Account], key: NumberKey
+) -> Account | None:
+    """Which of the accounts it is, after adding the numbers that it did not have."""
     if not rows:
         return None
-    found = rows[0]
+    in_force = key.hash(person.number)
+    found = next((row for row in rows if row.hash == in_force), rows[0])
     if any(row.resident != found.resident for row in rows):
         log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
     known = {row.hash: row.current for row in rows}
     if person.replaced_by is None:
-        _put_in_force(tx, found.resident, key.hash(person.number), known)
+        _put_in_force(tx, found.resident, in_force, known)
     for hash_, number in numbers.items():
         if hash_ not in known:
             _add_number(tx, found.resident, hash_, number, current=number == person.number and not person.replaced_by)
@@ -257,31 +285,15 @@ def _put_in_force(tx: Transaction, resident: UUID, hash_: bytes, known: Mapping[
 
 
 def _add_number(tx: Transaction, resident: UUID, hash_: bytes, number: str, *, current: bool) -> None:
-    tx.execute(
-        insert(identity_numbers).values(
-            hash=hash_,
-            resident=resident,
-            sealed=tx.sealer.seal(number.encode(), _number_context(resident)),
-            added_at=tx.now,
-            current=current,
-        )
-    )
+    sealed = tx.sealer.seal(number.encode(), _number_context(resident))
+    tx.add(_ADD_NUMBER, (hash_, resident, sealed, tx.now, current))
 
 
 def _create(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     _look_at_code(person)
     resident = uuid4()
-    tx.execute(
-        insert(residents).values(
-            resident=resident,
-            particulars=_sealed(tx, resident, Particulars.of(person)),
-            protected=person.protected,
-            active=True,
-            version=1,
-            created_at=tx.now,
-            looked_up_at=tx.now,
-        )
-    )
+    particulars = _sealed(tx, resident, Particulars.of(person))
+    tx.add(_CREATE, (resident, particulars, person.protected, True, 1, tx.now, tx.now))
     for number in (person.number, *person.former):
         _add_number(tx, resident, key.hash(number), number, current=number == person.number)
     return resident
@@ -306,22 +318,13 @@ def _tell_status(tx: Transaction, resident: UUID, *, active: bool, locked: bool,
     tx.publish(identity.RESIDENT_STATUS_CHANGED, status, aggregate=resident)
 
 
-def _bring_up_to_date(tx: Transaction, row: Row[Any], person: RegisteredPerson) -> bool:
+def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
     """Keeps what the register said, and tells others of a changed status. Answers whether the account is active."""
     _look_at_code(person)
     active = rules.active_after(person.code, row.active)
     version = row.version + (1 if active != row.active else 0)
-    tx.execute(
-        update(residents)
-        .where(residents.c.resident == row.resident)
-        .values(
-            particulars=_sealed(tx, row.resident, Particulars.of(person)),
-            protected=person.protected,
-            active=active,
-            version=version,
-            looked_up_at=tx.now,
-        )
-    )
+    particulars = _sealed(tx, row.resident, Particulars.of(person))
+    tx.later(_BRING_UP_TO_DATE, (particulars, person.protected, active, version, tx.now, row.resident))
     if person.protected or not active:
         sessions.end_acting(tx, row.resident, "representation_ended")  # R-ID-13
     if active == row.active:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid5
 
@@ -67,21 +68,21 @@ class IdentityService:
     @rpc(identity.BEGIN_LOGIN)
     def begin_login(self, call: OngoingCall[identity.BeginLogin, identity.LoginBegun]) -> identity.LoginBegun:
         issuer, client_id = logins.issuer_and_client(call.settings, call.request.kind)
-        return call.write(logins.begin, desk_of(call.settings).providers.provider(issuer), client_id)
+        return call.write_together(logins.begin, (desk_of(call.settings).providers.provider(issuer), client_id))
 
     @rpc(identity.COMPLETE_LOGIN)
     def complete_login(
         self, call: OngoingCall[identity.CompleteLogin, identity.SessionOpened]
     ) -> identity.SessionOpened:
-        login = call.read(logins.begun)
+        login = logins.require_begun(call.read_together(logins.begun), call.now)
         desk = desk_of(call.settings)
         claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
         if login.kind == "staff":
             hsa_id = logins.hsa_id_of(claims, call.request.employee_hsa_id)
             logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
             return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
-        person = self._registered(call, claims)
-        return call.write(logins.complete_for_resident, person, desk.number_key, desk.tokens)
+        complete = partial(logins.complete_for_residents, key=desk.number_key, desk=desk.tokens)
+        return call.write_together(complete, self._registered(call, claims))
 
     @rpc(identity.BEGIN_CARD_LOGIN)
     def begin_card_login(
@@ -94,7 +95,7 @@ class IdentityService:
     def complete_card_login(
         self, call: OngoingCall[identity.CompleteCardLogin, identity.SessionOpened]
     ) -> identity.SessionOpened:
-        login = call.read(logins.begun, "card")
+        login = logins.require_begun(call.read_together(logins.begun), call.now, "card")
         desk = desk_of(call.settings)
         issuers = logins.require_cards_taken(desk.card_issuers)
         card = cards.card_of(call.request.proof)
@@ -111,7 +112,7 @@ class IdentityService:
 
     @rpc(identity.UNLOCK_LOGIN)
     def unlock_login(self, call: OngoingCall[identity.UnlockLogin, Done]) -> Done:
-        login = call.read(logins.begun, "unlock")
+        login = logins.require_begun(call.read_together(logins.begun), call.now, "unlock")
         desk = desk_of(call.settings)
         claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
         logins.require_fresh(claims, login)

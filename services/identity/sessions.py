@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, or_, select, update
 
 from services.identity import revocations, rules, terms, unreachable
 from services.identity.signing_keys import KeyRing
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
 _RENEWAL_BYTES = 32
+_OPEN = b"""INSERT INTO sessions
+    (session, kind, subject, started_at, renewed_at, ends_at, acting_for, begun_from) VALUES"""
+_KEEP_RENEWAL_TOKEN = b"INSERT INTO renewal_tokens (hash, session, issued_at) VALUES"
 
 
 @dataclass(frozen=True)
@@ -50,27 +54,23 @@ class Acting:
     ends_at: datetime
 
 
-def open_session(
-    tx: Transaction, kind: identity.PersonKind, subject: str, desk: TokenDesk, acting: Acting | None = None
-) -> identity.SessionOpened:
-    """Begins a session and gives out its first tokens."""
-    session = uuid4()
+def open_sessions(
+    tx: Transaction, kind: identity.PersonKind, subjects: Sequence[str], desk: TokenDesk, acting: Acting | None = None
+) -> list[identity.SessionOpened]:
+    """Begins a session for each, and gives out its first tokens. `acting`: where they act for a child in it."""
     ends_at = acting.ends_at if acting else rules.session_end(tx.now)
     child = acting.child if acting else None
-    tx.execute(
-        insert(sessions).values(
-            session=session,
-            kind=kind,
-            subject=subject,
-            started_at=tx.now,
-            renewed_at=tx.now,
-            ends_at=ends_at,
-            acting_for=child,
-            begun_from=acting.begun_from if acting else None,
-        )
-    )
-    opened = _give_tokens(tx, session, kind, subject, ends_at, desk, child)
-    return opened.model_copy(update={"unreachable": unreachable.channels(tx, kind, subject, child)})
+    begun_from = acting.begun_from if acting else None
+    accepting = terms.ask_who_accepted(tx, kind, subjects, desk.terms.in_force(kind))
+    not_reached = unreachable.channels(tx, kind, subjects, child)
+    accepted = {person for (person,) in accepting}
+    opened = []
+    for subject in subjects:
+        session = uuid4()
+        tx.add(_OPEN, (session, kind, subject, tx.now, tx.now, ends_at, child, begun_from))
+        tokens = _give_tokens(tx, session, kind, subject, ends_at, desk, child, accepted=subject in accepted)
+        opened.append(tokens.model_copy(update={"unreachable": not_reached.get(subject, [])}))
+    return opened
 
 
 def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> identity.SessionOpened:
@@ -221,7 +221,8 @@ def _end_where(tx: Transaction, which: ColumnElement[bool], reason: str) -> None
 
 def _go_on(tx: Transaction, row: Row[Any], desk: TokenDesk) -> identity.SessionOpened:
     tx.execute(update(sessions).where(sessions.c.session == row.session).values(renewed_at=tx.now))
-    return _give_tokens(tx, row.session, row.kind, row.subject, row.ends_at, desk, row.acting_for)
+    accepted = row.subject in terms.who_accepted(tx, row.kind, [row.subject], desk.terms.in_force(row.kind))
+    return _give_tokens(tx, row.session, row.kind, row.subject, row.ends_at, desk, row.acting_for, accepted=accepted)
 
 
 def _give_tokens(
@@ -232,11 +233,12 @@ def _give_tokens(
     ends_at: datetime,
     desk: TokenDesk,
     acting_for: UUID | None,
+    *,
+    accepted: bool,
 ) -> identity.SessionOpened:
     renewal = secrets.token_urlsafe(_RENEWAL_BYTES)
-    tx.execute(insert(renewal_tokens).values(hash=_hash(renewal), session=session, issued_at=tx.now))
+    tx.add(_KEEP_RENEWAL_TOKEN, (_hash(renewal), session, tx.now))
     in_force = desk.terms.in_force(kind)
-    accepted = terms.accepted_at(tx, kind, subject, in_force) is not None
     expires = rules.access_end(tx.now, ends_at)
     claims = Claims(
         issuer=desk.keys.issuer,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -17,6 +16,9 @@ from shared.operations.logs import log
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
+
+
+_WHO_ACCEPTED = b"SELECT person FROM accepted_terms WHERE kind = %s AND person = ANY(%s) AND version = %s"
 
 
 class TermsShelf:
@@ -45,13 +47,18 @@ class TermsShelf:
         return self._texts[kind].get(version)
 
 
-def accepted_at(tx: Transaction, kind: identity.PersonKind, person: str, version: str) -> datetime | None:
-    """When the person accepted this version, or None."""
-    terms = accepted_terms.c
-    found: datetime | None = tx.execute(
-        select(terms.accepted_at).where(terms.kind == kind, terms.person == person, terms.version == version)
-    ).scalar_one_or_none()
-    return found
+def who_accepted(tx: Transaction, kind: identity.PersonKind, people: Sequence[str], version: str) -> set[str]:
+    """Those of the people who have accepted this version."""
+    found = ask_who_accepted(tx, kind, people, version)
+    tx.send()
+    return {person for (person,) in found}
+
+
+def ask_who_accepted(
+    tx: Transaction, kind: identity.PersonKind, people: Sequence[str], version: str
+) -> list[tuple[Any, ...]]:
+    """The same as rows of one person each, which stand in the list after the next statement."""
+    return tx.ahead(_WHO_ACCEPTED, (kind, list(people), version))
 
 
 def read_terms(tx: Transaction, request: identity.ReadTerms, shelf: TermsShelf) -> identity.Terms:

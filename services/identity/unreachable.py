@@ -5,13 +5,13 @@ The note is about what the person had set then: once they set or verify somethin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from services.identity.tables import contacts, unreachable_addresses
+from services.identity.tables import unreachable_addresses
 from shared.contracts import identity
 from shared.contracts.notifications import AddressBounced
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
 _NOTES = unreachable_addresses.c
+_CHANNELS = b"""SELECT note.person, note.channel
+    FROM unreachable_addresses AS note LEFT JOIN contacts USING (kind, person)
+    WHERE note.kind = %s AND note.person = ANY(%s) AND note.contact_version >= coalesce(contacts.version, 0)
+    ORDER BY note.channel"""
 
 
 def note(tx: Transaction, event: AddressBounced) -> None:
@@ -43,20 +47,15 @@ def note(tx: Transaction, event: AddressBounced) -> None:
 
 
 def channels(
-    tx: Transaction, kind: identity.PersonKind, person: str, child: UUID | None = None
-) -> list[identity.Channel]:
-    """By which channels the person could not be reached at what they have set now. `child`: whose inbox it is for."""
-    owner = _owner(kind, person, child)
-    mine = and_(_NOTES.kind == owner[0], _NOTES.person == owner[1])
-    set_now = and_(contacts.c.kind == _NOTES.kind, contacts.c.person == _NOTES.person)
-    current = _NOTES.contact_version >= func.coalesce(contacts.c.version, 0)
-    rows = tx.execute(
-        select(_NOTES.channel)
-        .select_from(unreachable_addresses.outerjoin(contacts, set_now))
-        .where(mine, current)
-        .order_by(_NOTES.channel)
-    )
-    return list(rows.scalars())
+    tx: Transaction, kind: identity.PersonKind, people: Sequence[str], child: UUID | None = None
+) -> dict[str, list[identity.Channel]]:
+    """By which channels people could not be reached at what they have set now. `child`: whose inbox it is for."""
+    owners = {_owner(kind, person, child): person for person in people}
+    kept_as = next((kept_kind for kept_kind, _ in owners), kind)
+    found: dict[str, list[identity.Channel]] = {}
+    for person, channel in tx.look(_CHANNELS, (kept_as, [owner for _, owner in owners])):
+        found.setdefault(owners[kept_as, person], []).append(channel)
+    return found
 
 
 def _owner(kind: identity.PersonKind, person: str, child: UUID | None) -> tuple[str, str]:

@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.identity import residents, revocations, roles, sessions
+from services.identity import logins, residents, revocations, roles, sessions
 from services.identity.identity_numbers import luhn
+from services.identity.openid import Provider
 from services.identity.population_register import Place, RegisteredPerson
 from services.identity.settings import OWN_TEXTS
 from services.identity.signing_keys import KeyRing
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 SEALER = Sealer("test", {"test": b"k" * 32})
 NUMBER_KEY = residents.NumberKey(b"n" * 32)
+PROVIDER = Provider("https://idp.example", "https://idp.example/authorize", "https://idp.example/keys")
 OPERATOR = Caller("operator", "operator")
 
 
@@ -95,7 +97,27 @@ class Identity:
             return Caller("staff", person, session, rights=revocations.rights_source(connection, caller))
 
     def opened(self, kind: identity.PersonKind, subject: str) -> identity.SessionOpened:
-        return self.run(lambda tx: sessions.open_session(tx, kind, subject, self.desk))
+        [opened] = self.run(lambda tx: sessions.open_sessions(tx, kind, [subject], self.desk))
+        return opened
+
+    def take_in(self, person: RegisteredPerson) -> UUID:
+        """The account of someone who logs in."""
+
+        def work(tx: Transaction) -> UUID:
+            [found] = residents.find_for_change(tx, [person], NUMBER_KEY)
+            return residents.let_in(tx, found, person, NUMBER_KEY)
+
+        return self.run(work)
+
+    def begin_login(self, request: identity.BeginLogin) -> identity.LoginBegun:
+        """At a provider that nobody asks."""
+        [begun] = self.run(lambda tx: logins.begin(tx, [(request, (PROVIDER, "our-client"))]))
+        return begun
+
+    def begun(self, request: logins.Completing, purpose: str = "session") -> logins.BegunLogin:
+        """The login that is to be completed, if it can be."""
+        [begun] = self.run(lambda tx: logins.begun(tx, [request]))
+        return logins.require_begun(begun, self.now, purpose)
 
     def open(self, kind: identity.PersonKind, subject: str) -> UUID:
         """A session; only its id."""

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.identity import approvals, clinic_access, listings, representation, residents
+from services.identity import approvals, clinic_access, listings, representation
 from services.identity.population_register import Place
 from shared.contracts import access, directory
 from shared.contracts.base import Role
@@ -36,7 +36,7 @@ def one(whole: Identity) -> Identity:
 
 
 def taken_in(one: Identity, number: str, **facts: Any) -> UUID:
-    return one.run(lambda tx: residents.take_in(tx, registered(number, **facts), NUMBER_KEY))
+    return one.take_in(registered(number, **facts))
 
 
 def counties(**of: str | None) -> directory.Clinics:

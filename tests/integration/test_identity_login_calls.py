@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
+import requests
 
 from deploy.local import login, siths_ca
 from deploy.local.people import cast
@@ -212,6 +214,99 @@ def test_r_id_21_people_see_their_sessions_and_end_them_everywhere(system: Any) 
     assert ids["first"] not in {one.session for one in left}
 
 
+# --- at the same moment ---------------------------------------------------------------------------------------------
+
+
+def begun_by(system: Any, number: str) -> identity.CompleteLogin:
+    """A login that only has to be completed."""
+    begun = system.call(identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind="resident"))
+    token = login.resident_id_token(system.stack.system.at.idp, number, begun.nonce, pki=pki(system))
+    return identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+
+
+def completed_at_once(
+    system: Any, first: identity.CompleteLogin, others: Sequence[identity.CompleteLogin]
+) -> list[identity.SessionOpened | Refused]:
+    """What each gets; the register is slow about the first, so that the others wait for the same turn."""
+
+    def complete(request: identity.CompleteLogin) -> identity.SessionOpened | Refused:
+        try:
+            opened: identity.SessionOpened = system.call(identity.COMPLETE_LOGIN, request)
+            return opened
+        except Refused as refused:
+            return refused
+
+    system.counterpart_behaves("pu", mode="delay", seconds=0.5, times=1)
+    with ThreadPoolExecutor(1 + len(others)) as pool:
+        begun = pool.submit(complete, first)
+        time.sleep(0.2)
+        found = list(pool.map(complete, others))
+        return [begun.result(), *found]
+
+
+def test_r_id_24_logins_of_one_moment_share_a_question_and_each_opens_its_own_session(system: Any) -> None:
+    """R-ID-24, R-ID-21"""
+    control = system.stack.counterparts["pu"].control_url
+    numbers = [named(key).number for key in ("hanna", "david", "fatima", "kim", "aleksander", "mateo")]
+    first, *others = (begun_by(system, number) for number in [cast.RESIDENT, *numbers])
+    requests.delete(f"{control}/calls", timeout=10).raise_for_status()
+    found = completed_at_once(system, first, others)
+    asked = requests.get(f"{control}/calls", timeout=10).json()["calls"]["GetPersonsForProfile"]
+    assert asked < len(found), "they asked together"
+    for number, opened in zip([cast.RESIDENT, *numbers], found, strict=True):
+        assert isinstance(opened, identity.SessionOpened)
+        said = jwt.decode(opened.access_token, options={"verify_signature": False})
+        assert said["sub"] == str(resident_of(system, number))
+        renewal = identity.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
+        assert system.call(identity.RENEW_SESSION, renewal).access_token
+    again = [system.call(identity.COMPLETE_LOGIN, request) for request in (first, *others)]
+    assert again == found, "a repeated request gets its answer (R-CASE-17)"
+
+
+def test_r_id_17_what_is_wrong_with_one_login_of_a_moment_is_nobody_elses_affair(system: Any) -> None:
+    """R-ID-3, R-ID-4, R-ID-14, R-ID-17, R-CASE-17: each is answered as if it had come alone."""
+    locked, wrong = named("fatima").number, named("rune").number
+    opened = system.accept_terms(system.login_resident(locked))
+    system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), opened.access_token)
+    used = begun_by(system, named("hanna").number)
+    assert system.call(identity.COMPLETE_LOGIN, used).access_token
+    kept = {number: begun_by(system, number) for number in (cast.RESIDENT, named("kim").number)}
+    twice = begun_by(system, named("david").number)
+    others: dict[str, identity.CompleteLogin] = {
+        "locked": begun_by(system, locked),
+        "another": begun_by(system, wrong),
+        "unknown": begun_by(system, cast.UNKNOWN_TO_REGISTER),
+        "dead": begun_by(system, cast.DECEASED),
+        "replayed": used.model_copy(update={"request_id": uuid4()}),
+        "good": kept[cast.RESIDENT],
+        "once": twice,
+        "same request": twice,
+        "same person": begun_by(system, named("david").number),
+        "other": kept[named("kim").number],
+    }
+    system.counterpart_behaves("pu", mode="another", only=wrong)
+    before = {number: resident_of(system, number) for number in (locked, wrong)}
+    sessions_before = sessions_of(system, str(before[locked]))
+    first = begun_by(system, named("aleksander").number)
+    try:
+        found = dict(zip(["first", *others], completed_at_once(system, first, list(others.values())), strict=True))
+    finally:
+        system.counterparts_behave_well()
+        unlock(system, locked)
+    reasons = {name: one.reason for name, one in found.items() if isinstance(one, Refused)}
+    assert reasons == {
+        "locked": "login_locked",
+        "another": "population_register_unavailable",
+        "unknown": "not_in_population_register",
+        "dead": "account_inactive",
+        "replayed": "login_used",
+    }
+    assert found["once"] == found["same request"]
+    assert found["once"] != found["same person"]
+    assert resident_of(system, wrong) == before[wrong]
+    assert sessions_of(system, str(before[locked])) == sessions_before
+
+
 # --- the register ---------------------------------------------------------------------------------------------------
 
 
@@ -256,8 +351,6 @@ def test_a_register_that_answers_about_another_lets_nobody_in(system: Any) -> No
 
 def test_r_id_17_residents_are_looked_up_again_by_the_clock(system: Any) -> None:
     """R-ID-17: a death is learnt without a login."""
-    import requests
-
     from shared.contracts.base import RunJob
 
     number = named("sofia").number

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
 from services.identity import logins, refreshing, residents, sessions, signing_keys, terms
-from services.identity.openid import Provider
 from services.identity.population_register import AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import signing_keys as table
 from shared.contracts import identity
@@ -26,8 +25,6 @@ from shared.security.sealing import SealBroken
 from shared.security.tokens import Signer, Verifier
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
 from tests.unit.kernel.test_tokens import write_keys
-
-PROVIDER = Provider("https://idp.example", "https://idp.example/authorize", "https://idp.example/keys")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +43,7 @@ def one(whole: Identity) -> Identity:
 
 
 def take_in(one: Identity, person: RegisteredPerson) -> UUID:
-    return one.run(lambda tx: residents.take_in(tx, person, NUMBER_KEY))
+    return one.take_in(person)
 
 
 def card(one: Identity, resident: UUID) -> identity.ResidentCard:
@@ -75,10 +72,10 @@ def lock(one: Identity, resident: UUID) -> None:
 
 def unlock(one: Identity, person: RegisteredPerson) -> UUID:
     begin = identity.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
-    begun = one.run(lambda tx: logins.begin(tx, begin, PROVIDER, "our-client"))
+    begun = one.begin_login(begin)
     assert begun.max_age == 0
     request = identity.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
-    one.run(lambda tx: logins.begun(tx, request, "unlock"))
+    one.begun(request, "unlock")
     one.run(lambda tx: logins.complete_unlocking(tx, request, person, NUMBER_KEY))
     return begun.login
 
@@ -116,20 +113,20 @@ def test_r_id_4_unlocking_opens_no_session_and_works_once(one: Identity) -> None
     assert one.rows("SELECT 1 FROM sessions WHERE subject = %s", str(resident)) == []
     session = identity.CompleteLogin(request_id=uuid4(), login=login, id_token="t")
     with pytest.raises(NotAuthenticated) as caught:
-        one.run(lambda tx: logins.begun(tx, session))
+        one.begun(session)
     assert caught.value.reason == "login_for_something_else"
     again = identity.UnlockLogin(request_id=uuid4(), login=login, id_token="t")
     with pytest.raises(NotAuthenticated) as caught:
         one.run(lambda tx: logins.complete_unlocking(tx, again, registered(number), NUMBER_KEY))
     assert caught.value.reason == "login_used"
     ordinary = identity.BeginLogin(request_id=uuid4(), kind="resident")
-    begun = one.run(lambda tx: logins.begin(tx, ordinary, PROVIDER, "our-client"))
+    begun = one.begin_login(ordinary)
     crossed = identity.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="t")
     with pytest.raises(NotAuthenticated):
-        one.run(lambda tx: logins.begun(tx, crossed, "unlock"))
+        one.begun(crossed, "unlock")
     staff = identity.BeginLogin(request_id=uuid4(), kind="staff", purpose="unlock")
     with pytest.raises(Invalid):
-        one.run(lambda tx: logins.begin(tx, staff, PROVIDER, "our-client"))
+        one.begin_login(staff)
 
 
 def test_r_id_4_only_an_e_id_shown_afresh_unlocks(one: Identity) -> None:

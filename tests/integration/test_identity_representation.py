@@ -43,7 +43,7 @@ class Home:
 
     def __init__(self, one: Identity) -> None:
         self.one, self.register, self.number = one, Register(), new_number()
-        self.resident = one.run(lambda tx: residents.take_in(tx, registered(self.number), NUMBER_KEY))
+        self.resident = one.take_in(registered(self.number))
         self.session = one.open("resident", str(self.resident))
         self.me = Caller("resident", str(self.resident), self.session)
         self.custody: dict[str, Relation] = {}
@@ -352,7 +352,7 @@ def test_r_id_11_custody_is_asked_about_again_every_day(home: Home) -> None:
 def test_r_id_24_a_record_that_refers_to_another_takes_no_account_over(home: Home) -> None:
     """R-ID-24: what only one record tells of former numbers does not count, here either."""
     stranger = new_number()
-    strangers = home.one.run(lambda tx: residents.take_in(tx, registered(stranger), NUMBER_KEY))
+    strangers = home.one.take_in(registered(stranger))
     number = home.child(years_ago(home.one, 5))
     for one in (home.number, number):
         home.register.people[one] = replace(home.register.people[one], former=(stranger,))

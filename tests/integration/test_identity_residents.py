@@ -12,7 +12,6 @@ import pytest
 
 from services.identity import contacts, logins, personal_settings, residents, sessions, verification
 from services.identity.identity_numbers import luhn
-from services.identity.openid import Provider
 from services.identity.population_register import RegisteredPerson
 from shared.contracts import directory, identity, personal
 from shared.contracts.base import Role
@@ -20,8 +19,6 @@ from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded,
 from shared.operations.clock import SWEDEN
 from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
-
-PROVIDER = Provider("https://idp.example", "https://idp.example/authorize", "https://idp.example/keys")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,7 @@ def one(whole: Identity) -> Identity:
 
 
 def take_in(one: Identity, person: RegisteredPerson) -> UUID:
-    return one.run(lambda tx: residents.take_in(tx, person, NUMBER_KEY))
+    return one.take_in(person)
 
 
 def card(one: Identity, resident: UUID) -> identity.ResidentCard:
@@ -185,13 +182,15 @@ def test_r_id_4_who_has_locked_the_login_is_refused(one: Identity) -> None:
 
 def begin(one: Identity, kind: identity.PersonKind) -> identity.LoginBegun:
     request = identity.BeginLogin(request_id=uuid4(), kind=kind)
-    return one.run(lambda tx: logins.begin(tx, request, PROVIDER, "our-client"))
+    return one.begin_login(request)
 
 
 def complete(one: Identity, login: UUID, person: RegisteredPerson) -> identity.SessionOpened:
     request = identity.CompleteLogin(request_id=uuid4(), login=login, id_token="verified before")
-    one.run(lambda tx: logins.begun(tx, request))
-    return one.run(lambda tx: logins.complete_for_resident(tx, request, person, NUMBER_KEY, one.desk))
+    one.begun(request)
+    asked = [(request, person)]
+    [opened] = one.run(lambda tx: logins.complete_for_residents(tx, asked, NUMBER_KEY, one.desk))
+    return opened
 
 
 def test_r_id_3_a_login_works_once_within_ten_minutes(one: Identity) -> None:

@@ -241,5 +241,5 @@ def test_a_guardians_address_for_a_child_is_told_where_they_act_for_that_child(o
     contact_of(one, "guardian", f"{guardian} {child}", 3)
     bounced(one, guardian, child=child)
     assert one.opened("resident", guardian).unreachable == []
-    assert one.run(lambda tx: unreachable.channels(tx, "resident", guardian, child)) == ["email"]
-    assert one.run(lambda tx: unreachable.channels(tx, "resident", guardian, uuid4())) == []
+    assert one.run(lambda tx: unreachable.channels(tx, "resident", [guardian], child)) == {guardian: ["email"]}
+    assert one.run(lambda tx: unreachable.channels(tx, "resident", [guardian], uuid4())) == {}

@@ -54,7 +54,7 @@ class Desk:
     def __init__(self, one: Identity) -> None:
         self.one, self.services = one, Services()
         self.number = new_number()
-        self.resident = one.run(lambda tx: residents.take_in(tx, registered(self.number), NUMBER_KEY))
+        self.resident = one.take_in(registered(self.number))
         self.me = Caller("resident", str(self.resident), uuid4())
 
     def request(self) -> UUID:

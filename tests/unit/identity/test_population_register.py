@@ -69,7 +69,7 @@ def register(body: bytes, monkeypatch: pytest.MonkeyPatch, **options: bool) -> P
     made = PopulationRegister(
         "https://pu.example", certificate="c", key="k", ca="a", logical_address="SE2321000156", **options
     )
-    monkeypatch.setattr(made, "_send", lambda _envelope: body)
+    monkeypatch.setattr(made, "_send", lambda _envelope, _seconds: body)
     return made
 
 
@@ -169,7 +169,7 @@ def test_an_answer_that_cannot_be_trusted_is_none(look_up: Callable[..., Registe
 def test_a_register_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     made = register(b"", monkeypatch)
 
-    def down(_envelope: bytes) -> bytes:
+    def down(_envelope: bytes, _seconds: float) -> bytes:
         raise requests.ConnectTimeout
 
     monkeypatch.setattr(made, "_send", down)

@@ -293,7 +293,7 @@ def test_garbage_is_told_apart_from_a_register_that_is_down(monkeypatch: pytest.
     with pytest.raises(AnswerNotTrusted):
         made.look_up(number(NEW))
 
-    def down(_envelope: bytes) -> bytes:
+    def down(_envelope: bytes, _seconds: float) -> bytes:
         raise requests.ConnectTimeout
 
     monkeypatch.setattr(made, "_send", down)
