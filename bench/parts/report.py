@@ -46,7 +46,9 @@ def median(name: str, unit: str, values: Sequence[float], bar: float | None = No
     return Figure(name, middle, unit, min(values), max(values), len(values), bar, at_most)
 
 
-def ratio(name: str, ours: Sequence[float], peers: Sequence[float], bar: float, *, at_most: bool = False) -> Figure:
+def ratio(
+    name: str, ours: Sequence[float], peers: Sequence[float], bar: float | None, *, at_most: bool = False
+) -> Figure:
     """The ratio of the medians; its spread is that of the rounds, each against its neighbour in time."""
     each = [one / other for one, other in zip(ours, peers, strict=True)]
     value = statistics.median(ours) / statistics.median(peers)
