@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from sqlalchemy import MetaData, Table, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -66,7 +67,9 @@ class Kind(Generic[Record]):
     before_merge: Callable[[Transaction], None]
     gone: Callable[[Transaction, list[str]], None]
     back: Callable[[Transaction, list[str]], None]
-    after: Callable[[Transaction], object]
+    after: Callable[[Transaction], object] = lambda _tx: None
+    kept: Callable[[Any], dict[str, Any]] = lambda _new: {}
+    """Columns in which a new record does not simply overwrite what is known: their values, from the new row's."""
 
 
 @dataclass
@@ -94,6 +97,7 @@ def load(
     source: str,
     catalogue: Catalogue | None,
     *,
+    run: UUID,
     removable_share: float,
     believed_before: Collection[str] = (),
 ) -> Counts:
@@ -106,12 +110,12 @@ def load(
     tx.execute(text(f"SET LOCAL statement_timeout = '{_LONGEST_SECONDS}s'"))
     known = _known(tx, kind, source, believed_before)
     if catalogue is None:
-        return _still_so(tx, kind, source, known)
+        return _still_so(tx, kind, source, known, run)
     new = staged(kind.table).name
     tx.execute(text(f"CREATE TEMP TABLE {new} (LIKE {kind.table.name} INCLUDING DEFAULTS) ON COMMIT DROP"))
     seen = _stage(tx, kind, source, catalogue, known)
     counts = Counts(read=seen.count)
-    _guard(known, seen, counts, removable_share)
+    _guard(known, seen, counts, removable_share, answers=catalogue.answers)
 
     kind.before_merge(tx)
     _merge(tx, kind)
@@ -122,7 +126,8 @@ def load(
     kind.back(tx, [one for one in known.absent if one in seen.ids])
     _count_absent(tx, kind, known, [one for one in known.digests if one not in seen.ids], counts)
     kind.after(tx)
-    state = {"read": counts.read, "source": catalogue.state}
+    left_to = _fingerprint(known.others) if seen.others else None
+    state = {"read": counts.read, "source": catalogue.state, "left_to": left_to, **_done(run, counts)}
     values = {"state": state, "refused": seen.refused, "confirmed_at": tx.now}
     remember = insert(source_states).values(source=source, part=kind.part, **values)
     tx.execute(remember.on_conflict_do_update(index_elements=["source", "part"], set_=values))
@@ -134,6 +139,24 @@ def last_state(tx: Transaction, source: str, part: str) -> dict[str, Any] | None
     query = select(source_states.c.state).where(source_states.c.source == source, source_states.c.part == part)
     state = tx.execute(query).scalar_one_or_none()
     return state["source"] if state else None
+
+
+def done_by(tx: Transaction, source: str, part: str, run: UUID) -> Counts | None:
+    """What this very run has done with the part before its worker died; None if it has not come to it.
+
+    Done twice it would count as two complete runs, and what is absent would be gone after one (R-DIR-12).
+    """
+    query = select(source_states.c.state).where(source_states.c.source == source, source_states.c.part == part)
+    state = tx.execute(query).scalar_one_or_none()
+    return Counts(**state["counts"]) if state and state.get("run") == str(run) else None
+
+
+def _done(run: UUID, counts: Counts) -> dict[str, Any]:
+    return {"run": str(run), "counts": asdict(counts)}
+
+
+def _fingerprint(ids: Collection[str]) -> str:
+    return hashlib.blake2b("\n".join(sorted(ids)).encode(), digest_size=16).hexdigest()
 
 
 def _known(tx: Transaction, kind: Kind[Any], source: str, believed_before: Collection[str]) -> _Known:
@@ -173,6 +196,8 @@ def _note_present(
     """Those that were not read, because nothing of theirs has changed. Raises `TooLittle` if one of them is new."""
     one_state = (source_states.c.source == source) & (source_states.c.part == kind.part)
     refused = tx.execute(select(source_states.c.refused).where(one_state)).scalar_one_or_none() or []
+    if len(set(present)) < len(present):
+        raise TooLittle  # of two with one id it takes the whole to know which is the first
     read_now = seen.ids | {one["object"] for one in seen.refused}
     seen.refused = [one for one in refused if one["object"] not in read_now] + seen.refused
     without_use = {one["object"] for one in seen.refused}
@@ -209,6 +234,11 @@ def _new(kind: Kind[Any], catalogue: Catalogue, known: _Known, seen: _Seen) -> I
             if hsa_id in known.digests:
                 seen.ids.add(hsa_id)
             continue
+        if parsing.too_deep(raw.attributes):
+            seen.refused.append(_refusal(hsa_id, "", "nested_too_deep"))
+            if hsa_id in known.digests:
+                seen.ids.add(hsa_id)
+            continue
         content = _digest(raw)
         if known.digests.get(hsa_id) == content:
             seen.ids.add(hsa_id)
@@ -241,12 +271,16 @@ def _digest(raw: Raw) -> bytes:
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _guard(known: _Known, seen: _Seen, counts: Counts, share: float) -> None:
+def _guard(known: _Known, seen: _Seen, counts: Counts, share: float, *, answers: bool) -> None:
     present = [one for one in known.digests if one not in known.absent]
     absent = sum(1 for one in present if one not in seen.ids)
-    if not seen.ids and not seen.others:
+    if not answers and not seen.ids and not seen.others:
         raise Stopped("empty_catalogue", counts)
-    if rules.removes_too_much(present=len(present), absent=absent, share=share):
+    if answers:
+        too_many = rules.too_many_not_found(asked=len(present), absent=absent, share=share)
+    else:
+        too_many = rules.removes_too_much(present=len(present), absent=absent, share=share)
+    if too_many:
         counts.missing = absent
         raise Stopped("too_many_missing", counts)
 
@@ -262,7 +296,7 @@ def _merge(tx: Transaction, kind: Kind[Any]) -> None:
     rows = select(*(staged(table).c[name] for name in columns))
     merge = insert(table).from_select(columns, rows)
     changes: dict[str, Any] = {name: merge.excluded[name] for name in columns if name != "hsa_id"}
-    changes |= {"version": table.c.version + 1, "missing_runs": 0}
+    changes |= {"version": table.c.version + 1, "missing_runs": 0, **kind.kept(merge.excluded)}
     tx.execute(merge.on_conflict_do_update(index_elements=["hsa_id"], set_=changes))
 
 
@@ -283,14 +317,22 @@ def _count_absent(tx: Transaction, kind: Kind[Any], known: _Known, absent: list[
         kind.gone(tx, again)
 
 
-def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known) -> Counts:
-    """The source holds what it held last time: one more complete run without those that were absent then."""
+def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known, run: UUID) -> Counts:
+    """The source holds what it held last time: one more complete run without those that were absent then.
+
+    Raises `TooLittle` if it had left some to sources that are believed before it, and those do not have the same ones
+    any more: what they have lost is this one's now.
+    """
     one_state = (source_states.c.source == source) & (source_states.c.part == kind.part)
     state = tx.execute(select(source_states.c.state).where(one_state)).scalar_one()
+    left_to = state.get("left_to", "")  # not known of what was read by an earlier version
+    if left_to is not None and left_to != _fingerprint(known.others):
+        raise TooLittle
     counts = Counts(read=state["read"])
     _count_absent(tx, kind, known, list(known.absent), counts)
     kind.after(tx)
-    tx.execute(update(source_states).where(one_state).values(confirmed_at=tx.now))
+    values = {"state": {**state, **_done(run, counts)}, "confirmed_at": tx.now}
+    tx.execute(update(source_states).where(one_state).values(values))
     return counts
 
 

@@ -28,6 +28,7 @@ class Unparsed:
 
 # --- text -----------------------------------------------------------------------------------------------------------
 
+_DEEPEST = 50
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _BLANKS = re.compile(r"\s+")
 _LINE_ENDS = re.compile(r"\r\n?|\x85|\u2028|\u2029")
@@ -44,6 +45,21 @@ def storable(value: Any) -> Any:
     return value
 
 
+def too_deep(value: Any) -> bool:
+    """Whether it is nested deeper than any directory does, so that no code that goes into it runs out of stack."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            item
+            for one in level
+            for item in (one.values() if isinstance(one, dict) else one)
+            if isinstance(item, dict | list | tuple)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def line(value: str) -> str:
     """One line of text: composed form, every run of blanks and line ends one blank."""
     return _BLANKS.sub(" ", unicodedata.normalize("NFC", value)).strip()
@@ -56,9 +72,10 @@ def prose(value: str) -> str:
 
 
 def folded(value: str) -> str:
-    """For searching: without letter case, accents and needless blanks, so that "vardcentral" finds "Vårdcentral"."""
+    """For searching: without letter case, accents, needless blanks and what nobody sees, so that "vardcentral" finds
+    "Vårdcentral"."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", value).casefold())
-    bare = "".join(one for one in plain if not unicodedata.combining(one))
+    bare = "".join(one for one in plain if not unicodedata.combining(one) and unicodedata.category(one) != "Cf")
     return _BLANKS.sub(" ", bare.replace("ø", "o").replace("æ", "ae").replace("đ", "d")).strip()
 
 

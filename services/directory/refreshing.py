@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, func, or_, select
 
 from services.directory import rules, sync
 from services.directory.hsa_queue import HsaQueue
@@ -61,22 +61,36 @@ def run_next(transactions: Transactions, asking: Asking | None, max_removed_shar
         if asking is None:
             raise SourceError("source_not_configured")
         share = 1.0 if begun.accept_removals else max_removed_share
-        _units(transactions, begun, asking, share)
-        _staff(transactions, begun, asking, share)
+        parts = sync.Parts(begun)
+        with parts.part(HSA, "units"):
+            _units(transactions, begun, asking, share)
+        with parts.part(HSA, "staff"):
+            _staff(transactions, begun, asking, share)
+        parts.end()
 
     return sync.do_next(transactions, sync_runs.c.source == HSA, work)
 
 
 def _units(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:
-    """Active clinics that no richer source has: what GetUnit and GetHealthCareUnit say of them is a catalogue."""
+    """Active clinics that no richer source has, or has any more: what GetUnit and GetHealthCareUnit say of them."""
     described = NAMES[: NAMES.index(HSA)]
     query = (
         select(units.c.hsa_id)
         .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
-        .where(units.c.source.not_in(described), or_(units.c.source == HSA, clinics.c.active))
+        .where(
+            or_(
+                units.c.source == HSA,
+                and_(
+                    clinics.c.active,
+                    or_(units.c.source.not_in(described), units.c.missing_runs >= rules.RUNS_UNTIL_GONE),
+                ),
+            )
+        )
         .order_by(units.c.hsa_id)
     )
     with transactions() as tx:
+        if sync.was_done(tx, begun, UNITS, HSA):
+            return
         wanted = list(tx.execute(query).scalars())
     if not wanted:
         return
@@ -87,30 +101,44 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
             provider = asking.ask(lambda hsa, hsa_id=hsa_id: hsa.care_provider(hsa_id))  # type: ignore[misc]
             named = {"hsaResponsibleHealthCareProvider": [provider]} if provider else {}
             found.append(Raw(raw.dn, {**raw.attributes, **named}))
-    sync.load_part(transactions, begun, UNITS, HSA, Catalogue({}, lambda: iter(found)), share, described)
+    catalogue = Catalogue({}, lambda: iter(found), answers=True)
+    sync.load_part(transactions, begun, UNITS, HSA, catalogue, share, described)
 
 
 def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:
-    """Everyone whose month is over. Who is found is taken over at once; who is not, when all have been asked about and
-    they are not too many: HSA may have been half there (R-DIR-12)."""
+    """Everyone whose month is over. Who is found is taken over at once, and so is who is missing still; who is missing
+    now, when all have been asked about and they are not too many: HSA may have been half there (R-DIR-12)."""
     counts, absent = Counts(), []
     for person in _due(transactions):
         answer = asking.ask(lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
         counts.read += 1
-        if not answer:
-            absent.append(person)
-            continue
         with transactions() as tx:
             begun.require_ours(tx)
-            counts.changed += _take(tx, person, answer)
+            if not answer and not _missing(tx, person):
+                absent.append(person)
+            else:
+                counts.changed += _take(tx, person, answer)
     counts.missing = len(absent)
     begun.counts.update({f"staff_{name}": number for name, number in vars(counts).items()})
-    if rules.too_many_not_found(asked=counts.read, absent=len(absent), share=share):
+    with transactions() as tx:
+        asked = len(absent) + _found_since(tx, begun)
+    if rules.too_many_not_found(asked=asked, absent=len(absent), share=share):
         raise Stopped("too_many_missing", counts)
     for person in absent:
         with transactions() as tx:
             begun.require_ours(tx)
             _take(tx, person, [])
+
+
+def _missing(tx: Transaction, person: str) -> bool:
+    return bool(tx.execute(select(staff.c.status).where(staff.c.hsa_id == person)).scalar_one() == "missing")
+
+
+def _found_since(tx: Transaction, begun: Begun) -> int:
+    """Those who are there by HSA's word since the run was asked for, also by an attempt at it that was interrupted."""
+    asked_for = select(sync_runs.c.requested_at).where(sync_runs.c.id == begun.id).scalar_subquery()
+    found = select(func.count()).where(staff.c.asked_at >= asked_for, staff.c.status != "missing")
+    return int(tx.execute(found).scalar_one())
 
 
 def _take(tx: Transaction, person: str, answer: list[Any]) -> bool:

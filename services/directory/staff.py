@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, or_, select, text
+from sqlalchemy import Row, and_, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import records, rules
@@ -138,13 +138,19 @@ def _row(person: Person, _raw: Raw, tx: Transaction) -> tuple[Any, ...]:
     )
 
 
+def _kept(new: Any) -> dict[str, Any]:
+    """A protected person stays so whatever a catalogue says, or does not say: where HSA has been asked about someone,
+    only HSA takes the mark away (R-ID-14)."""
+    return {"protected": or_(new.protected, and_(staff.c.asked_at.is_not(None), staff.c.protected))}
+
+
 def _changed(tx: Transaction) -> None:
     """Tells of those that were known before and whose shown facts differ. A person's first appearance is no change."""
     new = staged(staff)
     query = (
         select(staff.c.hsa_id, new.c.status, staff.c.version + 1)
         .join(new, new.c.hsa_id == staff.c.hsa_id)
-        .where(or_(*(staff.c[name].is_distinct_from(new.c[name]) for name in _TOLD)))
+        .where(or_(*(staff.c[name].is_distinct_from({**new.c, **_kept(new.c)}[name]) for name in _TOLD)))
         .order_by(staff.c.hsa_id)
     )
     rows = tx.execute(query)
@@ -156,10 +162,14 @@ def _changed(tx: Transaction) -> None:
 
 
 def _back(tx: Transaction, ids: list[str]) -> None:
-    """They are in the source again; those whose record is the same as before have not been merged in."""
+    """They are in the source again; those whose record is the same as before have not been merged in. Who had not been
+    held to be gone by the runs themselves stays missing, if HSA has said so (R-ID-9)."""
     if not ids:
         return
-    tx.execute(text("UPDATE staff SET missing_runs = 0, found = true WHERE hsa_id = ANY(:ids)"), {"ids": ids})
+    tx.execute(
+        text("UPDATE staff SET missing_runs = 0, found = found OR missing_runs >= :gone WHERE hsa_id = ANY(:ids)"),
+        {"ids": ids, "gone": rules.RUNS_UNTIL_GONE},
+    )
     _retell(tx, text("hsa_id = ANY(:ids)").bindparams(ids=ids))
 
 
@@ -203,4 +213,5 @@ STAFF = Kind(
     gone=_gone,
     back=_back,
     after=tell_of_ended,
+    kept=_kept,
 )

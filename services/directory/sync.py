@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, func, select, true, tuple_, update
 
-from services.directory import loading, locks, sources
+from services.directory import loading, locks, sources, warnings
 from services.directory.loading import Counts, Kind, Stopped, TooLittle
 from services.directory.sources import Catalogue, Source, SourceError
 from services.directory.staff import STAFF
@@ -119,10 +119,9 @@ def _shown(run: Row[Any], refused_count: int, refused: list[RefusedValue]) -> Sy
         requested_at=run.requested_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
-        seconds=run.counts.get("seconds"),
         refused_count=refused_count,
         refused=refused,
-        **{name: number for name, number in run.counts.items() if name != "seconds"},
+        **{"seconds": None, **run.counts},
     )
 
 
@@ -152,15 +151,24 @@ class Turn:
         self._connection.close()
 
 
-def first_load_wanted(tx: Transaction, configured: Sequence[Source]) -> bool:
-    """Whether there is a source that has never been read whole."""
+def request_first_load(tx: Transaction, configured: Sequence[Source]) -> bool:
+    """Asks for runs with the sources that have never been read whole; whether there are any.
+
+    With them alone: each run counts against what the others lack (R-DIR-12), and is not to be had by another's fault.
+    """
     read = {(row.source, row.part) for row in tx.execute(select(source_states.c.source, source_states.c.part))}
-    return any((one.name, kind.part) not in read for one in configured for kind in _kinds(one))
+    unread = [one.name for one in configured if any((one.name, kind.part) not in read for kind in _kinds(one))]
+    if len(unread) == len(configured) and unread:
+        request_by_itself(tx)
+    else:
+        for name in unread:
+            request_by_itself(tx, name)
+    return bool(unread)
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that is being done. `counts` is what it has done so far."""
+    """A run that is being done. `counts` is what it has done so far, and `failed_part` what it could not do."""
 
     id: UUID
     attempt: int
@@ -180,6 +188,31 @@ class Begun:
         return mine & (sync_runs.c.state == "running")
 
 
+class Parts:
+    """Does the parts of a run, each by itself: one that fails or is stopped keeps no other from being read (R-DIR-12).
+    The run ends as the first of them did."""
+
+    def __init__(self, begun: Begun) -> None:
+        self._counts = begun.counts
+        self._first: Stopped | SourceError | None = None
+
+    @contextmanager
+    def part(self, source: str, part: str) -> Iterator[None]:
+        """The work on one part."""
+        try:
+            yield
+        except (Stopped, SourceError) as error:
+            log.warning("sync_part_left", source=source, part=part, reason=error.reason)
+            if self._first is None:
+                self._first = error
+                self._counts["failed_part"] = f"{source} {part}"
+
+    def end(self) -> None:
+        """Raises what the first part that was not done had raised."""
+        if self._first is not None:
+            raise self._first
+
+
 class TakenOver(Exception):
     """Another worker has begun this run anew: this one lost its lock somewhere on the way."""
 
@@ -191,9 +224,9 @@ class Interrupted(Exception):
 def run_next(transactions: Transactions, configured: Sequence[Source], max_removed_share: float) -> bool:
     """Does the run with catalogues that has waited longest, to its end. Answers False if none waits.
 
-    To be called only by the one process that may. A run that is found running was left by one that died; it is started
-    again from the beginning, which is harmless: each part of it is one transaction. Raises `Unavailable` where the
-    database does not answer.
+    To be called only by the one process that may. A run that is found running was left by one that died; it goes on
+    with the parts that are not done: each part is one transaction. Raises `Unavailable` where the database does not
+    answer.
     """
 
     def work(begun: Begun) -> None:
@@ -201,9 +234,12 @@ def run_next(transactions: Transactions, configured: Sequence[Source], max_remov
         if not chosen:
             raise SourceError("source_not_configured")
         share = 1.0 if begun.accept_removals else max_removed_share
+        parts = Parts(begun)
         for source in chosen:
             for kind in _kinds(source):
-                _part(transactions, begun, source, kind, share, _believed_before(source, configured))
+                with parts.part(source.name, kind.part):
+                    _part(transactions, begun, source, kind, share, _believed_before(source, configured))
+        parts.end()
 
     return do_next(transactions, sync_runs.c.source.is_distinct_from(sources.HSA), work)
 
@@ -234,6 +270,7 @@ def do_next(transactions: Transactions, which: Any, work: Callable[[Begun], None
     with transactions() as tx:
         values = {"state": state, "reason": reason, "finished_at": tx.now, "counts": begun.counts}
         tx.execute(update(sync_runs).where(begun.still_ours).values(values))
+        warnings.tell(tx)  # not before: what one source has lost the next may have
     log.info("sync_finished", run=str(begun.id), state=state, reason=reason, seconds=begun.counts["seconds"])
     return True
 
@@ -269,6 +306,8 @@ def _part(
 ) -> None:
     """One part of one source. The source is read to its end first, outside every transaction."""
     with transactions() as tx:
+        if was_done(tx, begun, kind, source.name):
+            return
         state = loading.last_state(tx, source.name, kind.part)
     try:
         _read_and_load(transactions, begun, source, kind, share, believed_before, state)
@@ -290,6 +329,16 @@ def _read_and_load(
         load_part(transactions, begun, kind, source.name, catalogue, share, believed_before)
 
 
+def was_done(tx: Transaction, begun: Begun, kind: Kind[Any], source: str) -> bool:
+    """Whether this run had done the part before its worker died; then it is counted and listed, and not done again."""
+    done = loading.done_by(tx, source, kind.part, begun.id)
+    if done is None:
+        return False
+    loading.list_refused(tx, kind, source, begun.id)
+    _add(begun.counts, kind, done)
+    return True
+
+
 def load_part(
     transactions: Transactions,
     begun: Begun,
@@ -303,7 +352,9 @@ def load_part(
     try:
         with transactions() as tx:
             begun.require_ours(tx)
-            done = loading.load(tx, kind, source, catalogue, removable_share=share, believed_before=believed_before)
+            done = loading.load(
+                tx, kind, source, catalogue, run=begun.id, removable_share=share, believed_before=believed_before
+            )
             loading.list_refused(tx, kind, source, begun.id)
     except Stopped as stop:
         _add(begun.counts, kind, stop.counts)

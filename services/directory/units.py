@@ -7,12 +7,14 @@ from typing import Any
 
 from sqlalchemy import text
 
-from services.directory import parsing, records, tables, warnings
+from services.directory import parsing, records, tables
 from services.directory.loading import Kind
 from services.directory.records import Raw, Unit
 from shared.contracts.directory import CLINIC_RENAMED, ClinicChanged
 from shared.database.transaction import Transaction
 
+_SORTED_BY = 200
+"""Characters of a name that count for its order: an index keeps no longer values than 2.7 KB."""
 _COLUMNS = (
     "hsa_id",
     "dn",
@@ -58,7 +60,7 @@ def _row(unit: Unit, raw: Raw, _tx: Transaction) -> tuple[Any, ...]:
         _json(unit.details),
         _json(parsing.storable(raw.attributes)),
         _json(refused_parts(unit.refused)),
-        parsing.folded(unit.name),
+        parsing.folded(unit.name)[:_SORTED_BY],
         f"{search} {unit.hsa_id.casefold()}",
     )
 
@@ -107,5 +109,4 @@ UNITS = Kind(
     before_merge=_renamed,
     gone=_gone,
     back=_back,
-    after=warnings.tell,
 )

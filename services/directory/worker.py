@@ -18,22 +18,23 @@ from shared.messaging.errors import Refused
 from shared.operations.logs import log
 from shared.operations.process import Process
 
-_FIRST_LOAD_AGAIN_SECONDS = 60
+_FIRST_LOAD_AGAIN_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 3600.0
 
 
 def catalogues(process: Process) -> None:
     """Runs with catalogues, in turn with other workers, until told to stop."""
     settings = process.settings
     sources = settings.sources()
-    look_at_first_load = 0.0
+    look_at_first_load, pause = 0.0, _FIRST_LOAD_AGAIN_SECONDS
 
     def run_next() -> bool:
-        nonlocal look_at_first_load
+        nonlocal look_at_first_load, pause
         if time.monotonic() >= look_at_first_load:
-            look_at_first_load = time.monotonic() + _FIRST_LOAD_AGAIN_SECONDS
+            look_at_first_load = time.monotonic() + pause
             with process.transaction() as tx:
-                if sync.first_load_wanted(tx, sources):
-                    sync.request_by_itself(tx)
+                if sync.request_first_load(tx, sources):
+                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         return sync.run_next(process.transaction, sources, settings.max_removed_share)
 
     _in_turn(process, locks.SYNC, run_next)

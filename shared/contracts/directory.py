@@ -58,13 +58,15 @@ class RefusedValue(Reply):
 
 
 class SyncRun(Reply):
-    """`reason` says why a run failed or stopped. Changed counts what differs from the copy, missing what was absent for
+    """`reason` says why a run failed or stopped, and `failed_part` in which source and part first; the other parts are
+    done all the same. Changed counts what differs from the copy, missing what was absent for
     the first time, removed what is now held to be gone, returned what has come back."""
 
     run: UUID
     source: str | None
     state: RunState
     reason: str | None
+    failed_part: str | None = None
     requested_at: Instant
     started_at: Instant | None
     finished_at: Instant | None

@@ -17,7 +17,7 @@ from services.directory import clinics, records, refreshing, staff, sync
 from services.directory.hsa_queue import HsaQueue
 from services.directory.records import Raw
 from services.directory.sources import SourceError
-from shared.contracts.directory import ActivateClinic, GetClinics, GetStaff, GetSyncRun
+from shared.contracts.directory import ActivateClinic, FindStaff, GetClinics, GetStaff, GetSyncRun
 from shared.messaging.errors import Unavailable
 from tests.integration.directory_support import (
     ADMINISTRATOR,
@@ -270,3 +270,72 @@ def test_a_direct_question_that_gave_up_does_not_stop_the_refresh(directory):
         pass
     for one in (busy, other, bulk):
         one.close()
+
+
+def have_clinics(directory, hsa, numbers):
+    """Clinics that HSA alone describes, and one member of staff."""
+    directory.run(FakeSource([unit(n) for n in numbers], name="hsa_file"))
+    directory.run(FakeSource(None, [person(1)]))
+    for number in numbers:
+        asked = ActivateClinic(request_id=uuid4(), clinic=unit_id(number))
+        directory.do(clinics.activate, asked, caller=ADMINISTRATOR)
+        hsa.known_units[unit_id(number)] = unit(number)
+    knows(hsa, person(1))
+    refresh(directory, hsa)
+    directory.told()
+
+
+def test_one_clinic_that_hsa_lacks_stops_nothing_and_is_gone_in_the_end_r_dir_4_r_dir_12(directory, hsa):
+    have_clinics(directory, hsa, range(1, 6))
+    del hsa.known_units[unit_id(3)]
+    for _ in range(2):
+        directory.move(days=31)
+        run = refresh(directory, hsa)
+        assert (run.state, run.staff_read) == ("done", 1)
+    assert directory.told() == [("clinic_missing", {"clinic": unit_id(3), "version": 2})]
+
+
+def test_the_only_clinic_that_hsa_is_asked_about_may_go_away_r_dir_12(directory, hsa):
+    have_clinics(directory, hsa, [1])
+    hsa.known_units.clear()
+    run = refresh(directory, hsa)
+    assert (run.state, run.units_missing) == ("done", 1)
+
+
+def test_too_many_units_missing_keep_no_staff_from_being_asked_about_r_dir_1(directory, hsa):
+    have_clinics(directory, hsa, range(1, 11))
+    for number in range(1, 6):
+        del hsa.known_units[unit_id(number)]
+    directory.move(days=31)
+    run = refresh(directory, hsa)
+    assert (run.state, run.reason, run.failed_part) == ("stopped", "too_many_missing", "hsa units")
+    assert run.staff_read == 1
+
+
+def test_who_was_missing_before_stops_no_run_r_dir_12_r_id_9(directory, hsa):
+    directory.run(FakeSource(None, [person(n) for n in range(100)]))
+    knows(hsa, *(person(n) for n in range(92)))
+    assert refresh(directory, hsa).state == "done"
+    directory.move(days=31)
+    for number in range(60):  # they log in, so that HSA is asked about them
+        answer = [records.person(person(number))]
+        directory.do(staff.take_answer, FindStaff(person=person_id(number)), answer)
+    del hsa.people[person_id(91)]
+    run = refresh(directory, hsa)
+    assert (run.state, run.staff_read, run.staff_missing) == ("done", 40, 1)
+    assert status(directory, 91) == "missing"
+
+
+def test_hsa_is_asked_about_a_clinic_that_the_catalogue_has_lost_r_dir_4(directory, hsa):
+    kiv = FakeSource([unit(1), unit(2), unit(9)])
+    directory.run(kiv)
+    asked = ActivateClinic(request_id=uuid4(), clinic=unit_id(2))
+    directory.do(clinics.activate, asked, caller=ADMINISTRATOR)
+    kiv.unit_records = [unit(1), unit(9)]
+    directory.run(kiv)
+    directory.run(kiv)
+    hsa.known_units[unit_id(2)] = unit(2, "I HSA")
+    refresh(directory, hsa)
+    assert hsa.asked == [unit_id(2)]
+    rows = directory.rows("SELECT source, missing_runs FROM units WHERE hsa_id = :unit", unit=unit_id(2))
+    assert rows == [("hsa", 0)]

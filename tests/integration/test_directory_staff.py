@@ -195,3 +195,33 @@ def test_a_copy_that_does_not_know_the_person_is_no_answer_unless_it_is_all_ther
     directory.move(hours=24)
     with pytest.raises(Unavailable):
         fall_back(directory, 2, copy_is_all=True)
+
+
+def test_a_catalogue_takes_no_protected_mark_away_that_hsa_has_given_r_id_14_r_id_16(directory):
+    source = load(directory, person(1), person(2))
+    assert answer(directory, 1, person(1, protectedPerson=["true"])).protected
+    directory.told()
+    source.staff_records = [person(1, title="Överläkare"), person(2)]
+    directory.run(source)
+    assert (get(directory, 1).protected, get(directory, 1).title) == (True, "Överläkare")
+    # HSA does.
+    assert not answer(directory, 1, person(1)).protected
+
+
+def test_a_catalogue_that_nobody_stands_behind_takes_its_own_mark_away(directory):
+    source = load(directory, person(1, protectedPerson=["true"]), person(2))
+    assert get(directory, 1).protected
+    source.staff_records = [person(1), person(2)]
+    directory.run(source)
+    assert not get(directory, 1).protected
+
+
+def test_a_record_that_says_what_it_said_does_not_overrule_hsa_r_id_9(directory):
+    source = load(directory, person(1), person(2))
+    answer(directory, 1)
+    assert get(directory, 1).status == "missing"
+    source.staff_records = [person(2)]
+    directory.run(source)
+    source.staff_records = [person(2), person(1)]
+    directory.run(source)
+    assert get(directory, 1).status == "missing"

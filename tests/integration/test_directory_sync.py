@@ -5,6 +5,8 @@ Proves R-DIR-2, R-DIR-12.
 
 from __future__ import annotations
 
+import json
+import random
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from services.directory import clinics, sync
-from services.directory.sources import SourceError
+from services.directory.sources import Catalogue, SourceError
 from services.directory.sources.hsa_file import HsaFile
 from services.directory.sources.kiv import Kiv
 from shared.contracts.directory import ActivateClinic, GetSyncRun, ListSyncRuns, StartSync
@@ -207,13 +209,11 @@ def test_what_the_first_source_has_lost_the_second_may_have(directory):
     kiv.unit_records = [unit(1, "Ek"), unit(9)]
     run_all(directory, kiv, other)
     assert names_and_sources(directory)[unit_id(2)] == ("Al", "kiv")
-    run_all(directory, kiv)
-    assert directory.told() == [("clinic_missing", {"clinic": unit_id(2), "version": 2})]
-    other.unit_records = [unit(8), unit(2, "Al i HSA")]
+    # Gone from the first; the second holds what it has held all along, and nobody is warned of a clinic that is there.
     run_all(directory, kiv, other)
     assert names_and_sources(directory)[unit_id(2)] == ("Al i HSA", "hsa_file")
     assert missing_runs(directory)[unit_id(2)] == 0
-    assert [kind for kind, _ in directory.told()] == ["clinic_renamed", "clinic_back"]
+    assert [kind for kind, _ in directory.told()] == ["clinic_renamed"]
     # And the first takes it back when it has it again.
     kiv.unit_records = [unit(1, "Ek"), unit(2, "Al"), unit(9)]
     run_all(directory, kiv, other)
@@ -287,6 +287,105 @@ def test_characters_that_the_database_can_not_keep(directory):
     assert directory.one("SELECT name FROM units") == "Nils\ufffd \ufffd"
 
 
+class Dies(FakeSource):
+    """Its worker dies while staff are read, once."""
+
+    alive = False
+
+    def staff(self, folder, state):
+        if not self.alive:
+            self.alive = True
+            raise SystemExit
+        return super().staff(folder, state)
+
+
+def test_a_run_that_is_taken_up_again_counts_no_part_twice_r_dir_12(directory):
+    directory.run(FakeSource([unit(1), unit(2), unit(3)], [person(1)]))
+    activate(directory, 3)
+    directory.told()
+    source = Dies([unit(1), unit(2)], [person(1), person(2)])
+    with directory.transaction() as tx:
+        run = sync.request_by_itself(tx)
+    with pytest.raises(SystemExit):
+        sync.run_next(directory.transaction, [source], 0.5)
+    assert sync.run_next(directory.transaction, [source], 0.5)
+    done = directory.do(sync.get_run, GetSyncRun(run=run))
+    assert (done.state, done.units_missing, done.units_removed, done.staff_added) == ("done", 1, 0, 1)
+    assert missing_runs(directory)[unit_id(3)] == 1
+    assert directory.told() == []
+
+
+def test_a_source_that_fails_keeps_no_other_from_being_read_r_dir_12(directory):
+    kiv = FakeSource([unit(1), unit(2)], [person(1)])
+    other = FakeSource([unit(3)], None, name="file")
+    run_all(directory, kiv, other)
+    kiv.broken, other.unit_records = "unreachable", [unit(3, "Nytt namn")]
+    run = run_all(directory, kiv, other)
+    assert (run.state, run.reason, run.failed_part) == ("failed", "unreachable", "kiv units")
+    assert names_and_sources(directory)[unit_id(3)] == ("Nytt namn", "file")
+    # Too many units are absent: staff are taken all the same.
+    kiv.broken, kiv.unit_records, kiv.staff_records = None, [], [person(1), person(2)]
+    run = run_all(directory, kiv, other)
+    assert (run.state, run.reason, run.failed_part, run.staff_added) == ("stopped", "empty_catalogue", "kiv units", 1)
+
+
+def test_a_source_that_was_never_read_is_read_alone(directory):
+    kiv, other = FakeSource([unit(1)]), FakeSource([unit(2)], name="file", broken="file_unreadable")
+    run_all(directory, kiv, other)
+    with directory.transaction() as tx:
+        assert sync.request_first_load(tx, [kiv, other])
+        assert not sync.request_first_load(tx, [kiv])
+    assert directory.rows("SELECT source FROM sync_runs WHERE state = 'requested'") == [("file",)]
+
+
+def test_two_entries_with_one_id_are_read_whole_r_dir_2(directory):
+    class Modified(FakeSource):
+        """Tells only what was modified, and the ids of all."""
+
+        modified = None
+
+        def _catalogue(self, records, state):
+            if self.modified is None or state is None:
+                return Catalogue({"read": 1}, lambda: iter(records))
+            present = [one.attributes["hsaidentity"][0] for one in records]
+            return Catalogue({"read": 1}, lambda: iter(self.modified), present)
+
+    source = Modified([unit(1, "Första"), unit(1, "Andra"), unit(2)])
+    directory.run(source)
+    source.unit_records[1] = unit(1, "Andra", l="Borås")
+    source.modified = [source.unit_records[1]]
+    run = directory.run(source)
+    assert names_and_sources(directory)[unit_id(1)] == ("Första", "kiv")
+    assert [(one.object, one.reason) for one in run.refused] == [(unit_id(1), "duplicate")]
+
+
+def feed_with(folder, name="B", value='"x"'):
+    """A feed of two units, the second with this name and, as JSON, this value in an attribute."""
+    good = {"dn": "ou=a,o=VGR", "attributes": {"hsaIdentity": [unit_id(1)], "ou": ["A"]}}
+    other = {"dn": "ou=b,o=VGR", "attributes": {"hsaIdentity": [unit_id(2)], "ou": [name], "x": "@"}}
+    feed = folder / "units.json"
+    feed.write_text(json.dumps({"units": [good, other]}).replace('"@"', value))
+    return Kiv((str(feed),), ())
+
+
+def test_a_number_that_is_none_fails_the_run_with_a_reason_r_dir_12(directory, tmp_path):
+    run = directory.run(feed_with(tmp_path, value="1e999"))
+    assert (run.state, run.reason) == ("failed", "not_json")
+
+
+def test_a_record_nested_too_deep_is_refused_alone(directory, tmp_path):
+    run = directory.run(feed_with(tmp_path, value="[" * 900 + "]" * 900))
+    assert (run.state, run.units_added) == ("done", 1)
+    assert (unit_id(2), "nested_too_deep") in [(one.object, one.reason) for one in run.refused]
+
+
+def test_a_name_longer_than_an_index_takes_is_taken(directory, tmp_path):
+    letters = random.Random(1)
+    name = "".join(chr(letters.randrange(0x4E00, 0x9FFF)) for _ in range(9000))
+    run = directory.run(feed_with(tmp_path, name))
+    assert (run.state, run.units_added) == ("done", 2)
+
+
 def test_a_run_left_by_a_dead_worker_is_started_again(directory):
     source = FakeSource([unit(1)])
     with directory.transaction() as tx:
@@ -329,7 +428,7 @@ def test_a_first_load_is_wanted_until_every_part_has_been_read(directory):
 
     def wanted():
         with directory.transaction() as tx:
-            return sync.first_load_wanted(tx, [source])
+            return sync.request_first_load(tx, [source])
 
     assert wanted()
     source.broken = "unreachable"

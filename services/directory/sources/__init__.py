@@ -33,11 +33,14 @@ class Catalogue:
 
     `records` may be gone through more than once. An item that is no record at all comes as None. With `present`,
     `records` are only those that may have changed since `state` was given, and `present` has the HSA-ids of all.
+    `answers`: they are answers to a question about each, so that a few that are not there are as believable as with any
+    direct question, and none at all is no broken catalogue.
     """
 
     state: dict[str, Any]
     records: Callable[[], Iterator[Raw | None]]
     present: Sequence[str] | None = None
+    answers: bool = False
 
 
 class Source(Protocol):

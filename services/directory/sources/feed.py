@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,13 +25,20 @@ def _no_constant(_name: str) -> NoReturn:
     raise ValueError("NaN and Infinity are no JSON")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("a number too large")
+    return value
+
+
 class _Text:
     """The document as a window of text that is filled on demand."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
         self._decode = codecs.getincrementaldecoder("utf-8-sig")(errors="strict").decode
-        self._json = json.JSONDecoder(parse_constant=_no_constant)
+        self._json = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
         self._text = ""
         self._at = 0
         self._ended = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import requests
+import urllib3
 from lxml import etree
 
 from services.directory.sources import SourceError
@@ -14,11 +16,15 @@ from services.directory.sources import SourceError
 _SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
 _REGISTRY = "urn:riv:itintegration:registry:1"
 _LARGEST_ANSWER = 4 << 20
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a catalogue answers, and how to get in. Callers keep to one call at a time (`hsa_queue`)."""
+    """Where a catalogue answers, and how to get in. Callers keep to one call at a time (`hsa_queue`).
+
+    `timeout_seconds`: as long may nothing come; when as long has passed since the question, no more is waited for.
+    """
 
     url: str
     logical_address: str
@@ -29,6 +35,7 @@ class Endpoint:
     def ask(self, operation: str, responder: str, fields: Mapping[str, str]) -> Any:
         """The operation's response element. Raises `SourceError` if the catalogue is down or answers anything else."""
         headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{responder}:{operation}"'}
+        ends = time.monotonic() + self.timeout_seconds
         try:
             with requests.Session() as session:
                 session.trust_env = False
@@ -45,18 +52,28 @@ class Endpoint:
                     # A SOAP fault comes with status 500; it is no answer either.
                     if answer.status_code != 200:
                         raise SourceError(f"http_{answer.status_code}")
-                    body = answer.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
+                    body = _body(answer.raw, ends)
         except requests.exceptions.Timeout:
             raise SourceError("timeout") from None
         except (requests.exceptions.RequestException, OSError):
             raise SourceError("unreachable") from None
-        except Exception as error:  # urllib3's own errors while the body is read
-            if type(error).__module__.startswith("urllib3"):
-                raise SourceError("truncated") from None
-            raise
+        except urllib3.exceptions.TimeoutError:  # urllib3's own errors, while the body is read
+            raise SourceError("timeout") from None
+        except urllib3.exceptions.HTTPError:
+            raise SourceError("truncated") from None
+        return response_in(body, operation, responder)
+
+
+def _body(raw: Any, ends: float) -> bytes:
+    """All of the answer, if it comes in time: a server that sends a byte now and then would hold up all who wait."""
+    body = bytearray()
+    while piece := raw.read1(_PIECE, decode_content=True):
+        body += piece
         if len(body) > _LARGEST_ANSWER:
             raise SourceError("too_large")
-        return response_in(body, operation, responder)
+        if time.monotonic() > ends:
+            raise SourceError("timeout")
+    return bytes(body)
 
 
 def question(logical_address: str, operation: str, responder: str, fields: Mapping[str, str]) -> bytes:

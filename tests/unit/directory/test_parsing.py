@@ -134,6 +134,7 @@ def test_hsa_ids_with_blanks_and_in_any_case_r_id_7(value):
 
 def test_folding_hides_accents_case_and_blanks():
     assert parsing.folded("Vårdcentralen  ÅNGSTRÖM Café") == "vardcentralen angstrom cafe"
+    assert parsing.folded("SE2321\u200b000131\ufeff-E1") == "se2321000131-e1"
 
 
 @given(st.text())
