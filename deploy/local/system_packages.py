@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from deploy.local.problems import Problem
@@ -29,7 +31,9 @@ _TELL_EVERY_SECONDS = 8.0
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _CLUSTERS = Path("/etc/postgresql-common/createcluster.conf")
 _CLUSTERS_SHIPPED = Path("/usr/share/postgresql-common/createcluster.conf")
-_INSTALL = ["apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confold", "install"]
+_DPKG = Path("/var/lib/dpkg")
+# Waits when the machine itself is at it, as a fresh one's nightly upgrade is.
+_INSTALL = "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 install".split()
 
 
 def _has_venv() -> bool:
@@ -54,6 +58,24 @@ def require(packages: Iterable[str], say: Say) -> None:
     become = _privilege()
     if become is None:
         raise Problem(_what_to_install(wanted))
+    with _alone():
+        wanted = missing(wanted)  # another may have installed them while we waited
+        if wanted:
+            _install(become, wanted, say)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process of ours on the machine at a time: the folder of installed packages is the lock that all can see."""
+    folder = os.open(_DPKG, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _install(become: list[str], wanted: list[str], say: Say) -> None:
     say(f"installing {', '.join(wanted)} (apt-get; a minute or two)")
     with _NoServicesStarted(become, wanted):
         command = [*become, *_INSTALL, "--no-install-recommends", *wanted]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,22 @@ def test_a_long_installation_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch
     assert not well
     assert "bad" in end
     assert "  2 packages set up" in told
+
+
+def test_what_two_lack_at_the_same_moment_is_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two halves of a test run, or two checkouts on a new machine: apt-get refuses whoever comes second."""
+    there = tmp_path / "installed"
+    installed: list[list[str]] = []
+
+    def install(become: list[str], wanted: list[str], say: system_packages.Say) -> None:
+        installed.append(wanted)
+        time.sleep(0.2)  # long enough for the other to find it missing too
+        there.write_text("")
+
+    monkeypatch.setattr(system_packages, "_PRESENT", {"slapd": there.exists})
+    monkeypatch.setattr(system_packages, "_DPKG", tmp_path)
+    monkeypatch.setattr(system_packages, "_privilege", lambda: [])
+    monkeypatch.setattr(system_packages, "_install", install)
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(lambda _: system_packages.require(["slapd"], lambda text: None), range(2)))
+    assert installed == [["slapd"]]
