@@ -33,7 +33,8 @@ _CLUSTERS = Path("/etc/postgresql-common/createcluster.conf")
 _CLUSTERS_SHIPPED = Path("/usr/share/postgresql-common/createcluster.conf")
 _DPKG = Path("/var/lib/dpkg")
 # Waits when the machine itself is at it, as a fresh one's nightly upgrade is.
-_INSTALL = "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 install".split()
+_OPTIONS = ("Dpkg::Use-Pty=0", "Dpkg::Options::=--force-confold", "DPkg::Lock::Timeout=300")
+_INSTALL = ["apt-get", "-q", "-y", *(word for option in _OPTIONS for word in ("-o", option)), "install"]
 
 
 def _has_venv() -> bool:

@@ -127,7 +127,7 @@ def test_what_two_lack_at_the_same_moment_is_installed_once(tmp_path: Path, monk
 
     monkeypatch.setattr(system_packages, "_PRESENT", {"slapd": there.exists})
     monkeypatch.setattr(system_packages, "_DPKG", tmp_path)
-    monkeypatch.setattr(system_packages, "_privilege", lambda: [])
+    monkeypatch.setattr(system_packages, "_privilege", list)
     monkeypatch.setattr(system_packages, "_install", install)
     with ThreadPoolExecutor(2) as two:
         list(two.map(lambda _: system_packages.require(["slapd"], lambda text: None), range(2)))
