@@ -22,7 +22,7 @@ import requests
 from bench.parts.identity_process import IdentityProcess, running_identity
 from bench.parts.report import Figure, median, ratio
 from bench.parts.servers import Servers
-from shared.contracts import identity
+from shared.contracts import logging_in
 
 BAR = 0.5
 LOGINS = 5_000
@@ -68,11 +68,11 @@ def measure(servers: Servers, logins: int = LOGINS) -> list[Figure]:
 def _logins(process: IdentityProcess) -> Callable[[str], float]:
     def log_in(number: str) -> float:
         began = time.monotonic()
-        begin = identity.BeginLogin(request_id=uuid4(), kind="resident")
-        begun = process.client.ask(identity.BEGIN_LOGIN, begin, timeout=20)
+        begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident")
+        begun = process.client.ask(logging_in.BEGIN_LOGIN, begin, timeout=20)
         token = process.id_token(number, begun.nonce)
-        complete = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
-        process.client.ask(identity.COMPLETE_LOGIN, complete, timeout=20)
+        complete = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+        process.client.ask(logging_in.COMPLETE_LOGIN, complete, timeout=20)
         return time.monotonic() - began
 
     return log_in

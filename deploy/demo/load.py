@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from deploy.demo.world import DeployedWorld
 from deploy.local.people import cast
-from shared.contracts import cases, identity
+from shared.contracts import cases, logging_in
 from shared.messaging.errors import Refused
 
 CALL_SECONDS = 25.0
@@ -26,8 +26,8 @@ def _token(world: DeployedWorld) -> str:
     session = world.login_resident(cast.SECOND_RESIDENT)
     if session.terms_version_to_accept is None:
         return session.access_token
-    accept = identity.AcceptTerms(request_id=uuid4(), version=session.terms_version_to_accept)
-    return str(world.call(identity.ACCEPT_TERMS, accept, session.access_token).access_token)
+    accept = logging_in.AcceptTerms(request_id=uuid4(), version=session.terms_version_to_accept)
+    return str(world.call(logging_in.ACCEPT_TERMS, accept, session.access_token).access_token)
 
 
 _one_line = threading.Lock()

@@ -14,7 +14,7 @@ import requests
 
 from deploy.demo.outside import CONTROL, HOST, PORTS
 from deploy.local import login
-from shared.contracts import identity
+from shared.contracts import logging_in
 from shared.messaging.client import STANDARD_TIMEOUT_SECONDS, RpcClient
 from shared.operations import clock
 from shared.operations.settings import with_password
@@ -73,25 +73,25 @@ class DeployedWorld:
             Claims("operator", "operator", "operator", now, now + timedelta(minutes=_OPERATOR_MINUTES))
         )
 
-    def login_staff(self, hsa_id: str) -> identity.SessionOpened:
+    def login_staff(self, hsa_id: str) -> logging_in.SessionOpened:
         """Logs in with the person's SITHS card."""
         begun = self._begin("staff")
         return self._complete("staff_tool", begun, login.staff_id_token(_idp(), hsa_id, begun.nonce, pki=PKI))
 
-    def login_resident(self, number: str) -> identity.SessionOpened:
+    def login_resident(self, number: str) -> logging_in.SessionOpened:
         """Logs in with the resident's e-ID."""
         begun = self._begin("resident")
         return self._complete("portal", begun, login.resident_id_token(_idp(), number, begun.nonce, pki=PKI))
 
-    def _begin(self, kind: Literal["staff", "resident"]) -> identity.LoginBegun:
-        begun: identity.LoginBegun = self.call(
-            identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind=kind), user=_USERS[kind]
+    def _begin(self, kind: Literal["staff", "resident"]) -> logging_in.LoginBegun:
+        begun: logging_in.LoginBegun = self.call(
+            logging_in.BEGIN_LOGIN, logging_in.BeginLogin(request_id=uuid4(), kind=kind), user=_USERS[kind]
         )
         return begun
 
-    def _complete(self, user: str, begun: identity.LoginBegun, id_token: str) -> identity.SessionOpened:
-        complete = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=id_token)
-        opened: identity.SessionOpened = self.call(identity.COMPLETE_LOGIN, complete, user=user)
+    def _complete(self, user: str, begun: logging_in.LoginBegun, id_token: str) -> logging_in.SessionOpened:
+        complete = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=id_token)
+        opened: logging_in.SessionOpened = self.call(logging_in.COMPLETE_LOGIN, complete, user=user)
         return opened
 
     def mail(self, to: str | None = None, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import requests
 
 from deploy.local.upload import upload
-from shared.contracts import attachments, cases, identity
+from shared.contracts import attachments, cases, logging_in
 from shared.messaging.errors import Refused
 
 WAIT_SECONDS = 30.0
@@ -35,10 +35,10 @@ class World(Protocol):
     def call(self, call: Any, request: Any, token: str | None = None) -> Any:
         """Makes an RPC."""
 
-    def login_staff(self, hsa_id: str) -> identity.SessionOpened:
+    def login_staff(self, hsa_id: str) -> logging_in.SessionOpened:
         """Logs in with a SITHS card at the identity provider."""
 
-    def login_resident(self, number: str) -> identity.SessionOpened:
+    def login_resident(self, number: str) -> logging_in.SessionOpened:
         """Logs in with an e-ID at the identity provider."""
 
     def mail(self, to: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
@@ -126,14 +126,14 @@ class Teller:
     def _resident(self, who: str, number: str) -> None:
         self.tokens[who] = self._accepted(self.world.login_resident(number))
 
-    def _accepted(self, session: identity.SessionOpened) -> str:
+    def _accepted(self, session: logging_in.SessionOpened) -> str:
         if session.terms_version_to_accept is None:
             return session.access_token
         token = session.access_token
-        terms = self.world.call(identity.READ_TERMS, identity.ReadTerms(), token)
+        terms = self.world.call(logging_in.READ_TERMS, logging_in.ReadTerms(), token)
         expect(terms.text.strip(), "the terms have a text")
-        accept = identity.AcceptTerms(request_id=uuid4(), version=session.terms_version_to_accept)
-        return str(self.world.call(identity.ACCEPT_TERMS, accept, token).access_token)
+        accept = logging_in.AcceptTerms(request_id=uuid4(), version=session.terms_version_to_accept)
+        return str(self.world.call(logging_in.ACCEPT_TERMS, accept, token).access_token)
 
     def _refused(self, code: str, action: Callable[[], Any]) -> Refused:
         try:

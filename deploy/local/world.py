@@ -16,7 +16,7 @@ import requests
 from deploy.local import login, siths_ca
 from deploy.local.folder import write_private
 from deploy.local.stack import Stack
-from shared.contracts import identity
+from shared.contracts import logging_in
 from shared.messaging.client import STANDARD_TIMEOUT_SECONDS, RpcClient
 from shared.security.tokens import Claims, Signer
 
@@ -62,20 +62,20 @@ class World:
 
     # Logins ----------------------------------------------------------------------------------------------------------
 
-    def login_staff(self, hsa_id: str) -> identity.SessionOpened:
+    def login_staff(self, hsa_id: str) -> logging_in.SessionOpened:
         """Logs in with the person's SITHS card at the identity provider."""
         return self._login("staff", lambda nonce: login.staff_id_token(self._idp, hsa_id, nonce, pki=self._pki))
 
-    def login_by_card(self, hsa_id: str, card: siths_ca.Credentials | None = None) -> identity.SessionOpened:
+    def login_by_card(self, hsa_id: str, card: siths_ca.Credentials | None = None) -> logging_in.SessionOpened:
         """Logs in with the person's SITHS card itself, without the identity provider."""
-        begun = self.call(identity.BEGIN_CARD_LOGIN, identity.BeginCardLogin(request_id=uuid4()))
+        begun = self.call(logging_in.BEGIN_CARD_LOGIN, logging_in.BeginCardLogin(request_id=uuid4()))
         card = card or login.card_of(hsa_id, self._pki)
         proof = login.card_proof(card, begun.nonce, begun.audience, begun.proof_type)
-        complete = identity.CompleteCardLogin(request_id=uuid4(), login=begun.login, proof=proof)
-        opened: identity.SessionOpened = self.call(identity.COMPLETE_CARD_LOGIN, complete)
+        complete = logging_in.CompleteCardLogin(request_id=uuid4(), login=begun.login, proof=proof)
+        opened: logging_in.SessionOpened = self.call(logging_in.COMPLETE_CARD_LOGIN, complete)
         return opened
 
-    def login_resident(self, number: str) -> identity.SessionOpened:
+    def login_resident(self, number: str) -> logging_in.SessionOpened:
         """Logs in with the resident's e-ID at the identity provider."""
         return self._login("resident", lambda nonce: login.resident_id_token(self._idp, number, nonce, pki=self._pki))
 
@@ -87,19 +87,19 @@ class World:
     def _pki(self) -> Path:
         return self.stack.system.trust.parent
 
-    def _login(self, kind: Literal["staff", "resident"], id_token: Callable[[str], str]) -> identity.SessionOpened:
-        begin = identity.BeginLogin(request_id=uuid4(), kind=kind)
-        begun = self.call(identity.BEGIN_LOGIN, begin)
-        complete = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=id_token(begun.nonce))
-        opened: identity.SessionOpened = self.call(identity.COMPLETE_LOGIN, complete)
+    def _login(self, kind: Literal["staff", "resident"], id_token: Callable[[str], str]) -> logging_in.SessionOpened:
+        begin = logging_in.BeginLogin(request_id=uuid4(), kind=kind)
+        begun = self.call(logging_in.BEGIN_LOGIN, begin)
+        complete = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=id_token(begun.nonce))
+        opened: logging_in.SessionOpened = self.call(logging_in.COMPLETE_LOGIN, complete)
         return opened
 
-    def accept_terms(self, session: identity.SessionOpened) -> identity.SessionOpened:
+    def accept_terms(self, session: logging_in.SessionOpened) -> logging_in.SessionOpened:
         """The session with the terms accepted, if they were not."""
         if session.terms_version_to_accept is None:
             return session
-        accept = identity.AcceptTerms(request_id=uuid4(), version=session.terms_version_to_accept)
-        accepted: identity.SessionOpened = self.call(identity.ACCEPT_TERMS, accept, session.access_token)
+        accept = logging_in.AcceptTerms(request_id=uuid4(), version=session.terms_version_to_accept)
+        accepted: logging_in.SessionOpened = self.call(logging_in.ACCEPT_TERMS, accept, session.access_token)
         return accepted
 
     # What arrived ----------------------------------------------------------------------------------------------------

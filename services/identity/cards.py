@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.identity.openid import refused
 from shared.contracts.base import HsaId
-from shared.contracts.identity import CARD_PROOF_TYPE
+from shared.contracts.logging_in import CARD_PROOF_TYPE
 
 _HSA_ID: TypeAdapter[str] = TypeAdapter(HsaId)
 _ALGORITHMS_BY_CURVE = {"secp256r1": "ES256", "secp384r1": "ES384"}

@@ -22,14 +22,14 @@ from services.identity.openid import IdentityProviders, Provider, refused
 from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
 from services.identity.tables import staff
-from shared.contracts import directory, identity
+from shared.contracts import directory, identity, logging_in
 from shared.contracts.base import Done, HsaId
 from shared.messaging.errors import Conflict, Forbidden, Invalid
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
-Completing = identity.CompleteLogin | identity.CompleteCardLogin | identity.UnlockLogin
+Completing = logging_in.CompleteLogin | logging_in.CompleteCardLogin | logging_in.UnlockLogin
 """A request that ends a login."""
 
 _NONCE_BYTES = 32
@@ -57,8 +57,8 @@ def issuer_and_client(settings: IdentitySettings, kind: identity.PersonKind) -> 
 
 
 def begin(
-    tx: Transaction, asked: Sequence[tuple[identity.BeginLogin, tuple[Provider, str]]]
-) -> list[identity.LoginBegun]:
+    tx: Transaction, asked: Sequence[tuple[logging_in.BeginLogin, tuple[Provider, str]]]
+) -> list[logging_in.LoginBegun]:
     """Begins logins, each at a provider by our client id there; its nonce works once, within ten minutes, for what it
     was begun for.
 
@@ -67,11 +67,13 @@ def begin(
     return [_begun_at(tx, request, *there) for request, there in asked]
 
 
-def _begun_at(tx: Transaction, request: identity.BeginLogin, provider: Provider, client_id: str) -> identity.LoginBegun:
+def _begun_at(
+    tx: Transaction, request: logging_in.BeginLogin, provider: Provider, client_id: str
+) -> logging_in.LoginBegun:
     if request.purpose == "unlock" and request.kind == "staff":
         raise Invalid(fields=[("purpose", "gäller bara invånare")])
     login, nonce = new_login(tx, request.kind, request.purpose)
-    return identity.LoginBegun(
+    return logging_in.LoginBegun(
         login=login,
         nonce=nonce,
         issuer=provider.issuer,
@@ -81,10 +83,10 @@ def _begun_at(tx: Transaction, request: identity.BeginLogin, provider: Provider,
     )
 
 
-def begin_by_card(tx: Transaction, _request: identity.BeginCardLogin, audience: str) -> identity.CardLoginBegun:
+def begin_by_card(tx: Transaction, _request: logging_in.BeginCardLogin, audience: str) -> logging_in.CardLoginBegun:
     """Begins a login by a card's own signature; its nonce works once, within ten minutes."""
     login, nonce = new_login(tx, "staff", "card")
-    return identity.CardLoginBegun(login=login, nonce=nonce, audience=audience, proof_type=identity.CARD_PROOF_TYPE)
+    return logging_in.CardLoginBegun(login=login, nonce=nonce, audience=audience, proof_type=logging_in.CARD_PROOF_TYPE)
 
 
 def new_login(tx: Transaction, kind: identity.PersonKind, purpose: str) -> tuple[UUID, str]:
@@ -202,7 +204,7 @@ def has_died(person: RegisteredPerson) -> bool:
 
 def complete_for_staff(
     tx: Transaction, request: Completing, person: HsaId, desk: sessions.TokenDesk
-) -> identity.SessionOpened:
+) -> logging_in.SessionOpened:
     """Uses the login up and opens a session for a member of staff whom HSA has."""
     _require_all(tx.ask(_USE, (tx.now, [request.login])), 1)
     tx.execute(
@@ -216,10 +218,10 @@ def complete_for_staff(
 
 def complete_for_residents(
     tx: Transaction,
-    asked: Sequence[tuple[identity.CompleteLogin, RegisteredPerson]],
+    asked: Sequence[tuple[logging_in.CompleteLogin, RegisteredPerson]],
     key: residents.NumberKey,
     desk: sessions.TokenDesk,
-) -> list[identity.SessionOpened]:
+) -> list[logging_in.SessionOpened]:
     """Uses the logins up and opens a session for each resident, with an account made or brought up to date."""
     people = [person for _, person in asked]
     used = tx.ahead(_USE, (tx.now, [request.login for request, _ in asked]))
@@ -230,7 +232,7 @@ def complete_for_residents(
 
 
 def complete_unlocking(
-    tx: Transaction, request: identity.UnlockLogin, person: RegisteredPerson, key: residents.NumberKey
+    tx: Transaction, request: logging_in.UnlockLogin, person: RegisteredPerson, key: residents.NumberKey
 ) -> Done:
     """Uses the login up and unlocks the resident's login; it opens no session (R-ID-4)."""
     _require_all(tx.ask(_USE, (tx.now, [request.login])), 1)

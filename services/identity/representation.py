@@ -20,7 +20,7 @@ from services.identity.residents import NumberKey
 from services.identity.tables import blocked_guardians, guardianships, identity_numbers
 from services.identity.tables import residents as accounts
 from services.identity.tables import sessions as sessions_table
-from shared.contracts import access, identity
+from shared.contracts import access, logging_in
 from shared.contracts.base import Done
 from shared.messaging.errors import Forbidden, NotAuthenticated
 from shared.operations.clock import SWEDEN
@@ -204,7 +204,7 @@ def _end_others(tx: Transaction, guardian: UUID, still: Sequence[UUID]) -> None:
 # --- acting for a child ---------------------------------------------------------------------------------------------
 
 
-def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) -> identity.SessionOpened:
+def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) -> logging_in.SessionOpened:
     """Opens a session in which the caller acts for the child. Call it after `take_in`.
 
     Raises `Forbidden` with reason `not_representative`, `NotAuthenticated` if the caller's own session has ended.

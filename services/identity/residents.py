@@ -19,7 +19,7 @@ from services.identity import rules, sessions
 from services.identity.identity_numbers import NotANumber, parse
 from services.identity.population_register import RegisteredPerson
 from services.identity.tables import identity_numbers, residents
-from shared.contracts import identity
+from shared.contracts import identity, logging_in
 from shared.contracts.base import Done
 from shared.database.transaction import NotTogether
 from shared.messaging.errors import Forbidden, Invalid
@@ -119,7 +119,7 @@ def keep(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> tuple[UUI
     return row.resident, _bring_up_to_date(tx, row, person)
 
 
-def lock(tx: Transaction, _request: identity.LockLogin) -> Done:
+def lock(tx: Transaction, _request: logging_in.LockLogin) -> Done:
     """Locks the caller's login and ends their sessions, at once and everywhere (R-ID-4).
 
     Raises `Forbidden` for a guardian who acts for a child: that is done in one's own name.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from uuid import uuid5
 
 from services.identity import (
     approvals,
@@ -17,6 +15,7 @@ from services.identity import (
     disturbances,
     listings,
     logins,
+    neighbours,
     personal_settings,
     refreshing,
     report_document,
@@ -32,9 +31,8 @@ from services.identity import (
     verification,
 )
 from services.identity.desk import desk_of
-from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
-from shared.contracts import access, directory, identity, notifications, personal
+from shared.contracts import access, directory, identity, logging_in, notifications, personal
 from shared.contracts import disturbances as disturbance
 from shared.contracts import subject_access as report
 from shared.contracts.base import Done
@@ -43,10 +41,8 @@ from shared.messaging.entrypoints import job, on, rpc
 from shared.messaging.errors import Refused
 from shared.messaging.kernel import Kernel
 from shared.messaging.server import OngoingCall
-from shared.operations.clock import today
 
 KEEP_ENDED = timedelta(days=7)
-OVERLAP_SECONDS = 2.0
 PLACES_SECONDS = 2.0
 CUSTODY_FRESH = timedelta(hours=24)
 
@@ -65,15 +61,15 @@ class IdentityService:
 
     # --- logging in ---------------------------------------------------------------------------------------------
 
-    @rpc(identity.BEGIN_LOGIN)
-    def begin_login(self, call: OngoingCall[identity.BeginLogin, identity.LoginBegun]) -> identity.LoginBegun:
+    @rpc(logging_in.BEGIN_LOGIN)
+    def begin_login(self, call: OngoingCall[logging_in.BeginLogin, logging_in.LoginBegun]) -> logging_in.LoginBegun:
         issuer, client_id = logins.issuer_and_client(call.settings, call.request.kind)
         return call.write_together(logins.begin, (desk_of(call.settings).providers.provider(issuer), client_id))
 
-    @rpc(identity.COMPLETE_LOGIN)
+    @rpc(logging_in.COMPLETE_LOGIN)
     def complete_login(
-        self, call: OngoingCall[identity.CompleteLogin, identity.SessionOpened]
-    ) -> identity.SessionOpened:
+        self, call: OngoingCall[logging_in.CompleteLogin, logging_in.SessionOpened]
+    ) -> logging_in.SessionOpened:
         login = logins.require_begun(call.read_together(logins.begun), call.now)
         desk = desk_of(call.settings)
         claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
@@ -82,19 +78,19 @@ class IdentityService:
             logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
             return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
         complete = partial(logins.complete_for_residents, key=desk.number_key, desk=desk.tokens)
-        return call.write_together(complete, self._registered(call, claims))
+        return call.write_together(complete, neighbours.registered(call, claims))
 
-    @rpc(identity.BEGIN_CARD_LOGIN)
+    @rpc(logging_in.BEGIN_CARD_LOGIN)
     def begin_card_login(
-        self, call: OngoingCall[identity.BeginCardLogin, identity.CardLoginBegun]
-    ) -> identity.CardLoginBegun:
+        self, call: OngoingCall[logging_in.BeginCardLogin, logging_in.CardLoginBegun]
+    ) -> logging_in.CardLoginBegun:
         logins.require_cards_taken(desk_of(call.settings).card_issuers)
         return call.write(logins.begin_by_card, call.settings.staff_oidc_client_id)
 
-    @rpc(identity.COMPLETE_CARD_LOGIN)
+    @rpc(logging_in.COMPLETE_CARD_LOGIN)
     def complete_card_login(
-        self, call: OngoingCall[identity.CompleteCardLogin, identity.SessionOpened]
-    ) -> identity.SessionOpened:
+        self, call: OngoingCall[logging_in.CompleteCardLogin, logging_in.SessionOpened]
+    ) -> logging_in.SessionOpened:
         login = logins.require_begun(call.read_together(logins.begun), call.now, "card")
         desk = desk_of(call.settings)
         issuers = logins.require_cards_taken(desk.card_issuers)
@@ -106,57 +102,52 @@ class IdentityService:
         logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
         return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
 
-    @rpc(identity.LOCK_LOGIN)
-    def lock_login(self, call: OngoingCall[identity.LockLogin, Done]) -> Done:
+    @rpc(logging_in.LOCK_LOGIN)
+    def lock_login(self, call: OngoingCall[logging_in.LockLogin, Done]) -> Done:
         return call.write(residents.lock)
 
-    @rpc(identity.UNLOCK_LOGIN)
-    def unlock_login(self, call: OngoingCall[identity.UnlockLogin, Done]) -> Done:
+    @rpc(logging_in.UNLOCK_LOGIN)
+    def unlock_login(self, call: OngoingCall[logging_in.UnlockLogin, Done]) -> Done:
         login = logins.require_begun(call.read_together(logins.begun), call.now, "unlock")
         desk = desk_of(call.settings)
         claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
         logins.require_fresh(claims, login)
-        return call.write(logins.complete_unlocking, self._registered(call, claims), desk.number_key)
-
-    @staticmethod
-    def _registered(call: OngoingCall[Any, Any], claims: dict[str, Any]) -> RegisteredPerson:
-        """The living person whom the register has for the number in the ID token, by the number now in force."""
-        desk = desk_of(call.settings)
-        person = logins.require_registered(desk.register.look_up_current(logins.number_of(claims, today())))
-        if logins.has_died(person):
-            # In a transaction of its own: what was learnt stays, although the login is refused (R-ID-17).
-            call.read(residents.bring_up_to_date, person, desk.number_key)
-            raise residents.account_inactive()
-        return person
+        return call.write(logins.complete_unlocking, neighbours.registered(call, claims), desk.number_key)
 
     # --- sessions and terms -------------------------------------------------------------------------------------
 
-    @rpc(identity.RENEW_SESSION)
-    def renew_session(self, call: OngoingCall[identity.RenewSession, identity.SessionOpened]) -> identity.SessionOpened:
+    @rpc(logging_in.RENEW_SESSION)
+    def renew_session(
+        self, call: OngoingCall[logging_in.RenewSession, logging_in.SessionOpened]
+    ) -> logging_in.SessionOpened:
         try:
             return call.write(sessions.renew, desk_of(call.settings).tokens)
         except sessions.RenewalTokenReused as reused:
             call.read(sessions.end_reused, reused.session)
             raise
 
-    @rpc(identity.LOG_OUT)
-    def log_out(self, call: OngoingCall[identity.LogOut, Done]) -> Done:
+    @rpc(logging_in.LOG_OUT)
+    def log_out(self, call: OngoingCall[logging_in.LogOut, Done]) -> Done:
         return call.write(sessions.log_out)
 
-    @rpc(identity.LIST_SESSIONS)
-    def list_sessions(self, call: OngoingCall[identity.ListSessions, identity.SessionsFound]) -> identity.SessionsFound:
+    @rpc(logging_in.LIST_SESSIONS)
+    def list_sessions(
+        self, call: OngoingCall[logging_in.ListSessions, logging_in.SessionsFound]
+    ) -> logging_in.SessionsFound:
         return call.read(sessions.list_own)
 
-    @rpc(identity.END_SESSION)
-    def end_session(self, call: OngoingCall[identity.EndSession, Done]) -> Done:
+    @rpc(logging_in.END_SESSION)
+    def end_session(self, call: OngoingCall[logging_in.EndSession, Done]) -> Done:
         return call.write(sessions.end_own)
 
-    @rpc(identity.READ_TERMS)
-    def read_terms(self, call: OngoingCall[identity.ReadTerms, identity.Terms]) -> identity.Terms:
+    @rpc(logging_in.READ_TERMS)
+    def read_terms(self, call: OngoingCall[logging_in.ReadTerms, logging_in.Terms]) -> logging_in.Terms:
         return call.read(terms.read_terms, desk_of(call.settings).terms)
 
-    @rpc(identity.ACCEPT_TERMS)
-    def accept_terms(self, call: OngoingCall[identity.AcceptTerms, identity.SessionOpened]) -> identity.SessionOpened:
+    @rpc(logging_in.ACCEPT_TERMS)
+    def accept_terms(
+        self, call: OngoingCall[logging_in.AcceptTerms, logging_in.SessionOpened]
+    ) -> logging_in.SessionOpened:
         return call.write(sessions.accept_terms, desk_of(call.settings).tokens)
 
     # --- roles --------------------------------------------------------------------------------------------------
@@ -199,7 +190,7 @@ class IdentityService:
             roles.require_may_take(call.caller, call.request.clinic, call.request.role)
         taken = call.write(roles.take, person)
         # Only now: the right is gone at once, whether or not the others answer (R-ID-10).
-        overlapping = _overlapping_of(call, taken.person)
+        overlapping = neighbours.overlapping_of(call, taken.person)
         if not call.read(roles.may_still_take):
             return taken
         return taken.model_copy(update={"overlapping_addresses": overlapping})
@@ -209,7 +200,7 @@ class IdentityService:
         held = call.read(roles.people_at)
         facts = call.ask(directory.GET_STAFF, directory.GetStaff(people=list(held))).staff if held else []
         addresses = [one.email for one in facts if one.email]
-        return roles.with_directory(held, facts, _overlapping(call, call.request.clinic, addresses))
+        return roles.with_directory(held, facts, neighbours.overlapping(call, call.request.clinic, addresses))
 
     @rpc(identity.LIST_ROLES_OF)
     def list_roles_of(self, call: OngoingCall[identity.ListRolesOf, identity.RolesOf]) -> identity.RolesOf:
@@ -248,19 +239,15 @@ class IdentityService:
 
     @rpc(access.MY_CHILDREN)
     def my_children(self, call: OngoingCall[access.MyChildren, access.ChildrenFound]) -> access.ChildrenFound:
-        return self._family(call)
+        return neighbours.family(call)
 
     @rpc(access.ACT_FOR_CHILD)
-    def act_for_child(self, call: OngoingCall[access.ActForChild, identity.SessionOpened]) -> identity.SessionOpened:
+    def act_for_child(
+        self, call: OngoingCall[access.ActForChild, logging_in.SessionOpened]
+    ) -> logging_in.SessionOpened:
         # What is learnt of custody stays, although it may be the reason to refuse (R-ID-13).
-        self._family(call)
+        neighbours.family(call)
         return call.write(representation.act, desk_of(call.settings).tokens)
-
-    @staticmethod
-    def _family(call: OngoingCall[Any, Any]) -> access.ChildrenFound:
-        desk = desk_of(call.settings)
-        family = representation.look_up(desk.register, call.read(representation.require_oneself), today())
-        return call.read(representation.take_in, family, desk.number_key)
 
     @rpc(access.SET_CATCHMENT)
     def set_catchment(self, call: OngoingCall[access.SetCatchment, access.Catchment]) -> access.Catchment:
@@ -352,13 +339,13 @@ class IdentityService:
             contacts.require_own(call.ask(notifications.OVERLAPPING_ADDRESSES, question).overlapping)
         contact = call.write(verification.set_contact, desk_of(call.settings).number_key)
         for channel in contact.to_verify:
-            _send_code(call, channel)
+            neighbours.send_code(call, channel)
         return contact
 
     @rpc(personal.SEND_VERIFICATION_CODE)
     def send_verification_code(self, call: OngoingCall[personal.SendVerificationCode, Done]) -> Done:
         done = call.write(verification.send_another, desk_of(call.settings).number_key)
-        _send_code(call, call.request.channel)
+        neighbours.send_code(call, call.request.channel)
         return done
 
     @rpc(personal.VERIFY_ADDRESS)
@@ -368,7 +355,7 @@ class IdentityService:
 
     @rpc(personal.MY_SETTINGS)
     def my_settings(self, call: OngoingCall[personal.MySettings, personal.Settings]) -> personal.Settings:
-        return call.read(personal_settings.mine, _known_of_hsa(call), desk_of(call.settings).number_key)
+        return call.read(personal_settings.mine, neighbours.known_of_hsa(call), desk_of(call.settings).number_key)
 
     @rpc(personal.REFRESH_FROM_HSA)
     def refresh_from_hsa(self, call: OngoingCall[personal.RefreshFromHsa, personal.FromHsa]) -> personal.FromHsa:
@@ -436,11 +423,11 @@ class IdentityService:
     def subject_access_to_release(
         self, call: OngoingCall[report.ReportsToRelease, report.PartsToRelease]
     ) -> report.PartsToRelease:
-        return call.read(subject_access.to_release, _care_provider(call, call.request.clinic))
+        return call.read(subject_access.to_release, neighbours.care_provider(call, call.request.clinic))
 
     @rpc(report.RELEASE_REPORT)
     def release_subject_access(self, call: OngoingCall[report.ReleaseReport, Done]) -> Done:
-        return call.write(subject_access.release, _care_provider(call, call.request.clinic))
+        return call.write(subject_access.release, neighbours.care_provider(call, call.request.clinic))
 
     # --- by the clock -------------------------------------------------------------------------------------------
 
@@ -472,63 +459,3 @@ class IdentityService:
         desk = desk_of(run.settings)
         older_than = run.now - timedelta(hours=run.settings.pu_refresh_hours)
         refreshing.refresh(run.transaction, desk.register, desk.number_key, older_than, run.stopping.is_set)
-
-
-def _care_provider(call: OngoingCall[Any, Any], clinic: str) -> str:
-    """Whose the clinic is; asked only for those who may release there, before anything is told of it."""
-    call.caller.require(clinic, *subject_access.RELEASES)
-    facts = call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic])).clinics
-    return subject_access.care_provider_of(clinic, facts)
-
-
-def _send_code(call: OngoingCall[Any, Any], channel: identity.Channel) -> None:
-    """Has the code of this request sent to the caller's address; once, however often the request comes."""
-    found = call.read(verification.to_send, channel, desk_of(call.settings).number_key)
-    if found is None:
-        return
-    call.ask(
-        notifications.SEND_CODE,
-        notifications.SendCode(
-            request_id=uuid5(call.request.request_id, channel),
-            channel=notifications.Channel(channel),
-            address=found.address,
-            code=found.code,
-        ),
-    )
-
-
-def _known_of_hsa(call: OngoingCall[Any, Any]) -> personal.FromHsa | None:
-    """What the directory knows of the caller from HSA; None for residents, and where it does not answer."""
-    if call.caller.kind != "staff":
-        return None
-    try:
-        question = directory.GetStaff(people=[call.caller.subject])
-        [found] = call.ask(directory.GET_STAFF, question, timeout=OVERLAP_SECONDS).staff
-    except Refused:
-        return None
-    return personal_settings.from_hsa(found)
-
-
-def _overlapping_of(call: OngoingCall[identity.TakeRole, identity.RoleTaken], person: str) -> list[str] | None:
-    """Which of the clinic's notification addresses equal the person's own; None: nobody could tell."""
-    try:
-        found = call.ask(directory.GET_STAFF, directory.GetStaff(people=[person]), timeout=OVERLAP_SECONDS)
-    except Refused:
-        return None
-    return _overlapping(call, call.request.clinic, [one.email for one in found.staff if one.email])
-
-
-def _overlapping(call: OngoingCall[Any, Any], clinic: str, addresses: Sequence[str]) -> list[str] | None:
-    """Which of these the clinic has entered as its own; None: notifications could not tell in time (R-ID-10)."""
-    found: list[str] = []
-    try:
-        for some in _in_parts(sorted(set(addresses)), notifications.MOST_ADDRESSES):
-            question = notifications.OverlappingAddresses(clinic=clinic, addresses=some)
-            found += call.ask(notifications.OVERLAPPING_ADDRESSES, question, timeout=OVERLAP_SECONDS).overlapping
-    except Refused:
-        return None
-    return found
-
-
-def _in_parts(values: Sequence[str], size: int) -> Iterator[list[str]]:
-    return (list(values[start : start + size]) for start in range(0, len(values), size))

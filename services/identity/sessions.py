@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, delete, or_, select, update
 from services.identity import revocations, rules, terms, unreachable
 from services.identity.signing_keys import KeyRing
 from services.identity.tables import logins, renewal_tokens, sessions
-from shared.contracts import identity
+from shared.contracts import identity, logging_in
 from shared.contracts.base import Done
 from shared.messaging.errors import NotAuthenticated, NotFound
 from shared.security.tokens import Claims
@@ -56,7 +56,7 @@ class Acting:
 
 def open_sessions(
     tx: Transaction, kind: identity.PersonKind, subjects: Sequence[str], desk: TokenDesk, acting: Acting | None = None
-) -> list[identity.SessionOpened]:
+) -> list[logging_in.SessionOpened]:
     """Begins a session for each, and gives out its first tokens. `acting`: where they act for a child in it."""
     ends_at = acting.ends_at if acting else rules.session_end(tx.now)
     child = acting.child if acting else None
@@ -73,7 +73,7 @@ def open_sessions(
     return opened
 
 
-def renew(tx: Transaction, request: identity.RenewSession, desk: TokenDesk) -> identity.SessionOpened:
+def renew(tx: Transaction, request: logging_in.RenewSession, desk: TokenDesk) -> logging_in.SessionOpened:
     """Trades a renewal token for new tokens.
 
     Raises `RenewalTokenReused` for a spent one, `NotAuthenticated` for an unknown one or a session that has ended, was
@@ -114,7 +114,7 @@ def _begun_from_lives(tx: Transaction, row: Row[Any]) -> bool:
     return own is not None and rules.session_lives(tx.now, own.renewed_at, own.ends_at, own.ended_at)
 
 
-def accept_terms(tx: Transaction, request: identity.AcceptTerms, desk: TokenDesk) -> identity.SessionOpened:
+def accept_terms(tx: Transaction, request: logging_in.AcceptTerms, desk: TokenDesk) -> logging_in.SessionOpened:
     """Accepts the terms in force, and gives the session tokens that say so; its renewal token so far is spent."""
     terms.accept(tx, request, desk.terms)
     row = tx.execute(select(sessions).where(sessions.c.session == tx.caller.session).with_for_update()).one_or_none()
@@ -125,7 +125,7 @@ def accept_terms(tx: Transaction, request: identity.AcceptTerms, desk: TokenDesk
     return _go_on(tx, row, desk)
 
 
-def log_out(tx: Transaction, _request: identity.LogOut) -> Done:
+def log_out(tx: Transaction, _request: logging_in.LogOut) -> Done:
     """Ends the caller's session, at once and everywhere."""
     session = tx.caller.session
     if session is not None:
@@ -133,16 +133,16 @@ def log_out(tx: Transaction, _request: identity.LogOut) -> Done:
     return Done()
 
 
-def list_own(tx: Transaction, _request: identity.ListSessions) -> identity.SessionsFound:
+def list_own(tx: Transaction, _request: logging_in.ListSessions) -> logging_in.SessionsFound:
     """The caller's sessions that can still be renewed."""
     rows = tx.execute(
         select(sessions)
         .where(sessions.c.subject == tx.caller.subject, sessions.c.ended_at.is_(None), sessions.c.ends_at > tx.now)
         .order_by(sessions.c.started_at.desc(), sessions.c.session)
     )
-    return identity.SessionsFound(
+    return logging_in.SessionsFound(
         sessions=[
-            identity.Session(
+            logging_in.Session(
                 session=row.session,
                 started_at=row.started_at,
                 renewed_at=row.renewed_at,
@@ -155,7 +155,7 @@ def list_own(tx: Transaction, _request: identity.ListSessions) -> identity.Sessi
     )
 
 
-def end_own(tx: Transaction, request: identity.EndSession) -> Done:
+def end_own(tx: Transaction, request: logging_in.EndSession) -> Done:
     """Ends one of the caller's sessions; one that has ended already stays so. Raises `NotFound` for another's."""
     own = (sessions.c.session == request.session) & (sessions.c.subject == tx.caller.subject)
     if tx.execute(select(sessions.c.session).where(own)).one_or_none() is None:
@@ -164,7 +164,7 @@ def end_own(tx: Transaction, request: identity.EndSession) -> Done:
     return Done()
 
 
-def end_reused(tx: Transaction, _request: identity.RenewSession, session: UUID) -> None:
+def end_reused(tx: Transaction, _request: logging_in.RenewSession, session: UUID) -> None:
     """Ends the session whose renewal token came twice."""
     end(tx, session, "renewal_token_reused")
 
@@ -219,7 +219,7 @@ def _end_where(tx: Transaction, which: ColumnElement[bool], reason: str) -> None
         revocations.tell(tx, subject, own)
 
 
-def _go_on(tx: Transaction, row: Row[Any], desk: TokenDesk) -> identity.SessionOpened:
+def _go_on(tx: Transaction, row: Row[Any], desk: TokenDesk) -> logging_in.SessionOpened:
     tx.execute(update(sessions).where(sessions.c.session == row.session).values(renewed_at=tx.now))
     accepted = row.subject in terms.who_accepted(tx, row.kind, [row.subject], desk.terms.in_force(row.kind))
     return _give_tokens(tx, row.session, row.kind, row.subject, row.ends_at, desk, row.acting_for, accepted=accepted)
@@ -235,7 +235,7 @@ def _give_tokens(
     acting_for: UUID | None,
     *,
     accepted: bool,
-) -> identity.SessionOpened:
+) -> logging_in.SessionOpened:
     renewal = secrets.token_urlsafe(_RENEWAL_BYTES)
     tx.add(_KEEP_RENEWAL_TOKEN, (_hash(renewal), session, tx.now))
     in_force = desk.terms.in_force(kind)
@@ -250,7 +250,7 @@ def _give_tokens(
         terms_accepted=accepted,
         acting_for=acting_for,
     )
-    return identity.SessionOpened(
+    return logging_in.SessionOpened(
         access_token=desk.keys.signer(tx).mint(claims),
         renewal_token=renewal,
         access_expires_at=expires,

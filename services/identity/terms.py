@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.identity.tables import accepted_terms, terms_texts
-from shared.contracts import identity
+from shared.contracts import identity, logging_in
 from shared.messaging.errors import Conflict, NotFound
 from shared.operations.logs import log
 
@@ -61,7 +61,7 @@ def ask_who_accepted(
     return tx.ahead(_WHO_ACCEPTED, (kind, list(people), version))
 
 
-def read_terms(tx: Transaction, request: identity.ReadTerms, shelf: TermsShelf) -> identity.Terms:
+def read_terms(tx: Transaction, request: logging_in.ReadTerms, shelf: TermsShelf) -> logging_in.Terms:
     """The terms in force, or an earlier version that the caller accepted, with the time of that; the text as it was."""
     kind = _kind(tx)
     in_force = shelf.in_force(kind)
@@ -73,11 +73,11 @@ def read_terms(tx: Transaction, request: identity.ReadTerms, shelf: TermsShelf) 
     text = _text(tx, kind, version, shelf) if version in accepted or version == in_force else None
     if text is None:
         raise NotFound("Villkoren finns inte.")
-    return identity.Terms(
+    return logging_in.Terms(
         version=version,
         text=text,
         accepted_at=accepted.get(version),
-        accepted=[identity.AcceptedTerms(version=one, accepted_at=at) for one, at in accepted.items()],
+        accepted=[logging_in.AcceptedTerms(version=one, accepted_at=at) for one, at in accepted.items()],
     )
 
 
@@ -90,7 +90,7 @@ def _text(tx: Transaction, kind: identity.PersonKind, version: str, shelf: Terms
     return found if found is not None else shelf.text(kind, version)
 
 
-def accept(tx: Transaction, request: identity.AcceptTerms, shelf: TermsShelf) -> None:
+def accept(tx: Transaction, request: logging_in.AcceptTerms, shelf: TermsShelf) -> None:
     """Notes that the caller accepts the terms in force. The time of the first acceptance stays.
 
     Raises `Conflict` with reason `terms_version_not_in_force` for any other version.

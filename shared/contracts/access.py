@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import Field
 
 from shared.contracts.base import Command, Done, HsaId, Instant, Part, Query, Reply
-from shared.contracts.identity import MANY, SessionOpened, identity
+from shared.contracts.identity import MANY, identity
+from shared.contracts.logging_in import SessionOpened
 
 AccessRefusal = Literal[
     "outside_catchment", "protected_outside_county", "guardian_blocked", "not_representative", "unknown_resident"

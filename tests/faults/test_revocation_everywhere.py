@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from deploy.local.people import cast
-from shared.contracts import attachments, cases, directory, identity, notifications
+from shared.contracts import attachments, cases, directory, identity, logging_in, notifications
 from shared.contracts.base import Role
 from shared.messaging.errors import Refused
 from shared.messaging.relay import _TURN
@@ -47,7 +47,7 @@ class Person:
         }
 
     def log_out(self) -> None:
-        self.system.call(identity.LOG_OUT, identity.LogOut(request_id=uuid4()), self.token)
+        self.system.call(logging_in.LOG_OUT, logging_in.LogOut(request_id=uuid4()), self.token)
 
 
 def code(look: Callable[[], Any]) -> str | None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from deploy.local.people import cast
-from shared.contracts import cases, identity, notifications
+from shared.contracts import cases, identity, logging_in, notifications
 from shared.contracts.base import Role
 from shared.messaging.errors import DeadlineExceeded, Refused, Unavailable
 from shared.messaging.relay import _TURN
@@ -280,7 +280,7 @@ def test_an_ended_session_is_refused_everywhere_within_a_second_R_ID_21(system):
     session = system.accept_terms(system.login_resident(cast.SECOND_RESIDENT))
     token = session.access_token
     system.call(cases.LIST_INBOX, cases.ListInbox(), token)
-    system.call(identity.LOG_OUT, identity.LogOut(request_id=uuid4()), token)
+    system.call(logging_in.LOG_OUT, logging_in.LogOut(request_id=uuid4()), token)
     ended = time.monotonic()
     while (code := refused(lambda: system.call(cases.LIST_INBOX, cases.ListInbox(), token))) is None:
         assert time.monotonic() - ended < 1.0

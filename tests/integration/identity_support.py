@@ -18,7 +18,7 @@ from services.identity.population_register import Place, RegisteredPerson
 from services.identity.settings import OWN_TEXTS
 from services.identity.signing_keys import KeyRing
 from services.identity.terms import TermsShelf
-from shared.contracts import identity
+from shared.contracts import identity, logging_in
 from shared.contracts.base import Role
 from shared.database.transaction import Database, Transaction
 from shared.security.caller import ANYONE, Caller
@@ -96,7 +96,7 @@ class Identity:
         with self.database.engine.connect() as connection:
             return Caller("staff", person, session, rights=revocations.rights_source(connection, caller))
 
-    def opened(self, kind: identity.PersonKind, subject: str) -> identity.SessionOpened:
+    def opened(self, kind: identity.PersonKind, subject: str) -> logging_in.SessionOpened:
         [opened] = self.run(lambda tx: sessions.open_sessions(tx, kind, [subject], self.desk))
         return opened
 
@@ -109,7 +109,7 @@ class Identity:
 
         return self.run(work)
 
-    def begin_login(self, request: identity.BeginLogin) -> identity.LoginBegun:
+    def begin_login(self, request: logging_in.BeginLogin) -> logging_in.LoginBegun:
         """At a provider that nobody asks."""
         [begun] = self.run(lambda tx: logins.begin(tx, [(request, (PROVIDER, "our-client"))]))
         return begun
@@ -126,9 +126,9 @@ class Identity:
         claims = jwt.decode(self.opened(kind, subject).access_token, options={"verify_signature": False})
         return UUID(claims["sid"])
 
-    def renew(self, token: str) -> identity.SessionOpened:
+    def renew(self, token: str) -> logging_in.SessionOpened:
         """As the service does it, with the end of a session whose token came twice."""
-        request = identity.RenewSession(request_id=uuid4(), renewal_token=token)
+        request = logging_in.RenewSession(request_id=uuid4(), renewal_token=token)
         try:
             return self.run(lambda tx: sessions.renew(tx, request, self.desk))
         except sessions.RenewalTokenReused as reused:

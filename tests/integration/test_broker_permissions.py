@@ -11,7 +11,7 @@ import pytest
 from amqp.exceptions import AccessRefused
 
 from deploy.rabbitmq import permissions
-from shared.contracts import cases, directory, identity
+from shared.contracts import cases, directory, identity, logging_in
 from shared.messaging import topology
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Forbidden, Refused
@@ -191,7 +191,9 @@ def test_an_answer_goes_to_a_caller_only_never_on_as_a_call(system, channel_of):
     )
     time.sleep(0.5)
     for _ in range(5):
-        begun = system.call(identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind="resident"), timeout=3)
+        begun = system.call(
+            logging_in.BEGIN_LOGIN, logging_in.BeginLogin(request_id=uuid4(), kind="resident"), timeout=3
+        )
         assert begun.nonce
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local.people import cast
 from deploy.local.people.residents import named
-from shared.contracts import access, cases, identity, notifications
+from shared.contracts import access, cases, identity, logging_in, notifications
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, Unavailable
 
@@ -145,7 +145,7 @@ def test_r_id_11_r_id_13_a_guardian_acts_for_a_child_by_the_registers_word(syste
     assert caught.value.reason == "not_representative"
     question = access.Representation(guardian=resident_of(system, cast.GUARDIAN), child=mine["Ivar Holm"])
     assert system.call(access.REPRESENTATION, question, system.service_token("cases")).acting
-    system.call(identity.LOG_OUT, identity.LogOut(request_id=uuid4()), session.access_token)
+    system.call(logging_in.LOG_OUT, logging_in.LogOut(request_id=uuid4()), session.access_token)
     ends = time.monotonic() + 1.0
     while True:
         asked_at = time.monotonic()

@@ -14,7 +14,7 @@ import pytest
 from deploy.local import login
 from deploy.local.contact import choose_contact
 from deploy.local.people import cast
-from shared.contracts import cases, identity, notifications
+from shared.contracts import cases, identity, logging_in, notifications
 from shared.contracts.base import Role, RunJob
 from shared.messaging.errors import (
     Conflict,
@@ -32,8 +32,10 @@ def as_service(system: Any, name: str) -> str:
     return str(system.service_token(name))
 
 
-def begin(system: Any, kind: identity.PersonKind) -> identity.LoginBegun:
-    begun: identity.LoginBegun = system.call(identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind=kind))
+def begin(system: Any, kind: identity.PersonKind) -> logging_in.LoginBegun:
+    begun: logging_in.LoginBegun = system.call(
+        logging_in.BEGIN_LOGIN, logging_in.BeginLogin(request_id=uuid4(), kind=kind)
+    )
     return begun
 
 
@@ -43,8 +45,8 @@ def id_token(system: Any, nonce: str, who: str) -> str:
     return take(system.stack.system.at.idp, who, nonce, pki=system.stack.system.trust.parent)
 
 
-def complete(system: Any, request: identity.CompleteLogin) -> identity.SessionOpened:
-    opened: identity.SessionOpened = system.call(identity.COMPLETE_LOGIN, request)
+def complete(system: Any, request: logging_in.CompleteLogin) -> logging_in.SessionOpened:
+    opened: logging_in.SessionOpened = system.call(logging_in.COMPLETE_LOGIN, request)
     return opened
 
 
@@ -100,9 +102,11 @@ def test_r_id_1_one_of_several_hsa_ids_may_be_chosen(system: Any) -> None:
     first, second = cast.TWO_EMPLOYMENTS
     begun = begin(system, "staff")
     token = id_token(system, begun.nonce, first)
-    stolen = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token, employee_hsa_id=cast.HANDLER)
+    stolen = logging_in.CompleteLogin(
+        request_id=uuid4(), login=begun.login, id_token=token, employee_hsa_id=cast.HANDLER
+    )
     assert refusal(lambda: complete(system, stolen)).reason == "hsa_id_of_someone_else"
-    chosen = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token, employee_hsa_id=second)
+    chosen = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token, employee_hsa_id=second)
     assert complete(system, chosen).access_token
 
 
@@ -137,13 +141,13 @@ def test_a_replayed_token_opens_nothing_and_a_repeated_request_gets_the_same_ans
     """R-ID-3, R-CASE-17"""
     begun = begin(system, "resident")
     token = id_token(system, begun.nonce, cast.RESIDENT)
-    request = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+    request = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
     assert complete(system, request) == complete(system, request)
-    again = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+    again = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
     assert refusal(lambda: complete(system, again)).reason == "login_used"
-    elsewhere = identity.CompleteLogin(request_id=uuid4(), login=begin(system, "resident").login, id_token=token)
+    elsewhere = logging_in.CompleteLogin(request_id=uuid4(), login=begin(system, "resident").login, id_token=token)
     assert refusal(lambda: complete(system, elsewhere)).reason == "id_token_nonce"
-    crossed = identity.CompleteLogin(request_id=uuid4(), login=begin(system, "staff").login, id_token=token)
+    crossed = logging_in.CompleteLogin(request_id=uuid4(), login=begin(system, "staff").login, id_token=token)
     assert isinstance(refusal(lambda: complete(system, crossed)), NotAuthenticated)
 
 
@@ -191,7 +195,7 @@ def test_a_register_that_fails_lets_nobody_in(system: Any, mode: str) -> None:
     """A typed error, no session; the same login works once the register is well."""
     begun = begin(system, "resident")
     token = id_token(system, begun.nonce, cast.SECOND_RESIDENT)
-    request = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+    request = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
     system.counterpart_behaves("pu", mode=mode, only=cast.SECOND_RESIDENT)
     refused = refusal(lambda: complete(system, request))
     assert isinstance(refused, Unavailable)
@@ -210,10 +214,10 @@ def test_r_id_2_before_the_terms_a_session_may_do_nothing_else(system: Any) -> N
         contact = identity.SetContact(request_id=uuid4())
         with pytest.raises(TermsNotAccepted):
             system.call(identity.SET_CONTACT, contact, opened.access_token)
-        assert system.call(identity.READ_TERMS, identity.ReadTerms(), opened.access_token).accepted_at is None
+        assert system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), opened.access_token).accepted_at is None
         opened = system.accept_terms(opened)
         system.call(identity.SET_CONTACT, contact, opened.access_token)
-    read = system.call(identity.READ_TERMS, identity.ReadTerms(), opened.access_token)
+    read = system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), opened.access_token)
     assert read.accepted_at is not None
     assert read.text
 
@@ -227,7 +231,7 @@ def test_r_id_21_logging_out_holds_everywhere_within_a_second(system: Any) -> No
     clinic = system.clinic({cast.SECOND_RECEIVER: [Role.CASE_RECEIVER]})
     listing = cases.ListClinicCases(clinic=clinic.hsa_id)
     assert listed_once_known(system, listing, opened.access_token) == []
-    system.call(identity.LOG_OUT, identity.LogOut(request_id=uuid4()), opened.access_token)
+    system.call(logging_in.LOG_OUT, logging_in.LogOut(request_id=uuid4()), opened.access_token)
     returned = time.monotonic()
     while True:
         asked = time.monotonic()
@@ -237,24 +241,24 @@ def test_r_id_21_logging_out_holds_everywhere_within_a_second(system: Any) -> No
             break
         assert asked - returned < 1.0
     with pytest.raises(NotAuthenticated):
-        system.call(identity.READ_TERMS, identity.ReadTerms(), opened.access_token)
-    renewal = identity.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
+        system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), opened.access_token)
+    renewal = logging_in.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
     with pytest.raises(NotAuthenticated):
-        system.call(identity.RENEW_SESSION, renewal)
+        system.call(logging_in.RENEW_SESSION, renewal)
 
 
 def test_r_id_21_renewal_and_the_thief(system: Any) -> None:
     """R-ID-21: a spent renewal token ends the session; a repeated request does not."""
     opened = system.accept_terms(system.login_staff(cast.SECOND_HANDLER))
-    request = identity.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
-    newer = system.call(identity.RENEW_SESSION, request)
-    assert system.call(identity.RENEW_SESSION, request) == newer
-    thief = identity.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
-    assert refusal(lambda: system.call(identity.RENEW_SESSION, thief)).reason == "renewal_token_spent"
-    own = identity.RenewSession(request_id=uuid4(), renewal_token=newer.renewal_token)
-    assert refusal(lambda: system.call(identity.RENEW_SESSION, own)).reason == "session_ended"
+    request = logging_in.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
+    newer = system.call(logging_in.RENEW_SESSION, request)
+    assert system.call(logging_in.RENEW_SESSION, request) == newer
+    thief = logging_in.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
+    assert refusal(lambda: system.call(logging_in.RENEW_SESSION, thief)).reason == "renewal_token_spent"
+    own = logging_in.RenewSession(request_id=uuid4(), renewal_token=newer.renewal_token)
+    assert refusal(lambda: system.call(logging_in.RENEW_SESSION, own)).reason == "session_ended"
     with pytest.raises(NotAuthenticated):
-        system.call(identity.READ_TERMS, identity.ReadTerms(), newer.access_token)
+        system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), newer.access_token)
 
 
 # --- roles ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import requests
 from deploy.local import login, siths_ca
 from deploy.local.people import cast
 from deploy.local.people.residents import named
-from shared.contracts import cases, directory, identity
+from shared.contracts import cases, directory, identity, logging_in
 from shared.messaging import operator
 from shared.messaging.errors import Conflict, Forbidden, NotAuthenticated, NotFound, Refused, Unavailable
 from shared.operations import clock
@@ -86,7 +86,7 @@ def test_r_id_16_staff_with_protected_identity_log_in_both_ways(system: Any) -> 
     """R-ID-16"""
     for session in (system.login_staff(cast.PROTECTED_STAFF), system.login_by_card(cast.PROTECTED_STAFF)):
         accepted = system.accept_terms(session)
-        read = system.call(identity.READ_TERMS, identity.ReadTerms(), accepted.access_token)
+        read = system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), accepted.access_token)
         assert read.accepted_at is not None
 
 
@@ -124,21 +124,23 @@ def test_r_id_1_while_nobody_says_whether_a_card_was_taken_back_nobody_gets_in(s
 
 def test_r_id_1_a_proof_works_once_and_for_its_own_login(system: Any) -> None:
     """R-ID-1, R-CASE-17: a repeated request gets the same answer, a replay nothing."""
-    begun = system.call(identity.BEGIN_CARD_LOGIN, identity.BeginCardLogin(request_id=uuid4()))
+    begun = system.call(logging_in.BEGIN_CARD_LOGIN, logging_in.BeginCardLogin(request_id=uuid4()))
     card = login.card_of(cast.HANDLER, pki(system))
     proof = login.card_proof(card, begun.nonce, begun.audience, begun.proof_type)
 
-    def complete(**changes: Any) -> identity.SessionOpened:
+    def complete(**changes: Any) -> logging_in.SessionOpened:
         fields = {"request_id": uuid4(), "login": begun.login, "proof": proof} | changes
-        opened: identity.SessionOpened = system.call(identity.COMPLETE_CARD_LOGIN, identity.CompleteCardLogin(**fields))
+        opened: logging_in.SessionOpened = system.call(
+            logging_in.COMPLETE_CARD_LOGIN, logging_in.CompleteCardLogin(**fields)
+        )
         return opened
 
     same = uuid4()
     assert complete(request_id=same) == complete(request_id=same)
     assert refusal(complete).reason == "login_used"
-    other = system.call(identity.BEGIN_CARD_LOGIN, identity.BeginCardLogin(request_id=uuid4()))
+    other = system.call(logging_in.BEGIN_CARD_LOGIN, logging_in.BeginCardLogin(request_id=uuid4()))
     assert refusal(lambda: complete(login=other.login)).reason == "proof_nonce"
-    ordinary = system.call(identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind="staff"))
+    ordinary = system.call(logging_in.BEGIN_LOGIN, logging_in.BeginLogin(request_id=uuid4(), kind="staff"))
     crossed = login.card_proof(card, ordinary.nonce, begun.audience, begun.proof_type)
     refused = refusal(lambda: complete(login=ordinary.login, proof=crossed))
     assert refused.reason == "login_for_something_else"
@@ -148,11 +150,11 @@ def test_r_id_1_a_proof_works_once_and_for_its_own_login(system: Any) -> None:
 
 
 def unlock(system: Any, number: str, **changes: Any) -> None:
-    begin = identity.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
-    begun = system.call(identity.BEGIN_LOGIN, begin)
+    begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
+    begun = system.call(logging_in.BEGIN_LOGIN, begin)
     token = login.resident_id_token(system.stack.system.at.idp, number, begun.nonce, pki=pki(system))
     fields = {"request_id": uuid4(), "login": begun.login, "id_token": token} | changes
-    system.call(identity.UNLOCK_LOGIN, identity.UnlockLogin(**fields))
+    system.call(logging_in.UNLOCK_LOGIN, logging_in.UnlockLogin(**fields))
 
 
 def test_r_id_4_locking_and_unlocking(system: Any) -> None:
@@ -163,14 +165,14 @@ def test_r_id_4_locking_and_unlocking(system: Any) -> None:
     mine = cases.ListInbox()
     for one in opened:
         system.call(cases.LIST_INBOX, mine, one.access_token)
-    system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), opened[0].access_token)
+    system.call(logging_in.LOCK_LOGIN, logging_in.LockLogin(request_id=uuid4()), opened[0].access_token)
     search = directory.SearchClinics(text="vardcentralen", limit=1)
     for one in opened:
         until_refused(lambda token=one.access_token: system.call(cases.LIST_INBOX, mine, token))
         until_refused(lambda token=one.access_token: system.call(directory.SEARCH_CLINICS, search, token))
         with pytest.raises(NotAuthenticated):
-            renewal = identity.RenewSession(request_id=uuid4(), renewal_token=one.renewal_token)
-            system.call(identity.RENEW_SESSION, renewal)
+            renewal = logging_in.RenewSession(request_id=uuid4(), renewal_token=one.renewal_token)
+            system.call(logging_in.RENEW_SESSION, renewal)
     refused = refusal(lambda: system.login_resident(number))
     assert isinstance(refused, Forbidden)
     assert refused.reason == "login_locked"
@@ -182,7 +184,7 @@ def test_r_id_4_locking_and_unlocking(system: Any) -> None:
     assert not card_of(system, resident).locked
     assert system.login_resident(number).access_token
     with pytest.raises(Forbidden):
-        system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), system.staff_token(cast.HANDLER))
+        system.call(logging_in.LOCK_LOGIN, logging_in.LockLogin(request_id=uuid4()), system.staff_token(cast.HANDLER))
 
 
 def test_r_id_4_the_dead_unlock_nothing(system: Any) -> None:
@@ -198,40 +200,40 @@ def test_r_id_21_people_see_their_sessions_and_end_them_everywhere(system: Any) 
     """R-ID-21"""
     number = named("david").number
     first, second = (system.accept_terms(system.login_resident(number)) for _ in range(2))
-    found = system.call(identity.LIST_SESSIONS, identity.ListSessions(), second.access_token).sessions
+    found = system.call(logging_in.LIST_SESSIONS, logging_in.ListSessions(), second.access_token).sessions
     assert [one.this_one for one in found].count(True) == 1
     ids = {name: UUID(jwt.decode(one.access_token, options={"verify_signature": False})["sid"])
            for name, one in (("first", first), ("second", second))}  # fmt: skip
     assert set(ids.values()) <= {one.session for one in found}
     system.call(cases.LIST_INBOX, cases.ListInbox(), first.access_token)
-    end = identity.EndSession(request_id=uuid4(), session=ids["first"])
+    end = logging_in.EndSession(request_id=uuid4(), session=ids["first"])
     with pytest.raises(NotFound):
-        system.call(identity.END_SESSION, end, system.resident_token(cast.RESIDENT))
-    system.call(identity.END_SESSION, end, second.access_token)
+        system.call(logging_in.END_SESSION, end, system.resident_token(cast.RESIDENT))
+    system.call(logging_in.END_SESSION, end, second.access_token)
     until_refused(lambda: system.call(cases.LIST_INBOX, cases.ListInbox(), first.access_token))
     system.call(cases.LIST_INBOX, cases.ListInbox(), second.access_token)
-    left = system.call(identity.LIST_SESSIONS, identity.ListSessions(), second.access_token).sessions
+    left = system.call(logging_in.LIST_SESSIONS, logging_in.ListSessions(), second.access_token).sessions
     assert ids["first"] not in {one.session for one in left}
 
 
 # --- at the same moment ---------------------------------------------------------------------------------------------
 
 
-def begun_by(system: Any, number: str) -> identity.CompleteLogin:
+def begun_by(system: Any, number: str) -> logging_in.CompleteLogin:
     """A login that only has to be completed."""
-    begun = system.call(identity.BEGIN_LOGIN, identity.BeginLogin(request_id=uuid4(), kind="resident"))
+    begun = system.call(logging_in.BEGIN_LOGIN, logging_in.BeginLogin(request_id=uuid4(), kind="resident"))
     token = login.resident_id_token(system.stack.system.at.idp, number, begun.nonce, pki=pki(system))
-    return identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+    return logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
 
 
 def completed_at_once(
-    system: Any, first: identity.CompleteLogin, others: Sequence[identity.CompleteLogin]
-) -> list[identity.SessionOpened | Refused]:
+    system: Any, first: logging_in.CompleteLogin, others: Sequence[logging_in.CompleteLogin]
+) -> list[logging_in.SessionOpened | Refused]:
     """What each gets; the register is slow about the first, so that the others wait for the same turn."""
 
-    def complete(request: identity.CompleteLogin) -> identity.SessionOpened | Refused:
+    def complete(request: logging_in.CompleteLogin) -> logging_in.SessionOpened | Refused:
         try:
-            opened: identity.SessionOpened = system.call(identity.COMPLETE_LOGIN, request)
+            opened: logging_in.SessionOpened = system.call(logging_in.COMPLETE_LOGIN, request)
             return opened
         except Refused as refused:
             return refused
@@ -254,12 +256,12 @@ def test_r_id_24_logins_of_one_moment_share_a_question_and_each_opens_its_own_se
     asked = requests.get(f"{control}/calls", timeout=10).json()["calls"]["GetPersonsForProfile"]
     assert asked < len(found), "they asked together"
     for number, opened in zip([cast.RESIDENT, *numbers], found, strict=True):
-        assert isinstance(opened, identity.SessionOpened)
+        assert isinstance(opened, logging_in.SessionOpened)
         said = jwt.decode(opened.access_token, options={"verify_signature": False})
         assert said["sub"] == str(resident_of(system, number))
-        renewal = identity.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
-        assert system.call(identity.RENEW_SESSION, renewal).access_token
-    again = [system.call(identity.COMPLETE_LOGIN, request) for request in (first, *others)]
+        renewal = logging_in.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
+        assert system.call(logging_in.RENEW_SESSION, renewal).access_token
+    again = [system.call(logging_in.COMPLETE_LOGIN, request) for request in (first, *others)]
     assert again == found, "a repeated request gets its answer (R-CASE-17)"
 
 
@@ -267,12 +269,12 @@ def test_r_id_17_what_is_wrong_with_one_login_of_a_moment_is_nobody_elses_affair
     """R-ID-3, R-ID-4, R-ID-14, R-ID-17, R-CASE-17: each is answered as if it had come alone."""
     locked, wrong = named("fatima").number, named("rune").number
     opened = system.accept_terms(system.login_resident(locked))
-    system.call(identity.LOCK_LOGIN, identity.LockLogin(request_id=uuid4()), opened.access_token)
+    system.call(logging_in.LOCK_LOGIN, logging_in.LockLogin(request_id=uuid4()), opened.access_token)
     used = begun_by(system, named("hanna").number)
-    assert system.call(identity.COMPLETE_LOGIN, used).access_token
+    assert system.call(logging_in.COMPLETE_LOGIN, used).access_token
     kept = {number: begun_by(system, number) for number in (cast.RESIDENT, named("kim").number)}
     twice = begun_by(system, named("david").number)
-    others: dict[str, identity.CompleteLogin] = {
+    others: dict[str, logging_in.CompleteLogin] = {
         "locked": begun_by(system, locked),
         "another": begun_by(system, wrong),
         "unknown": begun_by(system, cast.UNKNOWN_TO_REGISTER),
@@ -374,8 +376,8 @@ def test_r_id_17_residents_are_looked_up_again_by_the_clock(system: Any) -> None
 
 
 def test_a_login_that_was_begun_to_unlock_is_for_residents(system: Any) -> None:
-    begin = identity.BeginLogin(request_id=uuid4(), kind="staff", purpose="unlock")
-    refused = refusal(lambda: system.call(identity.BEGIN_LOGIN, begin))
+    begin = logging_in.BeginLogin(request_id=uuid4(), kind="staff", purpose="unlock")
+    refused = refusal(lambda: system.call(logging_in.BEGIN_LOGIN, begin))
     assert refused.code == "invalid"
     assert not isinstance(refused, Conflict)
 
@@ -401,7 +403,7 @@ def test_r_id_21_every_service_takes_up_a_new_key_without_a_restart(system: Any)
             time.sleep(0.5)
             after = system.login_resident(number)
         for opened in (before, after):
-            system.call(identity.READ_TERMS, identity.ReadTerms(), opened.access_token)
+            system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), opened.access_token)
             system.call(cases.LIST_INBOX, cases.ListInbox(), opened.access_token)
         clinics = directory.SearchClinics(text="vardcentralen", limit=1)
         system.call(directory.SEARCH_CLINICS, clinics, after.access_token)

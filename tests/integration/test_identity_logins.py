@@ -16,7 +16,7 @@ from sqlalchemy import select
 from services.identity import logins, refreshing, residents, sessions, signing_keys, terms
 from services.identity.population_register import AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import signing_keys as table
-from shared.contracts import identity
+from shared.contracts import identity, logging_in
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
 from shared.operations import clock
 from shared.security import endorsed_keys
@@ -66,15 +66,15 @@ def statuses(one: Identity, resident: UUID) -> list[tuple[bool, bool, int]]:
 
 
 def lock(one: Identity, resident: UUID) -> None:
-    request = identity.LockLogin(request_id=uuid4())
+    request = logging_in.LockLogin(request_id=uuid4())
     one.run(lambda tx: residents.lock(tx, request), Caller("resident", str(resident), uuid4()))
 
 
 def unlock(one: Identity, person: RegisteredPerson) -> UUID:
-    begin = identity.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
+    begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
     begun = one.begin_login(begin)
     assert begun.max_age == 0
-    request = identity.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
+    request = logging_in.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
     one.begun(request, "unlock")
     one.run(lambda tx: logins.complete_unlocking(tx, request, person, NUMBER_KEY))
     return begun.login
@@ -111,20 +111,20 @@ def test_r_id_4_unlocking_opens_no_session_and_works_once(one: Identity) -> None
     lock(one, resident)
     login = unlock(one, registered(number))
     assert one.rows("SELECT 1 FROM sessions WHERE subject = %s", str(resident)) == []
-    session = identity.CompleteLogin(request_id=uuid4(), login=login, id_token="t")
+    session = logging_in.CompleteLogin(request_id=uuid4(), login=login, id_token="t")
     with pytest.raises(NotAuthenticated) as caught:
         one.begun(session)
     assert caught.value.reason == "login_for_something_else"
-    again = identity.UnlockLogin(request_id=uuid4(), login=login, id_token="t")
+    again = logging_in.UnlockLogin(request_id=uuid4(), login=login, id_token="t")
     with pytest.raises(NotAuthenticated) as caught:
         one.run(lambda tx: logins.complete_unlocking(tx, again, registered(number), NUMBER_KEY))
     assert caught.value.reason == "login_used"
-    ordinary = identity.BeginLogin(request_id=uuid4(), kind="resident")
+    ordinary = logging_in.BeginLogin(request_id=uuid4(), kind="resident")
     begun = one.begin_login(ordinary)
-    crossed = identity.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="t")
+    crossed = logging_in.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="t")
     with pytest.raises(NotAuthenticated):
         one.begun(crossed, "unlock")
-    staff = identity.BeginLogin(request_id=uuid4(), kind="staff", purpose="unlock")
+    staff = logging_in.BeginLogin(request_id=uuid4(), kind="staff", purpose="unlock")
     with pytest.raises(Invalid):
         one.begin_login(staff)
 
@@ -314,8 +314,8 @@ def test_news_of_a_login_is_not_undone_by_an_older_answer(made: Identity) -> Non
 # --- one's own sessions (R-ID-21) -----------------------------------------------------------------------------------
 
 
-def own(one: Identity, caller: Caller) -> list[identity.Session]:
-    return one.run(lambda tx: sessions.list_own(tx, identity.ListSessions()), caller).sessions
+def own(one: Identity, caller: Caller) -> list[logging_in.Session]:
+    return one.run(lambda tx: sessions.list_own(tx, logging_in.ListSessions()), caller).sessions
 
 
 def test_r_id_21_people_see_and_end_their_own_sessions(one: Identity) -> None:
@@ -334,11 +334,13 @@ def test_r_id_21_people_see_and_end_their_own_sessions(one: Identity) -> None:
     for unknown in (stranger, uuid4()):
         with pytest.raises(NotFound):
             one.run(
-                lambda tx, which=unknown: sessions.end_own(tx, identity.EndSession(request_id=uuid4(), session=which)),
+                lambda tx, which=unknown: sessions.end_own(
+                    tx, logging_in.EndSession(request_id=uuid4(), session=which)
+                ),
                 caller,
             )
     for _ in range(2):
-        one.run(lambda tx: sessions.end_own(tx, identity.EndSession(request_id=uuid4(), session=first)), caller)
+        one.run(lambda tx: sessions.end_own(tx, logging_in.EndSession(request_id=uuid4(), session=first)), caller)
     assert [each.session for each in own(one, caller)] == [second]
     told = [body for body in one.told("rights_changed") if body["subject"] == person and body["ended_sessions"]]
     assert [body["ended_sessions"][0]["session"] for body in told] == [str(first)]
@@ -349,7 +351,7 @@ def test_r_id_21_people_see_and_end_their_own_sessions(one: Identity) -> None:
 # --- the keys of tokens (R-ID-21) -----------------------------------------------------------------------------------
 
 
-def kid_of(opened: identity.SessionOpened) -> str:
+def kid_of(opened: logging_in.SessionOpened) -> str:
     return str(jwt.get_unverified_header(opened.access_token)["kid"])
 
 
@@ -438,11 +440,11 @@ def test_r_id_2_what_was_accepted_is_read_again_word_for_word(made: Identity, tm
         return terms.TermsShelf.from_folder(tmp_path)
 
     def accept(version: str) -> None:
-        request = identity.AcceptTerms(request_id=uuid4(), version=version)
+        request = logging_in.AcceptTerms(request_id=uuid4(), version=version)
         made.run(lambda tx: terms.accept(tx, request, shelf()), caller)
 
-    def read(version: str | None = None) -> identity.Terms:
-        return made.run(lambda tx: terms.read_terms(tx, identity.ReadTerms(version=version), shelf()), caller)
+    def read(version: str | None = None) -> logging_in.Terms:
+        return made.run(lambda tx: terms.read_terms(tx, logging_in.ReadTerms(version=version), shelf()), caller)
 
     accept("1")
     (tmp_path / "staff" / "1.md").write_text("Andra villkor under samma nummer")

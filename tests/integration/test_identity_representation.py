@@ -16,7 +16,7 @@ import pytest
 from services.identity import custody, representation, residents, sessions
 from services.identity.identity_numbers import luhn
 from services.identity.population_register import PartialDate, RegisteredPerson, Relation
-from shared.contracts import access, identity
+from shared.contracts import access, identity, logging_in
 from shared.messaging.errors import Forbidden, NotAuthenticated
 from shared.operations.clock import SWEDEN
 from shared.security.caller import Caller
@@ -73,7 +73,7 @@ class Home:
     def children(self) -> list[UUID]:
         return [one.child for one in self.family().children]
 
-    def act(self, child: UUID) -> identity.SessionOpened:
+    def act(self, child: UUID) -> logging_in.SessionOpened:
         self.family()
         request = access.ActForChild(request_id=uuid4(), child=child)
         return self.one.run(lambda tx: representation.act(tx, request, self.one.desk), self.me)
@@ -96,12 +96,12 @@ def years_ago(one: Identity, years: int, days: int = 0) -> date:
     return date(today.year - years, today.month, min(today.day, 28))
 
 
-def claims(opened: identity.SessionOpened) -> dict[str, Any]:
+def claims(opened: logging_in.SessionOpened) -> dict[str, Any]:
     found: dict[str, Any] = jwt.decode(opened.access_token, options={"verify_signature": False})
     return found
 
 
-def ended(one: Identity, opened: identity.SessionOpened) -> bool:
+def ended(one: Identity, opened: logging_in.SessionOpened) -> bool:
     [(at,)] = one.rows("SELECT ended_at FROM sessions WHERE session = %s", claims(opened)["sid"])
     return at is not None
 
@@ -225,7 +225,7 @@ def test_r_id_11_the_session_ends_with_the_guardians_own(home: Home) -> None:
     home.child(years_ago(home.one, 5))
     [child] = home.children()
     opened = home.act(child)
-    home.one.run(lambda tx: sessions.log_out(tx, identity.LogOut(request_id=uuid4())), home.me)
+    home.one.run(lambda tx: sessions.log_out(tx, logging_in.LogOut(request_id=uuid4())), home.me)
     assert ended(home.one, opened)
     with pytest.raises(NotAuthenticated):
         home.act(child)
@@ -248,10 +248,10 @@ def test_r_id_11_r_id_21_what_is_begun_at_the_very_moment_of_the_end_has_ended_t
         home.family()
 
     def log_out() -> None:
-        one.run(lambda tx: sessions.log_out(tx, identity.LogOut(request_id=uuid4())), home.me)
+        one.run(lambda tx: sessions.log_out(tx, logging_in.LogOut(request_id=uuid4())), home.me)
 
     def lock() -> None:
-        one.run(lambda tx: residents.lock(tx, identity.LockLogin(request_id=uuid4())), home.me)
+        one.run(lambda tx: residents.lock(tx, logging_in.LockLogin(request_id=uuid4())), home.me)
 
     ends: dict[str, Callable[[], None]] = {
         "logged_out": log_out,

@@ -13,7 +13,7 @@ import pytest
 from services.identity import contacts, logins, personal_settings, residents, sessions, verification
 from services.identity.identity_numbers import luhn
 from services.identity.population_register import RegisteredPerson
-from shared.contracts import directory, identity, personal
+from shared.contracts import directory, identity, logging_in, personal
 from shared.contracts.base import Role
 from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded, NotAuthenticated, Refused
 from shared.operations.clock import SWEDEN
@@ -180,13 +180,13 @@ def test_r_id_4_who_has_locked_the_login_is_refused(one: Identity) -> None:
 # --- logins ---------------------------------------------------------------------------------------------------------
 
 
-def begin(one: Identity, kind: identity.PersonKind) -> identity.LoginBegun:
-    request = identity.BeginLogin(request_id=uuid4(), kind=kind)
+def begin(one: Identity, kind: identity.PersonKind) -> logging_in.LoginBegun:
+    request = logging_in.BeginLogin(request_id=uuid4(), kind=kind)
     return one.begin_login(request)
 
 
-def complete(one: Identity, login: UUID, person: RegisteredPerson) -> identity.SessionOpened:
-    request = identity.CompleteLogin(request_id=uuid4(), login=login, id_token="verified before")
+def complete(one: Identity, login: UUID, person: RegisteredPerson) -> logging_in.SessionOpened:
+    request = logging_in.CompleteLogin(request_id=uuid4(), login=login, id_token="verified before")
     one.begun(request)
     asked = [(request, person)]
     [opened] = one.run(lambda tx: logins.complete_for_residents(tx, asked, NUMBER_KEY, one.desk))
@@ -225,7 +225,7 @@ def test_r_id_1_staff_who_are_missing_in_hsa_are_refused(one: Identity) -> None:
     assert caught.value.reason == "staff_missing_in_directory"
     assert "HSA" in caught.value.message
     begun = begin(one, "staff")
-    request = identity.CompleteLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
+    request = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
     person = new_person()
     opened = one.run(lambda tx: logins.complete_for_staff(tx, request, person, one.desk))
     assert opened.terms_version_to_accept == "1"

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from services.identity import revocations, sessions, terms, unreachable
-from shared.contracts import identity, notifications
+from shared.contracts import identity, logging_in, notifications
 from shared.messaging.errors import Conflict, NotAuthenticated, NotFound
 from shared.security.caller import Caller
 from tests.integration.identity_support import Identity, new_person
@@ -34,7 +34,7 @@ def one(whole: Identity) -> Identity:
     return whole
 
 
-def claims(opened: identity.SessionOpened) -> dict[str, Any]:
+def claims(opened: logging_in.SessionOpened) -> dict[str, Any]:
     said: dict[str, Any] = jwt.decode(opened.access_token, options={"verify_signature": False})
     return said
 
@@ -93,9 +93,9 @@ def test_r_id_21_a_renewal_token_that_comes_twice_ends_the_session(one: Identity
 def test_r_id_21_a_repeated_request_gets_the_same_tokens(one: Identity) -> None:
     """R-ID-21, R-CASE-17: an answer that was lost on the way does not cost the session."""
     opened = one.opened("staff", new_person())
-    request = identity.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
+    request = logging_in.RenewSession(request_id=uuid4(), renewal_token=opened.renewal_token)
 
-    def renew() -> identity.SessionOpened:
+    def renew() -> logging_in.SessionOpened:
         return one.database.write_once(
             request.request_id,
             Caller("anyone"),
@@ -103,7 +103,7 @@ def test_r_id_21_a_repeated_request_gets_the_same_tokens(one: Identity) -> None:
             b"same",
             lambda tx: sessions.renew(tx, request, one.desk),
             dump=lambda reply: reply.model_dump_json().encode(),
-            load=identity.SessionOpened.model_validate_json,
+            load=logging_in.SessionOpened.model_validate_json,
         )
 
     assert renew() == renew()
@@ -117,7 +117,7 @@ def test_r_id_21_logging_out_ends_the_session_once_and_is_told(one: Identity) ->
     session = claims(opened)["sid"]
     caller = Caller("staff", person, UUID(session))
     for _ in range(2):
-        one.run(lambda tx: sessions.log_out(tx, identity.LogOut(request_id=uuid4())), caller)
+        one.run(lambda tx: sessions.log_out(tx, logging_in.LogOut(request_id=uuid4())), caller)
     told = [body for body in one.told("rights_changed") if body["subject"] == person]
     assert [[ended["session"] for ended in body["ended_sessions"]] for body in told] == [[session]]
     assert told[0]["ended_sessions"][0]["until"] > str(opened.access_expires_at.isoformat())[:19]
@@ -150,11 +150,11 @@ def test_r_id_2_r_id_3_terms_are_accepted_once_and_can_be_read_again(one: Identi
     assert opened.terms_version_to_accept == "1"
     caller = Caller(kind, subject, UUID(claims(opened)["sid"]), terms_accepted=False)
 
-    def read() -> identity.Terms:
-        return one.run(lambda tx: terms.read_terms(tx, identity.ReadTerms(), one.desk.terms), caller)
+    def read() -> logging_in.Terms:
+        return one.run(lambda tx: terms.read_terms(tx, logging_in.ReadTerms(), one.desk.terms), caller)
 
-    def accept(version: str) -> identity.SessionOpened:
-        request = identity.AcceptTerms(request_id=uuid4(), version=version)
+    def accept(version: str) -> logging_in.SessionOpened:
+        request = logging_in.AcceptTerms(request_id=uuid4(), version=version)
         return one.run(lambda tx: sessions.accept_terms(tx, request, one.desk), caller)
 
     assert read().accepted_at is None
@@ -185,8 +185,8 @@ def test_r_id_2_a_new_version_asks_again_and_the_old_one_can_still_be_read(one: 
     caller = Caller("staff", new_person(), uuid4())
     one.rows("INSERT INTO accepted_terms VALUES ('staff', %s, '2', now())", caller.subject)
 
-    def read(version: str | None = None) -> identity.Terms:
-        return one.run(lambda tx: terms.read_terms(tx, identity.ReadTerms(version=version), shelf), caller)
+    def read(version: str | None = None) -> logging_in.Terms:
+        return one.run(lambda tx: terms.read_terms(tx, logging_in.ReadTerms(version=version), shelf), caller)
 
     assert (read().version, read().accepted_at) == ("10", None)
     assert read("2").text == "Villkor 2"

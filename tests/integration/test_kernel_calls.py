@@ -11,7 +11,7 @@ from nameko.exceptions import RemoteError, RpcTimeout, UnknownService
 from nameko.standalone.rpc import ClusterRpcProxy
 
 from deploy.local.people import cast
-from shared.contracts import cases, directory, identity
+from shared.contracts import cases, directory, identity, logging_in
 from shared.contracts.base import Contract, Query, Reply
 from shared.contracts.document import contracts
 from shared.messaging.errors import BY_CODE, DeadlineExceeded, Invalid, NotAuthenticated, NotFound, Refused, Unavailable
@@ -225,12 +225,12 @@ def test_a_stock_client_that_gave_no_deadline_still_gets_its_answer_and_its_own_
 
 
 def test_the_same_request_id_has_one_effect_and_the_same_answer_R_CASE_17(system):
-    begin = identity.BeginLogin(request_id=uuid4(), kind="resident")
-    first = system.call(identity.BEGIN_LOGIN, begin)
-    assert system.call(identity.BEGIN_LOGIN, begin) == first
-    other = identity.BeginLogin(request_id=begin.request_id, kind="staff")
+    begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident")
+    first = system.call(logging_in.BEGIN_LOGIN, begin)
+    assert system.call(logging_in.BEGIN_LOGIN, begin) == first
+    other = logging_in.BeginLogin(request_id=begin.request_id, kind="staff")
     with pytest.raises(Refused) as raised:
-        system.call(identity.BEGIN_LOGIN, other)
+        system.call(logging_in.BEGIN_LOGIN, other)
     assert (raised.value.code, raised.value.reason) == ("conflict", "request_id_reused")
 
 

@@ -20,7 +20,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from deploy.local import revocation, siths_ca
 from services.identity.cards import CardIssuers
-from shared.contracts.identity import CARD_PROOF_TYPE
+from shared.contracts.logging_in import CARD_PROOF_TYPE
 
 HSA_ID = "SE2321000131-P000009000004"
 NONCE = "n" * 43

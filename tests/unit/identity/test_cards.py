@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from deploy.local import siths_ca
 from services.identity import cards
 from services.identity.certificate_status import CertificateStatus
-from shared.contracts.identity import CARD_PROOF_TYPE
+from shared.contracts.logging_in import CARD_PROOF_TYPE
 from shared.messaging.errors import NotAuthenticated, Refused, Unavailable
 from tests.unit.identity.cards import AUDIENCE, HSA_ID, NONCE, Authority, proof, running_authority
 
