@@ -1,10 +1,11 @@
-"""What the directory asks before a transaction: HSA, in its turn, and the cases service."""
+"""What the directory asks outside every transaction: HSA, in its turn, the cases service, and identity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 from services.directory.hsa_queue import HsaQueue
 from services.directory.records import Person
@@ -12,9 +13,10 @@ from services.directory.settings import DirectorySettings
 from services.directory.sources import SourceError
 from services.directory.sources.hsa import Hsa
 from services.directory.staff import HSA_DOWN
+from shared.contracts.access import ACCESS_TO_CLINICS, AccessToClinics, ClinicPlace
 from shared.contracts.cases import OFFERED_CASE_TYPES, AskOfferedCaseTypes
-from shared.contracts.directory import CaseTypeOnCard
-from shared.messaging.errors import DeadlineExceeded, Unavailable
+from shared.contracts.directory import CaseTypeOnCard, FoundClinic
+from shared.messaging.errors import DeadlineExceeded, Forbidden, Unavailable
 from shared.messaging.server import OngoingCall
 from shared.operations.logs import log
 
@@ -73,6 +75,28 @@ def offered(ask: Callable[..., Any], clinics: Sequence[str]) -> dict[str, list[C
         one.clinic: [CaseTypeOnCard(case_type=each.case_type, name=each.name) for each in one.case_types]
         for one in answer.clinics
     }
+
+
+def open_clinics(call: OngoingCall[Any, Any], found: Sequence[FoundClinic]) -> frozenset[str]:
+    """Which of these the resident who calls may turn to, or the child whom the caller acts for: identity's word, one
+    question for all (R-ID-13, R-ID-15, R-ID-22).
+
+    Raises `Forbidden` for whoever acts for a child no longer, and `Unavailable` where identity does not answer: nothing
+    is shown that might not be open.
+    """
+    if not found:
+        return frozenset()
+    caller = call.caller
+    asked = AccessToClinics(
+        resident=caller.acting_for or UUID(caller.subject),
+        clinics=[one.clinic for one in found],
+        guardian=UUID(caller.subject) if caller.acting_for else None,
+        places=[ClinicPlace(clinic=one.clinic, county_code=one.county_code) for one in found],
+    )
+    answers = call.ask(ACCESS_TO_CLINICS, asked).access
+    if any(one.reason == "not_representative" for one in answers):
+        raise Forbidden("Du är inte ombud för barnet.", reason="not_representative")
+    return frozenset(one.clinic for one in answers if one.allowed)
 
 
 @cache

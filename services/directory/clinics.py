@@ -1,17 +1,14 @@
-"""Clinics: units of the directory that are active in the e-services. Their facts, and finding them."""
+"""Clinics: units of the directory that are active in the e-services, and their facts."""
 
 from __future__ import annotations
 
-import base64
-import json
 from datetime import datetime
 from typing import Any
 
-from pydantic import TypeAdapter
-from sqlalchemy import Row, Select, func, select, tuple_
+from sqlalchemy import Row, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from services.directory import parsing, rules
+from services.directory import rules
 from services.directory.tables import clinics, units
 from shared.contracts.base import HsaId
 from shared.contracts.cases import ClinicActivity
@@ -24,11 +21,8 @@ from shared.contracts.directory import (
     ClinicFacts,
     ClinicInactivated,
     Clinics,
-    FoundClinic,
-    FoundClinics,
     GetClinics,
     InactivateClinic,
-    SearchClinics,
 )
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, Invalid, NotFound
@@ -195,65 +189,3 @@ def missing_attributes(unit: Row[Any]) -> list[str]:
         care_types=unit.care_types,
         business_types=unit.business_types,
     )
-
-
-def search(tx: Transaction, request: SearchClinics) -> FoundClinics:
-    """One page of what holds every word of the text (R-DIR-11); for residents only active clinics (R-DIR-13).
-
-    Units that are gone from the directory are found only as clinics. Whether this resident may contact one of them
-    (catchment, approval) is identity's to say: county and municipality are given for that. Raises `Invalid` for a
-    cursor that is none.
-    """
-    active = func.coalesce(clinics.c.active, False)
-    query = (
-        select(units.c.hsa_id, units.c.name, units.c.place, units.c.sort_name, units.c.missing_runs, units.c.end_date)
-        .add_columns(units.c.county_code, units.c.municipality_code, active.label("active"))
-        .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
-        .order_by(units.c.sort_name, units.c.hsa_id)
-        .limit(request.limit + 1)
-    )
-    for word in parsing.folded(request.text).split():
-        query = query.where(units.c.search.like("%" + _literally(word) + "%"))
-    if request.active_only or tx.caller.kind == "resident":
-        query = query.where(clinics.c.active)
-    else:
-        query = query.where(active | (units.c.missing_runs < rules.RUNS_UNTIL_GONE))
-    rows = tx.execute(_behind(query, request.after)).all()
-    page = rows[: request.limit]
-    found = [
-        FoundClinic(
-            clinic=row.hsa_id,
-            name=row.name,
-            place=row.place,
-            active=row.active,
-            warning=rules.warning(gone=rules.is_gone(row.missing_runs), end_date=row.end_date, now=tx.now),
-            county_code=row.county_code,
-            municipality_code=row.municipality_code,
-        )
-        for row in page
-    ]
-    return FoundClinics(clinics=found, after=_cursor(page[-1]) if len(rows) > len(page) else None)
-
-
-def _literally(word: str) -> str:
-    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-_PLACE: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[str, str])
-"""Sort name and HSA-id, of which a cursor is made."""
-
-
-def _cursor(row: Row[Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([row.sort_name, row.hsa_id]).encode()).decode()
-
-
-def _behind(query: Select[Any], cursor: str | None) -> Select[Any]:
-    if cursor is None:
-        return query
-    try:
-        name, hsa_id = _PLACE.validate_json(base64.urlsafe_b64decode(cursor.encode()), strict=True)
-        if "\0" in name + hsa_id:
-            raise ValueError
-    except ValueError:
-        raise Invalid(fields=[("after", "är ingen giltig fortsättning")]) from None
-    return query.where(tuple_(units.c.sort_name, units.c.hsa_id) > tuple_(name, hsa_id))

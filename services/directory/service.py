@@ -6,7 +6,18 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from services.directory import applications, asking, cards, clinics, publishing, sources, staff, sync, warnings
+from services.directory import (
+    applications,
+    asking,
+    cards,
+    clinics,
+    publishing,
+    searching,
+    sources,
+    staff,
+    sync,
+    warnings,
+)
 from services.directory.settings import DirectorySettings
 from shared.contracts import cases, directory
 from shared.messaging.entrypoints import job, rpc
@@ -78,7 +89,10 @@ class DirectoryService:
     def search_clinics(
         self, call: OngoingCall[directory.SearchClinics, directory.FoundClinics]
     ) -> directory.FoundClinics:
-        return call.read(clinics.search)
+        if call.caller.kind != "resident":
+            return call.read(searching.search)
+        hits = call.read(searching.for_resident)
+        return searching.page(hits, call.request.limit, asking.open_clinics(call, hits.clinics))
 
     @rpc(directory.GET_PUBLIC_CARDS)
     def get_public_cards(

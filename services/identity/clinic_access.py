@@ -6,8 +6,8 @@ and then once a day for each clinic: in which county it lies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -42,16 +42,18 @@ _FACTS = text(
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a resident and the clinics asked about. `row` None: there is no such resident."""
+    """What is known of a resident and the clinics asked about. `row` None: there is no such resident. `told`: the
+    counties that came with the question."""
 
     row: Row[Any] | None
     county: str | None = None
     municipality: str | None = None
+    told: Mapping[HsaId, str | None] = field(default_factory=dict)
 
     @property
     def places(self) -> dict[HsaId, str | None]:
-        """The county of each clinic that the directory was ever asked about."""
-        return {clinic: county for clinic, county, _ in self.row.places} if self.row else {}
+        """The county of each clinic that the directory was ever asked about, or that came with the question."""
+        return {**{clinic: county for clinic, county, _ in self.row.places}, **self.told} if self.row else {}
 
     def to_ask(self, clinics: Sequence[HsaId]) -> list[HsaId]:
         """The clinics whose county matters and is not freshly known; none where the register gave the resident's."""
@@ -59,7 +61,7 @@ class Facts:
             return []
         fresh = {clinic for clinic, _, is_fresh in self.row.places if is_fresh}
         wanted = {*clinics, *([self.row.listed_at] if self.row.listed_at else [])}
-        return sorted(wanted - fresh)
+        return sorted(wanted - fresh - self.told.keys())
 
 
 def facts(tx: Transaction, request: access.AccessToClinics) -> Facts:
@@ -71,7 +73,8 @@ def facts(tx: Transaction, request: access.AccessToClinics) -> Facts:
     if row is None:
         return Facts(None)
     particulars = residents.particulars(tx, row)
-    return Facts(row, particulars.county_code, particulars.municipality_code)
+    told = {one.clinic: one.county_code for one in request.places}
+    return Facts(row, particulars.county_code, particulars.municipality_code, told)
 
 
 def keep_places(

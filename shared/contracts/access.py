@@ -31,17 +31,26 @@ MOST_CASE_TYPES = 200
 # --- may this resident turn to this clinic? -------------------------------------------------------------------------
 
 
+class ClinicPlace(Part):
+    """The county where a clinic lies; null: the directory names none."""
+
+    clinic: HsaId
+    county_code: str | None = Field(None, max_length=20)
+
+
 class AccessToClinics(Query):
     """Which of these clinics a resident may turn to now: the one question for catchment, approval, protection and
     blocked guardians (R-ID-13, R-ID-15, R-ID-22).
 
     `resident` is whom the case is about; `guardian` who acts for them, if someone does (`subject` of a caller with
-    `acting_for`).
+    `acting_for`). `places` is what the asker knows of where these clinics lie, so that the directory, where it asks for
+    a search, is not asked back.
     """
 
     resident: UUID
     clinics: list[HsaId] = Field(min_length=1, max_length=MANY)
     guardian: UUID | None = None
+    places: list[ClinicPlace] = Field(default_factory=list, max_length=MANY)
 
 
 class ClinicAccess(Reply):

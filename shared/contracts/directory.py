@@ -244,7 +244,9 @@ GET_CLINICS = directory.call("get_clinics", GetClinics, Clinics, who=("resident"
 class SearchClinics(Query):
     """Clinics whose name, place or HSA-id holds every word of the text, in order of name (R-DIR-11, R-DIR-13).
 
-    Accents and letter case don't matter. Residents find active clinics, staff every unit of the directory.
+    Accents and letter case don't matter. Staff find every unit of the directory; residents active clinics that they may
+    turn to, by identity's word (R-ID-15, R-ID-22). A page of theirs may be short or empty, and there is more all the
+    same where the answer has `after`.
     """
 
     text: Annotated[str, Text(200, empty=True)]

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.directory import clinics
+from services.directory import clinics, searching
 from shared.contracts.cases import ClinicActivity
 from shared.contracts.directory import ActivateClinic, GetClinics, InactivateClinic, SearchClinics
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotFound
@@ -53,7 +53,14 @@ def names(found):
 
 
 def search(directory, words, caller=STAFF, **options):
-    return directory.do(clinics.search, SearchClinics(text=words, **options), caller=caller)
+    return directory.do(searching.search, SearchClinics(text=words, **options), caller=caller)
+
+
+def search_as_resident(directory, words, *open_clinics, **options):
+    """As the service does it, when identity says that these are open."""
+    asked = SearchClinics(text=words, **options)
+    hits = directory.do(searching.for_resident, asked, caller=RESIDENT)
+    return searching.page(hits, asked.limit, {unit_id(n) for n in open_clinics})
 
 
 # --- activation -----------------------------------------------------------------------------------------------------
@@ -193,7 +200,24 @@ def test_residents_find_active_clinics_only_r_dir_13(directory):
     activate(directory, 2)
     assert len(search(directory, "vårdcentral").clinics) == 2
     assert names(search(directory, "vårdcentral", active_only=True)) == ["Vårdcentralen 2"]
-    assert names(search(directory, "vårdcentral", RESIDENT)) == ["Vårdcentralen 2"]
+    assert names(search_as_resident(directory, "vårdcentral", 1, 2)) == ["Vårdcentralen 2"]
+    assert names(search_as_resident(directory, "vårdcentral", 1)) == []
+
+
+def test_a_residents_pages_hold_what_is_open_to_them_each_once_r_dir_13(directory):
+    """However few of what is found is open: no page looks at all there is, and none stops for good before the end."""
+    directory.run(FakeSource([unit(n, f"Vårdcentralen {n:02}") for n in range(60)]))
+    for n in range(60):
+        activate(directory, n)
+    for wanted in ((), (0,), (59,), (3, 4, 5, 6, 7, 8, 9, 29, 30, 31, 58), tuple(range(60))):
+        pages, after = [], None
+        while True:
+            page = search_as_resident(directory, "vard", *wanted, limit=2, after=after)
+            assert len(page.clinics) <= 2
+            pages.append(page)
+            if (after := page.after) is None:
+                break
+        assert [one.clinic for page in pages for one in page.clinics] == [unit_id(n) for n in wanted]
 
 
 def test_what_is_gone_is_found_only_as_a_clinic_with_its_warning(directory):

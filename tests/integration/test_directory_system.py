@@ -1,6 +1,7 @@
 """The directory in the running system: its calls over RPC, its worker, and HSA behind it.
 
-Proves R-DIR-1, R-DIR-3, R-DIR-8, R-DIR-10, R-DIR-12, R-DIR-13, R-ID-1, R-ID-8, R-SYS-1.
+Proves R-DIR-1, R-DIR-3, R-DIR-8, R-DIR-10, R-DIR-12, R-DIR-13, R-ID-1, R-ID-8, R-ID-13, R-ID-15, R-ID-22,
+R-SYS-1.
 """
 
 from __future__ import annotations
@@ -13,8 +14,17 @@ import pytest
 import requests
 
 from deploy.local.people import cast
-from shared.contracts import cases, directory, identity
-from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound, Unavailable
+from deploy.local.people.residents import named
+from shared.contracts import access, cases, directory, identity
+from shared.messaging.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    Invalid,
+    NotAuthenticated,
+    NotFound,
+    Unavailable,
+)
 
 SOON = 30.0
 
@@ -160,6 +170,75 @@ def test_residents_find_a_clinic_once_it_is_active_r_dir_13(system):
     assert [one.clinic for one in system.call(directory.SEARCH_CLINICS, search, staff).clinics] == [clinic.hsa_id]
     activate(system, clinic, system.staff_token(cast.REGIONAL_ADMIN))
     assert [one.clinic for one in system.call(directory.SEARCH_CLINICS, search, resident).clinics] == [clinic.hsa_id]
+
+
+def found_by(system, number, clinic):
+    """Whether the resident with this identity number finds the clinic."""
+    search = directory.SearchClinics(text=clinic.hsa_id)
+    return system.call(directory.SEARCH_CLINICS, search, system.resident_token(number)).clinics != []
+
+
+def approve(system, number, clinic):
+    asked = access.ApproveResident(request_id=uuid4(), clinic=clinic.hsa_id, identity_number=number)
+    return system.call(access.APPROVE_RESIDENT, asked, system.staff_token(cast.LOCAL_ADMIN)).approval
+
+
+def list_at(system, number, clinic):
+    line = access.Listing(identity_number=number, clinic=clinic, as_of=system.now() - timedelta(seconds=1))
+    asked = access.ImportListings(request_id=uuid4(), listings=[line])
+    system.call(access.IMPORT_LISTINGS, asked, system.system_token("listings"))
+
+
+def test_a_protected_person_finds_clinics_of_the_own_county_and_where_approved_r_dir_13_r_id_15(system):
+    clinic, other = system.clinic(), system.clinic()
+    list_at(system, cast.PROTECTED_RESIDENT, None)
+    assert not found_by(system, cast.PROTECTED_RESIDENT, clinic)
+    approval = approve(system, cast.PROTECTED_RESIDENT, clinic)
+    assert found_by(system, cast.PROTECTED_RESIDENT, clinic)
+    assert not found_by(system, cast.PROTECTED_RESIDENT, other)
+    withdraw = access.WithdrawApprovals(request_id=uuid4(), clinic=clinic.hsa_id, approvals=[approval])
+    system.call(access.WITHDRAW_APPROVALS, withdraw, system.staff_token(cast.LOCAL_ADMIN))
+    assert not found_by(system, cast.PROTECTED_RESIDENT, clinic)
+    list_at(system, cast.PROTECTED_RESIDENT, cast.SJOPORTEN)  # whose county is that of all clinics here
+    assert found_by(system, cast.PROTECTED_RESIDENT, other)
+
+
+def test_a_clinic_with_a_catchment_is_found_by_those_within_and_those_let_in_r_dir_13_r_id_22(system):
+    clinic = system.clinic()
+    assert found_by(system, cast.RESIDENT, clinic)
+    limit = access.SetCatchment(request_id=uuid4(), clinic=clinic.hsa_id, counties=["25"])
+    system.call(access.SET_CATCHMENT, limit, system.staff_token(cast.LOCAL_ADMIN))
+    assert not found_by(system, cast.RESIDENT, clinic)
+    assert not found_by(system, cast.SECOND_RESIDENT, clinic)
+    approve(system, cast.RESIDENT, clinic)
+    assert found_by(system, cast.RESIDENT, clinic)
+    assert not found_by(system, cast.SECOND_RESIDENT, clinic)
+
+
+def test_a_guardian_finds_for_the_child_what_has_not_blocked_them_r_dir_13_r_id_13(system):
+    clinic = system.clinic()
+    guardian = system.accept_terms(system.login_resident(cast.GUARDIAN)).access_token
+    children = system.call(access.MY_CHILDREN, access.MyChildren(), guardian).children
+    [child] = [one.child for one in children if one.name.startswith(named("elsa").given_name)]
+    asked = access.ActForChild(request_id=uuid4(), child=child)
+    acting = system.call(access.ACT_FOR_CHILD, asked, guardian).access_token
+    search = directory.SearchClinics(text=clinic.hsa_id)
+    assert system.call(directory.SEARCH_CLINICS, search, acting).clinics
+    block = access.BlockGuardian(
+        request_id=uuid4(), clinic=clinic.hsa_id, guardian_number=cast.GUARDIAN, child_number=cast.CHILD_OF_12
+    )
+    system.call(access.BLOCK_GUARDIAN, block, system.staff_token(cast.LOCAL_ADMIN))
+    assert system.call(directory.SEARCH_CLINICS, search, acting).clinics == []
+    assert system.call(directory.SEARCH_CLINICS, search, guardian).clinics
+
+
+def test_residents_find_nothing_while_nobody_can_say_what_is_open_to_them_r_dir_13(system):
+    clinic = system.clinic()
+    search, resident = directory.SearchClinics(text=clinic.hsa_id), system.resident_token(cast.RESIDENT)
+    assert system.call(directory.SEARCH_CLINICS, search, resident).clinics
+    system.process("identity").stop()
+    with pytest.raises((Unavailable, DeadlineExceeded)):
+        system.call(directory.SEARCH_CLINICS, search, resident)
 
 
 @pytest.mark.parametrize("mode", ["unavailable", "fault", "garbage", "drop"])

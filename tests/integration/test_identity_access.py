@@ -154,6 +154,23 @@ def test_r_id_15_the_protected_outside_their_county(one: Identity) -> None:
         clinic_access.require_known(stale, [near, new_clinic()])
 
 
+def test_r_id_15_what_the_asker_knows_of_places_is_not_asked_for(one: Identity) -> None:
+    """R-ID-15, R-DIR-13: a search in the directory; its word about places is believed over what was kept."""
+    near, far, listed, number = new_clinic(), new_clinic(), new_clinic(), new_number()
+    resident = taken_in(one, number, protected=True, place=None)
+    import_(one, (number, listed, AGO))
+    asked(one, resident, near, listed, places={near: "13", listed: "14"})
+    request = access.AccessToClinics(
+        resident=resident,
+        clinics=[near, far],
+        places=[access.ClinicPlace(clinic=near, county_code="14"), access.ClinicPlace(clinic=far)],
+    )
+    found = one.run(lambda tx: clinic_access.facts(tx, request))
+    assert found.to_ask(request.clinics) == []
+    answers = one.run(lambda tx: clinic_access.decide(tx, request, found)).access
+    assert [answer.allowed for answer in answers] == [True, False]
+
+
 def test_r_id_15_an_ordinary_resident_costs_no_question_to_the_directory(one: Identity) -> None:
     """R-ID-15, R-ID-22: nor does one whom nobody knows."""
     resident = taken_in(one, new_number())
