@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ from shared.operations.settings import SettingsError, read
 _TURN = 0x6D696772
 """Key of the advisory lock that migrations of one database take turns by."""
 _LOCK_SECONDS = 30
+_ASK_AGAIN_SECONDS = 0.1
+_NOT_FREE = f"a table or the turn was not free within {_LOCK_SECONDS} s; try again"
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 78
 HEAD, BASE = "head", "base"
@@ -73,8 +76,7 @@ def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> 
         done.append(str(step.up_revision_id))
 
     with _connected(url) as connection:
-        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": _TURN})
-        connection.commit()
+        _take_turn(connection)
         try:
             with EnvironmentContext(config, script, fn=steps_of(script)) as environment:
                 environment.configure(
@@ -89,6 +91,18 @@ def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> 
             connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": _TURN})
             connection.commit()
     return done
+
+
+def _take_turn(connection: sqlalchemy.Connection) -> None:
+    """Asks again and again rather than waiting in a statement: that would hold a snapshot, which whoever has the turn
+    waits for when it makes an index concurrently."""
+    ends = time.monotonic() + _LOCK_SECONDS
+    while not connection.scalar(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": _TURN}):
+        connection.commit()
+        if time.monotonic() > ends:
+            raise MigrationError(_NOT_FREE)
+        time.sleep(_ASK_AGAIN_SECONDS)
+    connection.commit()
 
 
 def _scripts(service: str) -> tuple[Config, ScriptDirectory]:
@@ -119,7 +133,7 @@ def _connected(url: str) -> Iterator[sqlalchemy.Connection]:
         if engines.is_lost(error):
             raise MigrationError("the database does not answer, or refuses this user") from error
         if engines.sqlstate(error) == "55P03":
-            raise MigrationError(f"a table or the turn was not free within {_LOCK_SECONDS} s; try again") from error
+            raise MigrationError(_NOT_FREE) from error
         told = error.orig.diag.message_primary if isinstance(error.orig, psycopg.Error) else None
         raise MigrationError(
             f"the database refused a statement: {told} (SQLSTATE {engines.sqlstate(error)})"

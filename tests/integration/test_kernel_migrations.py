@@ -33,8 +33,9 @@ def test_migrations_go_up_down_and_up_and_match_the_tables(service, empty_db):
     assert migrate.differences(service, empty_db.url) == []
 
 
-def test_replicas_that_start_together_migrate_once(empty_db):
-    answers = together(4, lambda _: run("identity", empty_db.url))
+@pytest.mark.parametrize("service", ["identity", "cases"])  # cases makes indexes concurrently
+def test_replicas_that_start_together_migrate_once(service, empty_db):
+    answers = together(4, lambda _: run(service, empty_db.url))
     assert [answer.returncode for answer in answers] == [0] * 4, answers
     said = sorted(answer.stdout for answer in answers)
     assert sum("migrated to" in line for line in said) == 1

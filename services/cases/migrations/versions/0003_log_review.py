@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from shared.database import gradual
+
 revision = "0003_log_review"
 down_revision = "0002_reminders"
 branch_labels = None
@@ -12,8 +14,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index("access_log_of_person", "access_log", ["clinic", "person", sa.text("entry DESC")])
-    op.create_index("access_log_of_period", "access_log", ["clinic", "at"])
+    gradual.create_index(op, "access_log_of_person", "access_log", ["clinic", "person", sa.text("entry DESC")])
+    gradual.create_index(op, "access_log_of_period", "access_log", ["clinic", "at"])
 
 
 def downgrade() -> None:

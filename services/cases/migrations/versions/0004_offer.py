@@ -61,6 +61,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Without its purpose a template would look like something that residents may start.
+    op.execute("UPDATE case_types SET active = false WHERE purpose <> 'resident'")
     op.drop_table("standard_answers")
     op.drop_column("case_type_forms", "information")
     op.drop_column("case_type_forms", "text")

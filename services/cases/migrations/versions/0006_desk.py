@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from shared.database import gradual
+
 revision = "0006_desk"
 down_revision = "0005_resealing"
 branch_labels = None
@@ -14,10 +16,11 @@ MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    op.add_column("cases", sa.Column("unread", sa.Boolean, nullable=False, server_default=sa.text("false")))
-    op.execute("UPDATE cases SET unread = true WHERE state = 'new'")
+    unread = sa.Column("unread", sa.Boolean, nullable=False, server_default=sa.text("false"))
+    op.add_column("cases", unread, if_not_exists=True)
+    gradual.update(op, "cases", "unread = true", "state = 'new' AND NOT unread")
     newest = [sa.text("started_at DESC"), sa.text("id DESC")]
-    op.create_index("cases_unread", "cases", ["clinic", *newest], postgresql_where="unread")
+    gradual.create_index(op, "cases_unread", "cases", ["clinic", *newest], where="unread")
     op.create_table(
         "notes",
         sa.Column("id", sa.Uuid, primary_key=True),

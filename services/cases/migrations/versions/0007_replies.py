@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from shared.database import gradual
+
 revision = "0007_replies"
 down_revision = "0006_desk"
 branch_labels = None
@@ -12,12 +14,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("cases", sa.Column("first_reply_at", sa.DateTime(timezone=True)))
-    op.add_column("cases", sa.Column("last_reply_at", sa.DateTime(timezone=True)))
-    op.execute(
-        "UPDATE cases SET first_reply_at = reply.first, last_reply_at = reply.last"
-        " FROM (SELECT case_id, min(sent_at) AS first, max(sent_at) AS last FROM messages"
-        " WHERE written_by = 'staff' GROUP BY case_id) reply WHERE reply.case_id = cases.id"
+    op.add_column("cases", sa.Column("first_reply_at", sa.DateTime(timezone=True)), if_not_exists=True)
+    op.add_column("cases", sa.Column("last_reply_at", sa.DateTime(timezone=True)), if_not_exists=True)
+    gradual.update(
+        op,
+        "cases",
+        "(first_reply_at, last_reply_at) = (SELECT min(sent_at), max(sent_at) FROM messages"
+        " WHERE case_id = cases.id AND written_by = 'staff')",
+        "first_reply_at IS NULL AND message_count > 0",
     )
 
 
