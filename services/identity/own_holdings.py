@@ -1,4 +1,7 @@
-"""What identity itself holds about a resident, for the subject access report (R-ID-19)."""
+"""What identity itself holds about a resident, for the subject access report (R-ID-19).
+
+Clinics are told with what they have decided, and not who of their staff did it: that is about the staff.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,22 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, Table, or_, select
 
 from services.identity import contacts, residents
-from services.identity.listings import listed_at
 from services.identity.tables import (
     accepted_terms,
+    address_codes,
     approvals,
     blocked_guardians,
     guardianships,
     identity_numbers,
+    listings,
     my_clinics,
+    report_parts,
     reports,
     sessions,
+    unreachable_addresses,
     verified_addresses,
 )
 from services.identity.tables import contacts as contact_rows
@@ -65,8 +71,20 @@ def _account(tx: Transaction, resident: UUID) -> Iterator[Held]:
     terms = select(accepted_terms).where(accepted_terms.c.kind == "resident", accepted_terms.c.person == str(resident))
     for one in tx.execute(terms):
         yield _held("Godkända villkor", one.accepted_at, Version=one.version)
-    for one in tx.execute(select(reports).where(reports.c.resident == resident)):
-        yield _held("Registerutdrag", one.requested_at, Id=str(one.report))
+    parts = (
+        select(reports.c.report, reports.c.requested_at, report_parts)
+        .join(report_parts, report_parts.c.report == reports.c.report)
+        .where(reports.c.resident == resident)
+        .order_by(reports.c.requested_at, report_parts.c.care_provider)
+    )
+    for one in tx.execute(parts):
+        yield _held(
+            "Registerutdrag",
+            one.requested_at,
+            Id=str(one.report),
+            Vårdgivare=one.care_provider or None,
+            Utlämnat=one.released_at,
+        )
 
 
 def _numbers(tx: Transaction, resident: UUID) -> Iterator[Held]:
@@ -81,24 +99,40 @@ def _numbers(tx: Transaction, resident: UUID) -> Iterator[Held]:
 
 
 def _choices(tx: Transaction, resident: UUID) -> Iterator[Held]:
-    mine = contact_rows.c.person
-    person = str(resident)
-    for_children = (contact_rows.c.kind == "guardian") & mine.startswith(person + " ")
-    own = (contact_rows.c.kind == "resident") & (mine == person)
-    for row in tx.execute(select(contact_rows).where(or_(own, for_children))):
+    for row in tx.execute(select(contact_rows).where(_of(contact_rows, resident))):
         addresses = contacts.set_by(tx, (row.kind, row.person))[1]
         yield _held(
             "Kontaktuppgifter" if row.kind == "resident" else "Kontaktuppgifter för barns inkorg",
             row.changed_at,
+            Barn=_child_of(row.person),
             E_post=addresses.get("email"),
             Mobil=addresses.get("mobile"),
             Aviseras_via=", ".join(row.notify_by) or None,
         )
-    verified = select(verified_addresses).where(
-        verified_addresses.c.kind == "resident", verified_addresses.c.person == person
-    )
-    for row in tx.execute(verified):
+    for row in tx.execute(select(verified_addresses).where(_of(verified_addresses, resident))):
         yield _held("Bekräftade adresser", row.verified_at, Slag=row.channel)
+    for row in tx.execute(select(address_codes).where(_of(address_codes, resident))):
+        yield _held(
+            "Koder för att bekräfta en adress",
+            row.sent_at,
+            Slag=row.channel,
+            Barn=_child_of(row.person),
+            Försök=row.attempts,
+            Skickade=row.sent,
+            Räknat_från=row.counted_from,
+        )
+    for row in tx.execute(select(unreachable_addresses).where(_of(unreachable_addresses, resident))):
+        yield _held("Adresser som inte kunde nås", row.noted_at, Slag=row.channel, Barn=_child_of(row.person))
+
+
+def _of(table: Table, resident: UUID) -> ColumnElement[bool]:
+    """The rows that are someone's own, and those that they have as a guardian, for the inbox of a child."""
+    own = (table.c.kind == "resident") & (table.c.person == str(resident))
+    return or_(own, (table.c.kind == "guardian") & table.c.person.startswith(f"{resident} "))
+
+
+def _child_of(person: str) -> str | None:
+    return person.partition(" ")[2] or None
 
 
 def _sessions(tx: Transaction, resident: UUID) -> Iterator[Held]:
@@ -107,19 +141,21 @@ def _sessions(tx: Transaction, resident: UUID) -> Iterator[Held]:
         yield _held(
             "Inloggningar" if row.subject == str(resident) else "Inloggningar av ombud för dig",
             row.started_at,
+            Id=str(row.session),
+            Barn=str(row.acting_for) if row.acting_for not in (None, resident) else None,
             Senast_förnyad=row.renewed_at,
+            Längst_till=row.ends_at,
             Avslutad=row.ended_at,
             Orsak=row.end_reason,
         )
 
 
 def _clinics(tx: Transaction, resident: UUID) -> Iterator[Held]:
-    listed = listed_at(tx, resident)
-    if listed is not None:
-        yield _held("Vårdval", None, Mottagning=listed)
     for row in tx.execute(select(my_clinics).where(my_clinics.c.resident == resident)):
         yield _held("Mina mottagningar", row.added_at, Mottagning=row.clinic)
     own = select(identity_numbers.c.hash).where(identity_numbers.c.resident == resident)
+    for row in tx.execute(select(listings).where(listings.c.number.in_(own)).order_by(listings.c.as_of)):
+        yield _held("Vårdval", row.as_of, Mottagning=row.clinic or "ingen", Mottaget=row.imported_at)
     for row in tx.execute(select(approvals).where(approvals.c.number.in_(own))):
         yield _held(
             "Godkännanden för kommunikation",
@@ -139,14 +175,21 @@ def _family(tx: Transaction, resident: UUID) -> Iterator[Held]:
             "Vårdnad",
             row.confirmed_at,
             Du_är="vårdnadshavare" if row.guardian == resident else "barn",
+            Den_andres_id=str(row.child if row.guardian == resident else row.guardian),
             Till_och_med_dagen_före=row.ends_on.isoformat(),
             Upphört=row.ended_at,
         )
-    own = select(identity_numbers.c.hash).where(identity_numbers.c.resident == resident)
+    own = set(tx.execute(select(identity_numbers.c.hash).where(identity_numbers.c.resident == resident)).scalars())
     for row in tx.execute(
         select(blocked_guardians).where(or_(blocked_guardians.c.guardian.in_(own), blocked_guardians.c.child.in_(own)))
     ):
-        yield _held("Spärrade ombud", row.blocked_at, Mottagning=row.clinic, Hävt=row.lifted_at)
+        yield _held(
+            "Spärrade ombud",
+            row.blocked_at,
+            Du_är="ombud" if row.guardian in own else "barn",
+            Mottagning=row.clinic,
+            Hävt=row.lifted_at,
+        )
 
 
 def _held(kind: str, at: datetime | None, **values: Any) -> Held:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from html import escape
 from typing import Any
 
 from services.identity.subject_access import Whole
 from shared.contracts.subject_access import Held, ReadReport, ReportPart, ReportPiece
+from shared.messaging.errors import Conflict, NotFound
 from shared.operations.clock import SWEDEN
 
 PIECE = 500_000
@@ -29,10 +31,19 @@ _STYLE = (
 
 
 def piece(whole: Whole, asked: ReadReport) -> ReportPiece:
-    """The piece asked for of the document in its format."""
+    """The piece asked for of the document in its format.
+
+    Raises `Conflict` where the document is no longer the one that the first pieces are of, so that nobody puts together
+    halves of two; `NotFound` for a piece past its end.
+    """
     text = as_json(whole) if asked.format == "json" else as_html(whole)
+    digest = sha256(text.encode()).hexdigest()
+    if asked.digest is not None and asked.digest != digest:
+        raise Conflict("Registerutdraget har ändrats. Hämta det från början.", reason="report_changed")
     start = asked.piece * PIECE
-    return ReportPiece(text=text[start : start + PIECE], more=start + PIECE < len(text))
+    if start >= len(text):
+        raise NotFound(reason="no_such_piece")
+    return ReportPiece(text=text[start : start + PIECE], more=start + PIECE < len(text), digest=digest)
 
 
 def as_json(whole: Whole) -> str:

@@ -119,16 +119,24 @@ class Reports(Reply):
 
 
 class ReadReport(Query):
-    """The report as it is now, as JSON or as a page to read and print (HTML), in pieces to be put together."""
+    """The report as it is now, as JSON or as a page to read and print (HTML), in pieces to be put together.
+
+    A part may come between two pieces: give the `digest` of the first one with the questions for the others. Where the
+    report is another one by then, `conflict` with reason `report_changed`: begin again. `not_found`, reason
+    `no_such_piece`, for one past the last.
+    """
 
     report: UUID
     format: Literal["json", "html"] = "html"
     piece: int = Field(0, ge=0)
+    digest: Annotated[str, Field(max_length=64)] | None = None
 
 
 class ReportPiece(Reply):
     text: str
     more: bool
+    digest: str = ""
+    """SHA-256 of the whole document in UTF-8, as 64 hex digits: the pieces belong together, and none is missing."""
 
 
 REQUEST_REPORT = identity.call("request_subject_access_report", RequestReport, ReportRequested, who=("resident",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,10 +13,11 @@ import pytest
 
 from services.identity import contacts, report_document, residents, subject_access
 from services.identity.population_register import Place
+from services.identity.tables import metadata
 from shared.contracts import identity
 from shared.contracts import subject_access as report
 from shared.contracts.base import Role
-from shared.messaging.errors import Forbidden, NotFound, Unavailable
+from shared.messaging.errors import Conflict, Forbidden, NotFound, Unavailable
 from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_clinic, new_number, new_person, registered
 
@@ -242,3 +244,105 @@ def test_r_id_19_what_identity_holds_itself_is_all_in_it(desk: Desk) -> None:
     desk.gather()
     assert "Storgatan" not in desk.read()
     assert "Skyddade personuppgifter" in desk.read("html")
+
+
+def test_r_id_19_pieces_of_two_documents_are_never_put_together(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-ID-19: a part that comes between two pieces has the reading begin again; all pieces are the whole."""
+    monkeypatch.setattr(report_document, "PIECE", 700)
+    desk.services.hold("cases", PROVIDER, "Ärendet")
+    wanted = desk.request()
+    desk.gather()
+
+    def piece(number: int, digest: str | None = None) -> report.ReportPiece:
+        asked = report.ReadReport(report=wanted, format="json", piece=number, digest=digest)
+        whole = desk.one.run(lambda tx: subject_access.whole(tx, asked), desk.me)
+        return report_document.piece(whole, asked)
+
+    first = piece(0)
+    assert piece(1, first.digest).digest == first.digest
+    desk.release(PROVIDER)
+    desk.gather()
+    with pytest.raises(Conflict) as refused:
+        piece(1, first.digest)
+    assert refused.value.reason == "report_changed"
+    pieces = [piece(0)]
+    while pieces[-1].more:
+        pieces.append(piece(len(pieces), pieces[0].digest))
+    text = "".join(one.text for one in pieces)
+    assert sha256(text.encode()).hexdigest() == pieces[0].digest
+    assert "Ärendet" in json.dumps(json.loads(text), ensure_ascii=False)
+    with pytest.raises(NotFound):
+        piece(len(pieces), pieces[0].digest)
+
+
+TOLD = {
+    "residents": "Konto",
+    "identity_numbers": "Identitetsnummer",
+    "accepted_terms": "Godkända villkor",
+    "reports": "Registerutdrag",
+    "report_parts": "Registerutdrag",
+    "contacts": "Kontaktuppgifter",
+    "verified_addresses": "Bekräftade adresser",
+    "address_codes": "Koder för att bekräfta en adress",
+    "unreachable_addresses": "Adresser som inte kunde nås",
+    "sessions": "Inloggningar",
+    "listings": "Vårdval",
+    "my_clinics": "Mina mottagningar",
+    "approvals": "Godkännanden för kommunikation",
+    "guardianships": "Vårdnad",
+    "blocked_guardians": "Spärrade ombud",
+}
+"""The tables that hold something about a resident, and under which heading the report tells it."""
+NOT_ABOUT_A_RESIDENT = {
+    "logins": "a nonce, and nobody's name",
+    "renewal_tokens": "hashes of secrets; when they were used stands with their session",
+    "terms_texts": "the same for everybody",
+    "signing_keys": "keys",
+    "staff": "staff",
+    "roles": "staff",
+    "regional_admins": "staff",
+    "role_history": "staff",
+    "rights_clock": "a number",
+    "catchments": "clinics",
+    "clinic_places": "clinics",
+    "disturbances": "the same for everybody",
+    "report_pages": "the report itself",
+}
+
+
+def test_r_id_19_every_table_of_identity_is_told_or_is_not_about_residents(desk: Desk) -> None:
+    """R-ID-19: a table that is added without saying which it is fails here, and so does one that is not told."""
+    assert set(metadata.tables) == TOLD.keys() | NOT_ABOUT_A_RESIDENT.keys()
+    one, me, mine = desk.one, str(desk.resident), NUMBER_KEY.hash(desk.number)
+    child_number = new_number()
+    child = one.take_in(registered(child_number))
+    one.opened("resident", me)
+    for sql in (
+        f"INSERT INTO accepted_terms VALUES ('resident', '{me}', '1', now())",
+        f"INSERT INTO verified_addresses VALUES ('resident', '{me}', 'email', 'x', now())",
+        f"INSERT INTO address_codes VALUES ('resident', '{me}', 'email', 'x', 'y', now(), 2, 3, now())",
+        f"INSERT INTO address_codes VALUES ('guardian', '{me} {child}', 'sms', 'x', 'y', now(), 0, 1, now())",
+        f"INSERT INTO unreachable_addresses VALUES ('resident', '{me}', 'sms', 1, now())",
+        f"INSERT INTO my_clinics VALUES ('{me}', 'SE1-MINE', now())",
+        f"INSERT INTO guardianships VALUES ('{me}', '{child}', '2040-01-01', now())",
+    ):
+        one.rows(sql)
+    setting = identity.SetContact(request_id=uuid4(), email="eva@example.org")
+    one.run(lambda tx: contacts.set_contact(tx, setting, NUMBER_KEY), desk.me)
+    held = f"decode('{mine.hex()}', 'hex')"
+    one.rows(f"INSERT INTO listings VALUES ({held}, 'SE1-LISTED', now(), now())")
+    one.rows(
+        "INSERT INTO approvals (approval, clinic, number, sealed, approved_at, approved_by)"
+        f" VALUES (gen_random_uuid(), 'SE1-APPROVED', {held}, 'x', now(), 'SE1-A')"
+    )
+    one.rows(
+        "INSERT INTO blocked_guardians (block, clinic, guardian, child, sealed, blocked_at, blocked_by)"
+        f" VALUES (gen_random_uuid(), 'SE1-BLOCKED', {held}, 'other', 'x', now(), 'SE1-A')"
+    )
+    desk.request()
+    desk.gather()
+    [part] = json.loads(desk.read())["parts"]
+    assert {told["kind"] for told in part["held"]} == set(TOLD.values())
+    values = {value["value"] for told in part["held"] for value in told["values"]}
+    assert {"SE1-LISTED", "SE1-MINE", "SE1-APPROVED", "SE1-BLOCKED", "ombud", str(child)} <= values
+    assert "SE1-A" not in values, "who of the staff did it is not about the resident"
