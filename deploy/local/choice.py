@@ -46,8 +46,9 @@ def make_servers(kind: str, place: Place) -> dict[str, Server]:
         from deploy.local.servers import containers
 
         return {one.name: one for one in containers.make(place)}
+    from deploy.local.servers.door import Door
     from deploy.local.servers.postgres import Postgres
     from deploy.local.servers.rabbitmq import RabbitMQ
     from deploy.local.servers.seaweedfs import SeaweedFS
 
-    return {one.name: one for one in (Postgres(place), RabbitMQ(place), SeaweedFS(place))}
+    return {one.name: one for one in (Postgres(place), RabbitMQ(place), SeaweedFS(place), Door(place))}

@@ -100,7 +100,7 @@ def _where(stack: Stack) -> str:
     rows = {
         "RabbitMQ": f"{stack.rabbitmq.host}:{ports['amqp']}, vhost vardarende; management {stack.rabbitmq.admin.url}",
         "PostgreSQL": f"{stack.postgres.host}:{ports['postgres']}, databases {', '.join(SERVICES)}",
-        "Object store (S3)": at.store,
+        "Object store (S3)": f"{at.store}; for clients {at.public_store}",
         "Identity provider": at.idp,
         "Mail that arrived": f"{stack.counterparts['mail'].control_url}/messages",
         "SMS that arrived": f"{stack.counterparts['sms'].control_url}/messages",

@@ -32,7 +32,7 @@ class Deployment:
     def make_secrets(self) -> None:
         """Makes what is missing of them."""
         make_folder(self.folder)
-        command = [sys.executable, "-m", "deploy.secrets", "make", str(self.folder), "--demo"]
+        command = [sys.executable, "-m", "deploy.secrets", "make", str(self.folder), "--demo", "--host", "door"]
         done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
         if done.returncode != 0:
             raise Problem(f"the secrets can't be made:\n{done.stderr.strip()[-1500:]}")

@@ -39,6 +39,7 @@ class Addresses:
     owners_database: Callable[[str], str]
     broker: Callable[[str], str]
     store: str
+    public_store: str
     idp: str
     hsa: str
     pu: str
@@ -124,6 +125,7 @@ class System:
         work.mkdir(exist_ok=True)
         return {
             "S3_ENDPOINT": self.at.store,
+            "S3_PUBLIC_ENDPOINT": self.at.public_store,
             "S3_ACCESS_KEY_FILE": str(self.keys.secret_file("s3_access_key", lambda: ACCESS_KEY)),
             "S3_SECRET_KEY_FILE": str(self.keys.secret_file("s3")),
             "WORK_FOLDER": str(work),

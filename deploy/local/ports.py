@@ -23,7 +23,7 @@ NAMES = (
     "siths_ca", "siths_ca_2", "mail", "mail_2", "sms", "sms_2", "hsa", "hsa_2", "pu", "pu_2", "kiv", "kiv_2",
     "cases", "identity", "directory", "attachments", "notifications", "attachments_worker",
     "notifications_worker", "directory_worker", "notifications_web", "s3_metrics", "reports",
-    "clamd",
+    "clamd", "s3_public",
 )  # fmt: skip
 
 Ports = dict[str, int]

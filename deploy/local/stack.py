@@ -89,6 +89,7 @@ class Stack:
             owners_database=self.owners_url,
             broker=self.broker_url,
             store=f"http://{self.servers['seaweedfs'].host}:{at['s3']}",
+            public_store=f"http://{self.servers['door'].host}:{at['s3_public']}",
             idp=f"https://127.0.0.1:{at['idp']}",
             hsa=f"https://127.0.0.1:{at['hsa']}",
             pu=f"https://127.0.0.1:{at['pu']}",
@@ -148,6 +149,7 @@ class Stack:
 
     def _start_store(self) -> None:
         self._start_server("seaweedfs")
+        self._start_server("door")
 
     def _start_broker(self) -> None:
         self._start_server("rabbitmq")
@@ -228,7 +230,7 @@ class Stack:
                 "user": admin.user,
                 "password": self.keys.password("rabbitmq"),
             },
-            "store": {"endpoint": self.system.at.store},
+            "store": {"endpoint": self.system.at.store, "public_endpoint": self.system.at.public_store},
             "counterparts": {
                 name: {"port": one.port, "control": None if name == "siths_ca" else one.control_url}
                 for name, one in self.counterparts.items()

@@ -273,6 +273,8 @@ class Story(Teller):
             opened = self._call(who, cases.OPEN_ATTACHMENT, cases.OpenAttachment(case=self.case, attachment=attachment))
             answer = requests.get(opened.url, timeout=30)
             expect(answer.status_code == 200, f"the store gives the file, not status {answer.status_code}")
+            guarded = answer.headers.get("X-Content-Type-Options") == "nosniff"
+            expect(guarded, "a browser is told not to guess what the file is")
             same = hashlib.sha256(answer.content).digest() == hashlib.sha256(sent).digest()
             expect(same, "the file is byte for byte what was sent")
             self._say(f"{opened.name}: {len(answer.content)} bytes, identical")

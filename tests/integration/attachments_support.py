@@ -39,6 +39,12 @@ from shared.security.sealing import Sealer
 from tests.stack.rooms import Rooms
 
 PDF, GIF, JPEG, PNG = "application/pdf", "image/gif", "image/jpeg", "image/png"
+SAFE = {
+    "Cache-Control": "private, no-store",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What keeps a browser from keeping a file, running it, or guessing what it is (R-ATT-6)."""
 ENDINGS = {PDF: ".pdf", GIF: ".gif", JPEG: ".jpg", PNG: ".png"}
 
 
@@ -55,8 +61,7 @@ class World:
             "trusted_keys_file": made.trusted,
             "data_keys_file": made.data_keys("attachments"),
             "s3_endpoint": store.endpoint,
-            # another name of the same place, as inside and outside differ in a deployment
-            "s3_public_endpoint": store.endpoint.replace("127.0.0.1", "localhost"),
+            "s3_public_endpoint": store.public_endpoint,
             "s3_access_key_file": store.access_key_file,
             "s3_secret_key_file": store.secret_key_file,
             "s3_upload_bucket": store.upload_bucket,
@@ -249,6 +254,7 @@ def attachments_place(
     (folder / "secret").write_text(servers.keys.password("s3"))
     store = SimpleNamespace(
         endpoint=servers.system.at.store,
+        public_endpoint=servers.system.at.public_store,
         access_key_file=folder / "access",
         secret_key_file=folder / "secret",
         upload_bucket=f"test-{mark}-uploads",

@@ -241,7 +241,7 @@ class System(World):
             replica.stop()
 
     def server(self, name: str) -> Controlled:
-        """`postgres`, `rabbitmq` or `seaweedfs`."""
+        """`postgres`, `rabbitmq`, `seaweedfs` or `door`."""
         return self._controlled.setdefault(name, Controlled(self.stack.servers[name]))
 
     def close_broker_connections(self, user: str | None = None) -> int:

@@ -24,7 +24,7 @@ PROCESSES = sorted(
     for suffix, room in ROOMS.items()
     if (folder / room).exists()
 )
-IMAGES = {"postgres:17", "rabbitmq:4-management", "chrislusf/seaweedfs:4.48"}
+IMAGES = {"postgres:17", "rabbitmq:4-management", "chrislusf/seaweedfs:4.48", "nginx:1.28"}
 
 
 def settings_of(process):
@@ -41,7 +41,9 @@ def settings_of(process):
 
 
 def test_every_process_is_there():
-    ours = {name for name, one in SERVICES.items() if one.get("restart") == "unless-stopped" and "user" in one}
+    ours = {
+        name for name, one in SERVICES.items() if one.get("restart") == "unless-stopped" and one["image"] not in IMAGES
+    }
     assert ours == set(PROCESSES)
     for service in wanted.SERVICES:
         assert SERVICES[f"migrate_{service}"]["command"][-1] == service
@@ -75,6 +77,13 @@ def test_it_starts_after_its_migration_and_its_servers(process):
     assert SERVICES["roles"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     for server in ("postgres", "rabbitmq", "store"):
         assert SERVICES[server]["depends_on"] == {"preflight": {"condition": "service_completed_successfully"}}
+
+
+def test_clients_reach_the_store_through_its_door_alone_r_att_6():
+    assert "ports" not in SERVICES["store"] and SERVICES["store"]["networks"] == ["store"]
+    assert COMPOSE["networks"]["store"] == {"internal": True}
+    assert "S3_LISTEN" in SERVICES["door"]["ports"][0]
+    assert SERVICES["door"]["depends_on"] == {"store": {"condition": "service_healthy"}}
 
 
 def test_everything_is_read_only_limited_and_without_rights():

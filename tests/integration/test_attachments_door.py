@@ -1,0 +1,127 @@
+"""The door before the store's public address: it adds safe headers, and all else passes as it came (R-ATT-6)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from deploy.local import ports
+from deploy.local.folder import CHECKOUT
+from deploy.local.processes import Process, Program
+from deploy.local.stack import Stack
+from deploy.secrets import certificates
+from tests.integration.attachments_support import PDF, SAFE, World, send
+from tests.integration.test_attachments_checker_process import free_port
+from tests.unit.attachments import crafted
+
+LONGEST = "👍" * 196 + ".pdf"
+MEGABYTE = 1024 * 1024
+DEPLOYED = (CHECKOUT / "deploy" / "s3" / "door.conf").read_text()
+# What the deployment has for a store: TLS, by the name `store`. Here nginx lends it to the one that runs.
+STORE = """daemon off; master_process off; pid store.pid; error_log stderr alert; events {{}}
+http {{ access_log off; client_max_body_size 0; client_body_temp_path sb; proxy_temp_path sp; fastcgi_temp_path sf;
+uwsgi_temp_path su; scgi_temp_path ss; server {{ listen 127.0.0.1:{port} ssl;
+ssl_certificate {secrets}/store.crt; ssl_certificate_key {secrets}/store.key;
+location / {{ proxy_pass {store}; proxy_set_header Host $http_host; }} }} }}
+"""
+
+
+def test_every_answer_has_the_safe_headers_refusals_too_r_att_6(world: World) -> None:
+    link = world.preview(caller := world.resident(), world.usable(caller, crafted.pdf(), PDF))
+    for url, status in ((link.url, 200), (link.url.replace("Expires=60", "Expires=61"), 403)):
+        answer = requests.get(url, timeout=10)
+        assert answer.status_code == status
+        assert {name: answer.headers[name] for name in SAFE} == SAFE
+    assert requests.get(link.url, headers={"Range": "bytes=0-3"}, timeout=10).content == b"%PDF"
+
+
+def test_the_longest_name_passes_r_att_6(world: World) -> None:
+    caller = world.staff()
+    link = world.preview(caller, world.usable(caller, data := crafted.pdf(), PDF, name=LONGEST))
+    assert link.name == LONGEST
+    assert requests.get(link.url, timeout=10).content == data
+
+
+def test_the_largest_file_passes_and_is_never_whole_in_the_door_r_att_2_r_att_6(servers: Stack, world: World) -> None:
+    data = b"%PDF" + bytes(50 * MEGABYTE - 4)
+    caller = world.resident()
+    asked = world.ask(caller, data, PDF)
+    assert send(asked.upload, data[:-1] + b"x").status_code == 400, "the store's own word, to the end of the file"
+    assert send(asked.upload, data, content_type="image/png").status_code == 403, "said before the file is there"
+    assert send(asked.upload, data).status_code == 200
+    assert send(asked.upload, data).status_code == 412
+    kept = world.store.keep(key := f"{asked.attachment}/large", io.BytesIO(data), PDF, hashlib.sha256(data).digest())
+    with requests.get(world.signer.link(key, kept, PDF, "a.pdf", 60), stream=True, timeout=10) as answer:
+        time.sleep(1)  # a client that takes its time
+        assert answer.content == data
+    if servers.kind == "native":
+        status = Path(f"/proc/{servers.servers['door'].process.pid}/status").read_text()  # type: ignore[attr-defined]
+        [peak] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        assert int(peak) * 1024 < 20 * MEGABYTE
+        home = servers.folder / "door"
+        assert sum(one.stat().st_size for one in home.rglob("*") if one.is_file()) < 10_000
+
+
+def nginx(folder: Path, name: str, settings: str) -> Process:
+    """One more nginx."""
+    (folder / f"{name}.conf").write_text(settings)
+    argv = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / f"{name}.conf")]
+    process = Process(Program(name, argv, folder, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}), folder)
+    process.start()
+    return process
+
+
+@pytest.mark.parametrize("named", ["store", "another"])
+def test_the_deployments_door_speaks_tls_on_both_sides_and_with_the_store_alone_r_att_9(
+    servers: Stack, attachments_place: Any, world: World, tmp_path: Path, named: str
+) -> None:
+    if servers.kind != "native":
+        pytest.skip("nginx runs in containers here: the tests of the deployment have its door")
+    authority = certificates.authority()
+    (tmp_path / "ca.crt").write_text(authority[0])
+    for name, hosts in (("s3", ["localhost"]), ("store", [named])):
+        certificate, key = certificates.server(*authority, hosts)
+        (tmp_path / f"{name}.crt").write_text(certificate)
+        (tmp_path / f"{name}.key").write_text(key)
+    (tmp_path / "passing.conf").write_text((CHECKOUT / "deploy" / "s3" / "passing.conf").read_text())
+    at, store_at = free_port(), free_port()
+    changes = {
+        "/run/secrets": str(tmp_path),
+        "listen 8333": f"listen 127.0.0.1:{at}",
+        "https://store:8333": f"https://127.0.0.1:{store_at}",
+        "worker_processes 2;": "worker_processes 1; master_process off;",
+    }
+    settings = DEPLOYED
+    for before, after in changes.items():
+        assert before in settings
+        settings = settings.replace(before, after)
+    store = nginx(tmp_path, "store", STORE.format(port=store_at, secrets=tmp_path, store=world.settings.s3_endpoint))
+    door = nginx(tmp_path, "door", settings)
+    outside = World(*attachments_place, tmp_path / "world", s3_public_endpoint=f"https://localhost:{at}")
+    try:
+        caller = world.resident()
+        link = outside.preview(caller, world.usable(caller, data := crafted.pdf(), PDF))
+        wait_listening(at, store_at)
+        answer = requests.get(link.url, verify=str(tmp_path / "ca.crt"), timeout=10)
+        assert {name: answer.headers[name] for name in SAFE} == SAFE
+        assert (answer.status_code, answer.content == data) == ((200, True) if named == "store" else (502, False))
+    finally:
+        outside.close()
+        door.kill()
+        store.kill()
+    assert "X-Amz" not in door.output(), "an address is a right to read, and is not logged"
+
+
+def wait_listening(*at: int) -> None:
+    """Returns when something listens at all of these ports."""
+    end = time.monotonic() + 10
+    while any(ports.free(one) for one in at):
+        assert time.monotonic() < end
+        time.sleep(0.05)
