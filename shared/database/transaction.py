@@ -342,10 +342,11 @@ class Database:
     ) -> T:
         """Runs `work(tx)` once for a request id, ever (R-CASE-17, R-SYS-5), and answers each repetition with its reply.
 
-        A repetition that comes while the first is at work waits for it. `fingerprint` is a digest of the arguments. The
-        reply is kept sealed, in the same transaction as the effect. Raises `Conflict` (request_id_reused) if the id was
-        used by another caller, for another method or with other arguments. A `work` that raises leaves nothing behind;
-        it may be run again after a rollback, so it must do nothing but use `tx`.
+        A repetition that comes while the first is at work waits for it. `fingerprint` is a digest of the arguments. It
+        is kept as a mark made with the service's keys, for a bare one would tell an identity number to who tries them
+        all. The reply is kept sealed, in the same transaction as the effect. Raises `Conflict` (request_id_reused) if
+        the id was used by another caller, for another method or with other arguments. A `work` that raises leaves
+        nothing behind; it may be run again after a rollback, so it must do nothing but use `tx`.
         """
         wish = Wish(request_id, caller, method, fingerprint)
 
@@ -354,10 +355,10 @@ class Database:
                 reply = work(tx)
                 tx.last(_STORE_REPLY, (tx.sealer.seal(dump(reply), _reply_context(request_id)), request_id))
                 return reply
-            [(*earlier, sealed)] = tx.ask(_STORED_REQUEST, (request_id,))
-            if earlier != [_who(caller), method, fingerprint]:
-                raise Conflict("Anropets id har redan använts för något annat.", reason="request_id_reused")
+            [(*earlier, mark, sealed)] = tx.ask(_STORED_REQUEST, (request_id,))
             try:
+                if earlier != [_who(caller), method] or not _is_of(wish, bytes(mark), tx.sealer):
+                    raise Conflict("Anropets id har redan använts för något annat.", reason="request_id_reused")
                 return load(tx.sealer.open(bytes(sealed), _reply_context(request_id)))
             except SealBroken:
                 raise Internal(reason="reply_sealed_with_lost_key") from None
@@ -456,7 +457,19 @@ def _who(caller: Caller) -> str:
 
 
 def _claim(wish: Wish, tx: Transaction) -> Values:
-    return wish.request_id, _who(wish.caller), wish.method, wish.fingerprint, tx.now
+    mark = tx.sealer.mark(wish.fingerprint, _arguments_context(wish.request_id))
+    return wish.request_id, _who(wish.caller), wish.method, mark, tx.now
+
+
+def _is_of(wish: Wish, mark: bytes, sealer: Sealer) -> bool:
+    """Whether a request that was stored had the same arguments."""
+    if len(mark) == len(wish.fingerprint):  # stored before these were keyed; gone a week after the change of version
+        return mark == wish.fingerprint
+    return sealer.marks(mark, wish.fingerprint, _arguments_context(wish.request_id))
+
+
+def _arguments_context(request_id: UUID) -> bytes:
+    return b"arguments " + request_id.bytes
 
 
 def _reply_context(request_id: UUID) -> bytes:

@@ -258,6 +258,7 @@ def _read_together(database: Database, calls: Sequence[tuple[Any, Any]]) -> Sequ
 def fingerprint(request: Command) -> bytes:
     """What a repeated request is compared by: its content without the id, and without what is as it is by itself.
 
+    Not to be kept as it is, for it can be tried out: `Database.write_once` keys it.
     So it stays the same when the contract gets another field between the first attempt and the repetition.
     """
     return hashlib.sha256(

@@ -44,6 +44,8 @@ class Sealer:
             raise ValueError("a key of the ring is not 32 bytes long")
         self._current = current
         self._ciphers = {kid: AESGCM(key) for kid, key in keys.items()}
+        # A key of its own for each use: what is sealed and what is marked say nothing about each other.
+        self._marking = {kid: hmac.digest(key, b"marks", "sha256") for kid, key in keys.items()}
         self._prefix = bytes([len(current.encode())]) + current.encode()
 
     @classmethod
@@ -72,6 +74,24 @@ class Sealer:
             return cipher.decrypt(sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :], context)
         except (KeyError, IndexError, InvalidTag, ValueError):
             raise SealBroken from None
+
+    def mark(self, value: bytes, context: bytes) -> bytes:
+        """To see later whether a value is the same, without keeping it.
+
+        `key id length (1 byte) | key id | HMAC-SHA-256`. Who has not the keys can't find the value by trying them all.
+        """
+        return self._prefix + self._marked(self._current, value, context)
+
+    def marks(self, mark: bytes, value: bytes, context: bytes) -> bool:
+        """Whether this is the mark of the value. Raises `KeyMissing` where the key it was made with is gone."""
+        start = 1 + mark[0]
+        key = mark[1:start].decode()
+        if key not in self._marking:
+            raise KeyMissing(key)
+        return hmac.compare_digest(mark[start:], self._marked(key, value, context))
+
+    def _marked(self, key: str, value: bytes, context: bytes) -> bytes:
+        return hmac.digest(self._marking[key], len(context).to_bytes(4, "big") + context + value, "sha256")
 
     @property
     def current(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from uuid import UUID, uuid4
@@ -13,8 +14,9 @@ import sqlalchemy
 from shared.contracts.base import Contract, EventBody
 from shared.database import engine as engines
 from shared.database.transaction import Database, Transaction
-from shared.messaging.errors import Conflict, Unavailable
+from shared.messaging.errors import Conflict, Internal, Unavailable
 from shared.security.caller import Caller
+from shared.security.sealing import Sealer
 from tests.integration.kernel_support import KernelDatabase, bump, effects, together
 
 RESIDENT = Caller("resident", str(UUID(int=1)))
@@ -118,6 +120,41 @@ def test_r_case_17_an_id_used_for_something_else_is_refused(database, other):
     with pytest.raises(Conflict) as refused:
         write_once(database, request, lambda tx: "annat", **other)
     assert refused.value.reason == "request_id_reused"
+
+
+def test_r_sys_2_the_arguments_can_not_be_found_by_trying_them(kernel_db, database):
+    """R-SYS-2, R-ID-24: an identity number is soon guessed from a digest that anyone can make."""
+    number = hashlib.sha256(b'{"identity_number":"191212121212"}').digest()
+    first, second = uuid4(), uuid4()
+    for request in (first, second):
+        write_once(database, request, lambda tx: "svar", fingerprint=number)
+    stored = [bytes(one) for (one,) in kernel_db.rows("SELECT fingerprint FROM requests")]
+    assert not any(number in one for one in stored)
+    assert stored[0] != stored[1], "nor can it be seen that two are the same"
+
+
+def test_r_case_17_what_an_older_version_has_stored_is_known_again(kernel_db, database):
+    """R-CASE-17: with the bare digest; such rows are gone after a week."""
+    request = uuid4()
+    write_once(database, request, lambda tx: "svar")
+    kernel_db.rows("UPDATE requests SET fingerprint = %s", FINGERPRINT)
+    assert write_once(database, request, lambda tx: "annat") == "svar"
+    with pytest.raises(Conflict):
+        write_once(database, request, lambda tx: "annat", fingerprint=b"g" * 32)
+
+
+def test_r_case_17_a_request_is_known_again_after_a_change_of_keys(kernel_db, database):
+    """R-CASE-17: and without its key, it is not taken for another one."""
+    request = uuid4()
+    write_once(database, request, lambda tx: "svar")
+    after = Database(kernel_db.url, service="cases", sealer=Sealer("new", {"test": b"k" * 32, "new": b"n" * 32}))
+    assert write_once(after, request, lambda tx: "annat") == "svar"
+    lost = Database(kernel_db.url, service="cases", sealer=Sealer("new", {"new": b"n" * 32}))
+    with pytest.raises(Internal) as told:
+        write_once(lost, request, lambda tx: "annat")
+    assert told.value.reason == "reply_sealed_with_lost_key"
+    after.dispose()
+    lost.dispose()
 
 
 def test_a_guardian_and_the_same_person_for_themselves_are_two_callers(database):

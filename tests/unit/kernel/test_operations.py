@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.operations import clock, logs
 from shared.operations.settings import ServiceSettings, SettingsError, read
-from shared.security.sealing import SealBroken, Sealer
+from shared.security.sealing import KeyMissing, SealBroken, Sealer
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +106,20 @@ def test_keys_are_changed_without_losing_what_was_sealed_before_R_SYS_2():
     assert after.sealed_with_current(after.seal(b"text", b"context"))
     with pytest.raises(SealBroken):
         Sealer("new", {"new": keys["new"]}).open(sealed, b"context")
+
+
+def test_a_mark_knows_its_value_and_tells_it_to_nobody_without_the_keys_R_SYS_2():
+    keys = ring("old", "new")
+    mark = Sealer("old", keys).mark(b"191212121212", b"request 1")
+    after = Sealer("new", keys)
+    assert after.marks(mark, b"191212121212", b"request 1")
+    assert not after.marks(mark, b"191212121213", b"request 1")
+    assert not after.marks(mark, b"191212121212", b"request 2")
+    assert not after.marks(mark[:-1] + bytes([mark[-1] ^ 1]), b"191212121212", b"request 1")
+    assert after.mark(b"191212121212", b"request 1") != mark, "made with the current key"
+    assert Sealer("old", ring("old")).mark(b"191212121212", b"request 1") != mark, "not to be made without the key"
+    with pytest.raises(KeyMissing):
+        Sealer("new", {"new": keys["new"]}).marks(mark, b"191212121212", b"request 1")
 
 
 def test_a_weak_or_missing_key_is_refused(tmp_path):
