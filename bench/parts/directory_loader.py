@@ -15,7 +15,7 @@ from bench.parts.programs import serve
 from services.directory import searching, sync
 from services.directory.loading import Kind
 from services.directory.parsing import Unparsed
-from services.directory.sources import Source
+from services.directory.sources import NAMES, Source
 from services.directory.sources.hsa_file import HsaFile
 from services.directory.sources.kiv import Kiv
 from services.directory.sources.kiv_ldap import KivLdap
@@ -62,7 +62,7 @@ def load(kind: str, files: list[str]) -> float:
     began = time.perf_counter()
     with database.transaction() as tx:
         run = sync.request_by_itself(tx)
-    assert sync.run_next(database.transaction, [_source(kind, files)], 0.1)
+    assert sync.run_next(database.transaction, [_source(kind, files)], 0.1, NAMES)
     seconds = time.perf_counter() - began
     with psycopg.connect(_URL) as connection:
         [row] = connection.execute("SELECT state, reason, counts FROM sync_runs WHERE id = %s", (run,)).fetchall()

@@ -127,7 +127,8 @@ def load(
     _count_absent(tx, kind, known, [one for one in known.digests if one not in seen.ids], counts)
     kind.after(tx)
     left_to = _fingerprint(known.others) if seen.others else None
-    state = {"read": counts.read, "source": catalogue.state, "left_to": left_to, **_done(run, counts)}
+    own = len(known.digests.keys() | set(seen.staged))
+    state = {"read": counts.read, "source": catalogue.state, "left_to": left_to, "own": own, **_done(run, counts)}
     values = {"state": state, "refused": seen.refused, "confirmed_at": tx.now}
     remember = insert(source_states).values(source=source, part=kind.part, **values)
     tx.execute(remember.on_conflict_do_update(index_elements=["source", "part"], set_=values))
@@ -320,13 +321,15 @@ def _count_absent(tx: Transaction, kind: Kind[Any], known: _Known, absent: list[
 def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known, run: UUID) -> Counts:
     """The source holds what it held last time: one more complete run without those that were absent then.
 
-    Raises `TooLittle` if it had left some to sources that are believed before it, and those do not have the same ones
-    any more: what they have lost is this one's now.
+    Raises `TooLittle` if a source that is believed before it has taken some over, or if it had left some to those and
+    they do not have the same ones any more: what they have lost is this one's now.
     """
     one_state = (source_states.c.source == source) & (source_states.c.part == kind.part)
     state = tx.execute(select(source_states.c.state).where(one_state)).scalar_one()
     left_to = state.get("left_to", "")  # not known of what was read by an earlier version
     if left_to is not None and left_to != _fingerprint(known.others):
+        raise TooLittle
+    if state.get("own") != len(known.digests):
         raise TooLittle
     counts = Counts(read=state["read"])
     _count_absent(tx, kind, known, list(known.absent), counts)

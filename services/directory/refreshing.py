@@ -4,7 +4,7 @@ catalogue describes. One question at a time, after all direct ones (R-DIR-12).""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from services.directory import rules, sync
 from services.directory.hsa_queue import HsaQueue
 from services.directory.loading import Counts, Stopped
 from services.directory.records import Raw
-from services.directory.sources import HSA, NAMES, Catalogue, SourceError
+from services.directory.sources import HSA, Catalogue, SourceError
 from services.directory.sources.hsa import Hsa
 from services.directory.staff import take_answer
 from services.directory.sync import Begun, Interrupted, Transactions
@@ -53,9 +53,12 @@ class Asking:
         raise Interrupted
 
 
-def run_next(transactions: Transactions, asking: Asking | None, max_removed_share: float) -> bool:
+def run_next(
+    transactions: Transactions, asking: Asking | None, max_removed_share: float, richer: Sequence[str]
+) -> bool:
     """Does the run with HSA that has waited longest. Answers False if none waits. As `sync.run_next`; a run that was
-    left goes on with those who have not been asked about."""
+    left goes on with those who have not been asked about. `richer`: the sources of units that are configured and
+    believed before HSA, which is not asked about what they have."""
 
     def work(begun: Begun) -> None:
         if asking is None:
@@ -63,7 +66,7 @@ def run_next(transactions: Transactions, asking: Asking | None, max_removed_shar
         share = 1.0 if begun.accept_removals else max_removed_share
         parts = sync.Parts(begun)
         with parts.part(HSA, "units"):
-            _units(transactions, begun, asking, share)
+            _units(transactions, begun, asking, share, richer)
         with parts.part(HSA, "staff"):
             _staff(transactions, begun, asking, share)
         parts.end()
@@ -71,9 +74,8 @@ def run_next(transactions: Transactions, asking: Asking | None, max_removed_shar
     return sync.do_next(transactions, sync_runs.c.source == HSA, work)
 
 
-def _units(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:
+def _units(transactions: Transactions, begun: Begun, asking: Asking, share: float, richer: Sequence[str]) -> None:
     """Active clinics that no richer source has, or has any more: what GetUnit and GetHealthCareUnit say of them."""
-    described = NAMES[: NAMES.index(HSA)]
     query = (
         select(units.c.hsa_id)
         .outerjoin(clinics, clinics.c.hsa_id == units.c.hsa_id)
@@ -82,7 +84,7 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
                 units.c.source == HSA,
                 and_(
                     clinics.c.active,
-                    or_(units.c.source.not_in(described), units.c.missing_runs >= rules.RUNS_UNTIL_GONE),
+                    or_(units.c.source.not_in(richer), units.c.missing_runs >= rules.RUNS_UNTIL_GONE),
                 ),
             )
         )
@@ -102,7 +104,7 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
             named = {"hsaResponsibleHealthCareProvider": [provider]} if provider else {}
             found.append(Raw(raw.dn, {**raw.attributes, **named}))
     catalogue = Catalogue({}, lambda: iter(found), answers=True)
-    sync.load_part(transactions, begun, UNITS, HSA, catalogue, share, described)
+    sync.load_part(transactions, begun, UNITS, HSA, catalogue, share, richer)
 
 
 def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:

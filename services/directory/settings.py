@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, FilePath, model_validator
 
-from services.directory.sources import Source
+from services.directory.sources import HSA, NAMES, Source
 from services.directory.sources.hsa import Hsa
 from services.directory.sources.hsa_file import HsaFile
 from services.directory.sources.kiv import Kiv
@@ -76,6 +76,7 @@ class DirectoryWorkerSettings(HsaSettings):
     hsa_units_file: str = Field("", description="HSA's unit file: paths or https addresses, comma-separated")
     file_units: str = Field("", description="feeds of units in KiV's shape kept by hand: file paths, comma-separated")
     file_staff: str = Field("", description="feeds of staff likewise")
+    source_order: str = Field(",".join(NAMES), description="names of sources, the one that is believed first, first")
     max_removed_share: float = Field(0.1, ge=0, lt=1, description="a run that lacks more of them changes nothing")
     poll_seconds: float = Field(0.5, gt=0, le=60)
 
@@ -96,8 +97,32 @@ class DirectoryWorkerSettings(HsaSettings):
             raise ValueError("KIV_LDAP_USER and KIV_LDAP_PASSWORD_FILE belong together")
         return self
 
+    @model_validator(mode="after")
+    def _order_is_whole(self) -> Self:
+        order = _places(self.source_order)
+        for name in order:
+            if name not in NAMES:
+                raise ValueError(f"SOURCE_ORDER names {name}, which is no source; there are {', '.join(NAMES)}")
+            if order.count(name) > 1:
+                raise ValueError(f"SOURCE_ORDER names {name} twice")
+        for name in self._configured():
+            if name not in order:
+                raise ValueError(f"SOURCE_ORDER does not name {name}, which is configured")
+        return self
+
+    def order(self) -> tuple[str, ...]:
+        """The names of the sources that are configured, the one that is believed first, first."""
+        return tuple(name for name in _places(self.source_order) if name in self._configured())
+
     def sources(self) -> list[Source]:
-        """The sources of catalogues that are configured, the one that is believed first, first."""
+        """Those of them that give catalogues, likewise."""
+        every = {one.name: one for one in self._catalogues()}
+        return [every[name] for name in self.order() if name in every]
+
+    def _configured(self) -> set[str]:
+        return {*(one.name for one in self._catalogues()), *([HSA] if self.hsa_url is not None else [])}
+
+    def _catalogues(self) -> list[Source]:
         kiv = Access(
             _certificate(self.kiv_client_cert_file, self.kiv_client_key_file),
             _text(self.kiv_ca_file),

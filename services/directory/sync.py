@@ -221,12 +221,15 @@ class Interrupted(Exception):
     """The worker was told to stop: the run is left as it is, and started again by the next one."""
 
 
-def run_next(transactions: Transactions, configured: Sequence[Source], max_removed_share: float) -> bool:
+def run_next(
+    transactions: Transactions, configured: Sequence[Source], max_removed_share: float, order: Sequence[str]
+) -> bool:
     """Does the run with catalogues that has waited longest, to its end. Answers False if none waits.
 
-    To be called only by the one process that may. A run that is found running was left by one that died; it goes on
-    with the parts that are not done: each part is one transaction. Raises `Unavailable` where the database does not
-    answer.
+    `order`: the names of all sources that are configured, also of HSA where it can be asked about single units; of two
+    that have the same, the first is believed. To be called only by the one process that may. A run that is found
+    running was left by one that died; it goes on with the parts that are not done: each part is one transaction.
+    Raises `Unavailable` where the database does not answer.
     """
 
     def work(begun: Begun) -> None:
@@ -238,7 +241,7 @@ def run_next(transactions: Transactions, configured: Sequence[Source], max_remov
         for source in chosen:
             for kind in _kinds(source):
                 with parts.part(source.name, kind.part):
-                    _part(transactions, begun, source, kind, share, _believed_before(source, configured))
+                    _part(transactions, begun, source, kind, share, sources.believed_before(source.name, order))
         parts.end()
 
     return do_next(transactions, sync_runs.c.source.is_distinct_from(sources.HSA), work)
@@ -277,12 +280,6 @@ def do_next(transactions: Transactions, which: Any, work: Callable[[Begun], None
 
 def _kinds(source: Source) -> list[Kind[Any]]:
     return [kind for kind, there in ((UNITS, source.has_units), (STAFF, source.has_staff)) if there]
-
-
-def _believed_before(source: Source, configured: Sequence[Source]) -> list[str]:
-    """Those that are believed before this one. HSA's answers about single units are, wherever HSA can be asked."""
-    there = {one.name for one in configured} | {sources.HSA}
-    return [name for name in sources.NAMES[: sources.NAMES.index(source.name)] if name in there]
 
 
 def _begin(tx: Transaction, which: Any = _ANY) -> Begun | None:

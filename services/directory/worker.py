@@ -12,6 +12,7 @@ from contextlib import closing
 from services.directory import locks, refreshing, sync
 from services.directory.hsa_queue import HsaQueue
 from services.directory.settings import DirectoryWorkerSettings
+from services.directory.sources import HSA, believed_before
 from shared.contracts.directory import directory
 from shared.database.engine import is_lost
 from shared.messaging.errors import Refused
@@ -35,7 +36,7 @@ def catalogues(process: Process) -> None:
             with process.transaction() as tx:
                 if sync.request_first_load(tx, sources):
                     pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-        return sync.run_next(process.transaction, sources, settings.max_removed_share)
+        return sync.run_next(process.transaction, sources, settings.max_removed_share, settings.order())
 
     _in_turn(process, locks.SYNC, run_next)
 
@@ -43,13 +44,15 @@ def catalogues(process: Process) -> None:
 def questions(process: Process) -> None:
     """Runs with HSA, likewise; they take hours, and stand in nobody's way."""
     settings = process.settings
-    hsa, asking = settings.hsa(), None
+    hsa, asking, richer = settings.hsa(), None, []
     if hsa is not None:
         asking = refreshing.Asking(hsa, HsaQueue(settings.database_url), process.stopping)
+        with_units = {one.name for one in settings.sources() if one.has_units}
+        richer = [name for name in believed_before(HSA, settings.order()) if name in with_units]
     _in_turn(
         process,
         locks.HSA_REFRESH,
-        lambda: refreshing.run_next(process.transaction, asking, settings.max_removed_share),
+        lambda: refreshing.run_next(process.transaction, asking, settings.max_removed_share, richer),
     )
 
 

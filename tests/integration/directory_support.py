@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from services.directory import sync
 from services.directory.records import Raw
-from services.directory.sources import Catalogue, SourceError
+from services.directory.sources import NAMES, Catalogue, SourceError
 from shared.contracts.directory import GetSyncRun, StartSync, SyncRun
 from shared.database import migrate
 from shared.database.transaction import Database, Transaction
@@ -143,11 +143,14 @@ class Directory:
     def move(self, **time: float) -> None:
         self.now += timedelta(**time)
 
+    def _order(self, *configured: str) -> list[str]:
+        return [name for name in NAMES if name in {*configured, "hsa"}]
+
     def run(self, source: FakeSource, **request: Any) -> SyncRun:
         """Asks for a run, does it, and reads its record."""
         with self.transaction() as tx:
             asked = sync.request_run(tx, StartSync(request_id=UUID(int=0), **request))
-        assert sync.run_next(self.transaction, [source], self.max_removed_share)
+        assert sync.run_next(self.transaction, [source], self.max_removed_share, self._order(source.name))
         return self.do(sync.get_run, GetSyncRun(run=asked.run))
 
 

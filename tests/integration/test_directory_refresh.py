@@ -16,7 +16,7 @@ import pytest
 from services.directory import clinics, records, refreshing, staff, sync
 from services.directory.hsa_queue import HsaQueue
 from services.directory.records import Raw
-from services.directory.sources import SourceError
+from services.directory.sources import NAMES, SourceError
 from shared.contracts.directory import ActivateClinic, FindStaff, GetClinics, GetStaff, GetSyncRun
 from shared.messaging.errors import Unavailable
 from tests.integration.directory_support import (
@@ -67,13 +67,13 @@ def knows(hsa, *people):
     hsa.people |= {one.attributes["hsaidentity"][0]: one for one in people}
 
 
-def refresh(directory, hsa, share=0.1):
+def refresh(directory, hsa, share=0.1, richer=("kiv",)):
     with directory.transaction() as tx:
         run = sync.request_by_itself(tx, "hsa")
     queue = HsaQueue(directory.url, pause_seconds=0)
     try:
         asking = refreshing.Asking(hsa, queue, threading.Event())
-        assert refreshing.run_next(directory.transaction, asking, share)
+        assert refreshing.run_next(directory.transaction, asking, share, richer)
     finally:
         queue.close()
     return directory.do(sync.get_run, GetSyncRun(run=run))
@@ -151,10 +151,10 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(directory, hsa):
     with directory.transaction() as tx:
         run = sync.request_by_itself(tx, "hsa")
     queue = HsaQueue(directory.url, pause_seconds=0)
-    assert refreshing.run_next(directory.transaction, refreshing.Asking(hsa, queue, stopping), 0.1)
+    assert refreshing.run_next(directory.transaction, refreshing.Asking(hsa, queue, stopping), 0.1, [])
     assert directory.do(sync.get_run, GetSyncRun(run=run)).state == "running"
     done = len(hsa.asked)
-    assert refreshing.run_next(directory.transaction, refreshing.Asking(hsa, queue, threading.Event()), 0.1)
+    assert refreshing.run_next(directory.transaction, refreshing.Asking(hsa, queue, threading.Event()), 0.1, [])
     queue.close()
     assert directory.do(sync.get_run, GetSyncRun(run=run)).state == "done"
     assert len(hsa.asked) == 6
@@ -164,14 +164,14 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(directory, hsa):
 def test_without_hsa_a_run_says_so(directory):
     with directory.transaction() as tx:
         run = sync.request_by_itself(tx, "hsa")
-    assert refreshing.run_next(directory.transaction, None, 0.1)
+    assert refreshing.run_next(directory.transaction, None, 0.1, [])
     assert directory.do(sync.get_run, GetSyncRun(run=run)).reason == "source_not_configured"
 
 
 def test_runs_with_hsa_and_with_catalogues_do_not_wait_for_each_other(directory, hsa):
     with directory.transaction() as tx:
         sync.request_by_itself(tx, "hsa")
-    assert not sync.run_next(directory.transaction, [FakeSource([unit(1)])], 0.1)
+    assert not sync.run_next(directory.transaction, [FakeSource([unit(1)])], 0.1, NAMES)
 
 
 # --- clinics that only HSA has ---------------------------------------------------------------------------------------

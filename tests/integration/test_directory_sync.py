@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from services.directory import clinics, sync
-from services.directory.sources import Catalogue, SourceError
+from services.directory.sources import NAMES, Catalogue, SourceError
 from services.directory.sources.hsa_file import HsaFile
 from services.directory.sources.kiv import Kiv
 from shared.contracts.directory import ActivateClinic, GetSyncRun, ListSyncRuns, StartSync
@@ -172,10 +172,13 @@ def test_a_fault_of_our_own_fails_the_run_and_changes_nothing(directory):
 # --- several sources --------------------------------------------------------------------------------------------------
 
 
-def run_all(directory, *configured):
+def run_all(directory, *configured, order=NAMES):
+    """With HSA among those that are configured, unless the order says otherwise."""
     with directory.transaction() as tx:
         run = sync.request_by_itself(tx)
-    assert sync.run_next(directory.transaction, configured, 0.5)
+    there = {one.name for one in configured} | {"hsa"}
+    order = [name for name in order if name in there]
+    assert sync.run_next(directory.transaction, configured, 0.5, order)
     return directory.do(sync.get_run, GetSyncRun(run=run))
 
 
@@ -200,6 +203,27 @@ def test_of_two_sources_the_first_is_believed(directory):
     assert (copy(directory), run.units_changed, directory.told()) == (before, 0, [])
 
 
+def test_which_source_is_believed_first_is_the_settings_to_say_r_dir_1(directory):
+    """Also when they say something else than they did before."""
+    kiv = FakeSource([unit(1, "Ek"), unit(2, "Al"), unit(9)])
+    other = FakeSource([unit(1, "Ek"), unit(2, "Al i HSA"), unit(3, "Gran")], name="hsa_file")
+    run_all(directory, kiv, other)
+    activate(directory, 2)
+    directory.told()
+    for _ in range(2):
+        run_all(directory, kiv, other, order=("hsa_file", "hsa", "kiv"))
+        assert names_and_sources(directory) == {
+            unit_id(1): ("Ek", "hsa_file"),
+            unit_id(2): ("Al i HSA", "hsa_file"),
+            unit_id(3): ("Gran", "hsa_file"),
+            unit_id(9): ("Vårdcentralen 9", "kiv"),
+        }
+    assert set(missing_runs(directory).values()) == {0}
+    assert [kind for kind, _ in directory.told()] == ["clinic_renamed"]
+    run_all(directory, kiv, other)
+    assert names_and_sources(directory)[unit_id(2)] == ("Al", "kiv")
+
+
 def test_what_the_first_source_has_lost_the_second_may_have(directory):
     kiv = FakeSource([unit(1, "Ek"), unit(2, "Al"), unit(9)])
     other = FakeSource([unit(2, "Al i HSA"), unit(8)], name="hsa_file")
@@ -218,6 +242,20 @@ def test_what_the_first_source_has_lost_the_second_may_have(directory):
     kiv.unit_records = [unit(1, "Ek"), unit(2, "Al"), unit(9)]
     run_all(directory, kiv, other)
     assert names_and_sources(directory)[unit_id(2)] == ("Al", "kiv")
+
+
+def test_what_the_first_source_has_had_for_a_while_goes_back_to_the_second(directory):
+    """Though the second has said all along that nothing has changed in it."""
+    kiv = FakeSource([unit(1), unit(9)])
+    other = FakeSource([unit(2, "Al i HSA"), unit(8)], name="hsa_file")
+    run_all(directory, kiv, other)
+    kiv.unit_records = [unit(1), unit(9), unit(2, "Al")]
+    run_all(directory, kiv, other)
+    assert names_and_sources(directory)[unit_id(2)] == ("Al", "kiv")
+    kiv.unit_records = [unit(1), unit(9)]
+    for _ in range(2):
+        run_all(directory, kiv, other)
+    assert names_and_sources(directory)[unit_id(2)] == ("Al i HSA", "hsa_file")
 
 
 def test_hsas_unit_file_as_it_should_not_be_changes_nothing_r_dir_12(directory, tmp_path):
@@ -307,8 +345,8 @@ def test_a_run_that_is_taken_up_again_counts_no_part_twice_r_dir_12(directory):
     with directory.transaction() as tx:
         run = sync.request_by_itself(tx)
     with pytest.raises(SystemExit):
-        sync.run_next(directory.transaction, [source], 0.5)
-    assert sync.run_next(directory.transaction, [source], 0.5)
+        sync.run_next(directory.transaction, [source], 0.5, NAMES)
+    assert sync.run_next(directory.transaction, [source], 0.5, NAMES)
     done = directory.do(sync.get_run, GetSyncRun(run=run))
     assert (done.state, done.units_missing, done.units_removed, done.staff_added) == ("done", 1, 0, 1)
     assert missing_runs(directory)[unit_id(3)] == 1
@@ -391,9 +429,9 @@ def test_a_run_left_by_a_dead_worker_is_started_again(directory):
     with directory.transaction() as tx:
         run = sync.request_by_itself(tx)
         sync._begin(tx)  # and then it died
-    assert sync.run_next(directory.transaction, [source], 0.5)
+    assert sync.run_next(directory.transaction, [source], 0.5, NAMES)
     assert directory.do(sync.get_run, GetSyncRun(run=run)).state == "done"
-    assert not sync.run_next(directory.transaction, [source], 0.5)
+    assert not sync.run_next(directory.transaction, [source], 0.5, NAMES)
 
 
 def test_a_worker_that_lost_its_run_changes_nothing(directory):
@@ -407,7 +445,7 @@ def test_a_worker_that_lost_its_run_changes_nothing(directory):
 
     with directory.transaction() as tx:
         run = sync.request_by_itself(tx)
-    assert sync.run_next(directory.transaction, [Slow([unit(1)])], 0.5)
+    assert sync.run_next(directory.transaction, [Slow([unit(1)])], 0.5, NAMES)
     assert copy(directory) == []
     assert directory.do(sync.get_run, GetSyncRun(run=run)).state == "running"
 
@@ -476,7 +514,7 @@ def test_runs_are_listed_newest_first_in_pages(directory):
 def test_a_source_that_is_not_configured_is_said(directory):
     with directory.transaction() as tx:
         run = sync.request_run(tx, StartSync(request_id=uuid4(), source="kiv")).run
-    assert sync.run_next(directory.transaction, [], 0.5)
+    assert sync.run_next(directory.transaction, [], 0.5, NAMES)
     record = directory.do(sync.get_run, GetSyncRun(run=run))
     assert (record.state, record.reason) == ("failed", "source_not_configured")
 

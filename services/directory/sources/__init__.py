@@ -16,7 +16,12 @@ from services.directory.records import Raw
 HSA = "hsa"
 NAMES = ("kiv", "kiv_ldap", HSA, "hsa_file", "file")
 """Every source that there is, configured here or not. Of two that have the same unit or person, the one that stands
-first is believed."""
+first is believed, unless the settings give another order."""
+
+
+def believed_before(name: str, order: Sequence[str]) -> list[str]:
+    """The sources that are believed before this one."""
+    return list(order[: order.index(name)])
 
 
 class SourceError(Exception):

@@ -56,6 +56,36 @@ def test_several_sources_in_the_order_in_which_they_are_believed(environment, tm
     assert [one.has_staff for one in sources] == [False, True, False, False]
 
 
+def test_the_order_in_which_sources_are_believed_is_chosen(environment):
+    environment.setenv("KIV_UNITS", "https://kiv.example/units")
+    environment.setenv("FILE_UNITS", "/data/own.json")
+    assert read(DirectoryWorkerSettings).order() == ("kiv", "file")
+    environment.setenv("SOURCE_ORDER", " file, hsa_file,hsa ,kiv")
+    settings = read(DirectoryWorkerSettings)
+    assert [one.name for one in settings.sources()] == ["file", "kiv"]
+    assert settings.order() == ("file", "kiv")
+    environment.setenv("HSA_URL", "https://hsa.example/employee")
+    assert read(DirectoryWorkerSettings).order() == ("file", "hsa", "kiv")
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ("kiv,hsa,fil", "SOURCE_ORDER names fil, which is no source"),
+        ("kiv,hsa,kiv", "SOURCE_ORDER names kiv twice"),
+        ("hsa,file", "SOURCE_ORDER does not name kiv, which is configured"),
+        ("kiv,file", "SOURCE_ORDER does not name hsa, which is configured"),
+        ("", "SOURCE_ORDER does not name"),
+    ],
+)
+def test_an_order_that_is_none_is_refused_at_the_start(environment, order, why):
+    environment.setenv("KIV_UNITS", "https://kiv.example/units")
+    environment.setenv("HSA_URL", "https://hsa.example/employee")
+    environment.setenv("SOURCE_ORDER", order)
+    with pytest.raises(SettingsError, match=why):
+        read(DirectoryWorkerSettings)
+
+
 def test_hsas_contracts_may_have_two_addresses(environment):
     environment.setenv("HSA_URL", "https://hsa.example/employee")
     hsa = read(DirectorySettings).hsa()
