@@ -294,6 +294,15 @@ CODE_DIGITS = 6
 CODE_LIFETIME = timedelta(minutes=15)
 CODE_ATTEMPTS = 5
 CODES_AN_HOUR = 5
+"""To one person."""
+CODES_A_DAY = 10
+"""To one address, whoever has them sent: nobody can have us flood a stranger's mailbox or telephone."""
+
+
+def counted_address(address: str) -> str:
+    """What the codes of a day are counted by: all mail addresses that differ by a tag (`+…`) lead to one mailbox."""
+    name, at, domain = address.rpartition("@")
+    return (name.partition("+")[0] + at + domain).casefold() if at else address
 
 
 def code_holds(now: datetime, sent_at: datetime, attempts: int) -> bool:

@@ -343,6 +343,15 @@ address_codes = Table(
     comment="Codes that are to be given back, hashed with their owner; how many were sent within an hour.",
 )
 
+codes_a_day = Table(
+    "codes_a_day",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("address", LargeBinary, primary_key=True),
+    Column("sent", SmallInteger, nullable=False),
+    comment="How many codes an address, by its hash, has been sent in a day, whoever had them sent (R-NOT-9).",
+)
+
 reports = Table(
     "reports",
     metadata,

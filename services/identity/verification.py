@@ -14,10 +14,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.identity import contacts, rules
 from services.identity.residents import NumberKey
-from services.identity.tables import address_codes
+from services.identity.tables import address_codes, codes_a_day
 from shared.contracts import identity, personal
 from shared.contracts.base import Done
 from shared.messaging.errors import Conflict, Invalid, LimitExceeded
+from shared.operations.clock import SWEDEN
 from shared.security.sealing import keyed_hash
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ToSend:
 def set_contact(tx: Transaction, request: identity.SetContact, key: NumberKey) -> identity.ContactSet:
     """Keeps the caller's addresses and choices, with a code for each address that is still to be verified.
 
-    Too many codes in an hour stop no choice; the one that was sent before still holds then.
+    Too many codes stop no choice; the one that was sent before still holds then.
     """
     contact = contacts.set_contact(tx, request, key)
     for channel in contact.to_verify:
@@ -49,7 +50,8 @@ def set_contact(tx: Transaction, request: identity.SetContact, key: NumberKey) -
 def send_another(tx: Transaction, request: personal.SendVerificationCode, key: NumberKey) -> Done:
     """A new code for the caller's address of this kind; the one before is worth nothing from now on.
 
-    Raises `Conflict` where there is nothing to verify, `LimitExceeded` for more than five in an hour.
+    Raises `Conflict` where there is nothing to verify, `LimitExceeded` for more than five in an hour, or ten to the
+    address in a day.
     """
     _new_code(tx, request.request_id, request.channel, key)
     return Done()
@@ -64,6 +66,7 @@ def _new_code(tx: Transaction, request_id: UUID, channel: identity.Channel, key:
     in_hour = row is not None and tx.now - row.counted_from < _HOUR
     if row is not None and in_hour and row.sent >= rules.CODES_AN_HOUR:
         raise LimitExceeded("För många koder har skickats. Vänta en timme.", reason="too_many_codes")
+    _count_for_address(tx, key, channel, address)
     values = {
         "address": contacts.address_hash(key, channel, address),
         "code": _hash(key, kind, person, channel, _code(key, request_id, channel)),
@@ -77,6 +80,23 @@ def _new_code(tx: Transaction, request_id: UUID, channel: identity.Channel, key:
         .values(kind=kind, person=person, channel=channel, **values)
         .on_conflict_do_update(index_elements=["kind", "person", "channel"], set_=values)
     )
+
+
+def _count_for_address(tx: Transaction, key: NumberKey, channel: identity.Channel, address: str) -> None:
+    """Counts one more code to the address on this Swedish day. Raises `LimitExceeded`: no more are sent there."""
+    counted = contacts.address_hash(key, channel, rules.counted_address(address))
+    row = tx.execute(
+        insert(codes_a_day)
+        .values(day=tx.now.astimezone(SWEDEN).date(), address=counted, sent=1)
+        .on_conflict_do_update(
+            index_elements=["day", "address"],
+            set_={"sent": codes_a_day.c.sent + 1},
+            where=codes_a_day.c.sent < rules.CODES_A_DAY,
+        )
+        .returning(codes_a_day.c.sent)
+    ).one_or_none()
+    if row is None:
+        raise LimitExceeded("För många koder har skickats till adressen. Vänta till i morgon.", reason="too_many_codes")
 
 
 def to_send(
@@ -129,7 +149,8 @@ def verify(tx: Transaction, request: personal.VerifyAddress, key: NumberKey) -> 
 
 
 def forget_old(tx: Transaction, before: datetime) -> int:
-    """Removes codes that are worth nothing and count for nothing any more."""
+    """Removes codes that are worth nothing, and what counts for nothing any more."""
+    tx.execute(delete(codes_a_day).where(codes_a_day.c.day < before.astimezone(SWEDEN).date()))
     return tx.execute(delete(address_codes).where(address_codes.c.sent_at < before)).rowcount
 
 

@@ -16,8 +16,8 @@ Code = Annotated[str, Field(min_length=1, max_length=20)]
 class SendVerificationCode(Command):
     """Sends a new code to the caller's address of this kind; the earlier code is worth nothing then.
 
-    At most five an hour, else `limit_exceeded`; `conflict`, `nothing_to_verify`, where there is no address or it is
-    verified.
+    At most five an hour, and ten a day to one address whoever has them sent, else `limit_exceeded`; `conflict`,
+    `nothing_to_verify`, where there is no address or it is verified.
     """
 
     channel: Channel

@@ -42,7 +42,7 @@ def new_clinic() -> str:
 
 
 def new_number() -> str:
-    nine = f"{secrets.choice(range(10, 99))}0{1 + secrets.randbelow(9)}{10 + secrets.randbelow(18)}"
+    nine = f"{secrets.choice(range(30, 99))}0{1 + secrets.randbelow(9)}{10 + secrets.randbelow(18)}"
     nine += f"{1 + secrets.randbelow(999):03}"
     return f"19{nine}{luhn(nine)}"
 

@@ -409,6 +409,32 @@ def test_r_not_9_codes_can_not_be_guessed_kept_or_used_for_another_address(one: 
     assert contacts_of(one, resident).mobile == "+46701740606"
 
 
+def test_r_not_9_nobody_has_us_flood_the_mailbox_of_a_stranger(one: Identity) -> None:
+    """R-NOT-9: ten codes a day to one mailbox, whoever asks and by whichever tag; another one and the next day count
+    anew, and the choice itself is kept."""
+    one.rows("DELETE FROM codes_a_day")
+    strangers = [Caller("resident", str(take_in(one, registered(new_number())))) for _ in range(12)]
+
+    def ask(caller: Caller, email: str) -> bool:
+        request = identity.SetContact(request_id=uuid4(), email=email)
+        one.run(lambda tx: verification.set_contact(tx, request, NUMBER_KEY), caller)
+        return one.run(lambda tx: verification.to_send(tx, request, "email", NUMBER_KEY), caller) is not None
+
+    asked = [
+        ask(caller, f"{name}@example.org") for caller, name in zip(strangers, ["victim", "Victim+1"] * 6, strict=True)
+    ]
+    assert asked == [True] * 10 + [False] * 2
+    with pytest.raises(LimitExceeded) as caught:
+        new_code(one, strangers[11], "email")
+    assert caught.value.reason == "too_many_codes"
+    assert ask(strangers[11], "other@example.org")
+    one.moved = timedelta(days=1)
+    assert ask(strangers[10], "victim@example.org")
+    assert one.run(lambda tx: verification.forget_old(tx, tx.now)) >= 0
+    assert len(one.rows("SELECT 1 FROM codes_a_day")) == 1, "only today's is remembered"
+    one.moved = timedelta()
+
+
 def test_r_not_9_an_address_of_a_clinic_is_refused(one: Identity) -> None:
     """R-NOT-9: by what notifications says of it."""
     contacts.require_own([])

@@ -305,6 +305,7 @@ NOT_ABOUT_A_RESIDENT = {
     "rights_clock": "a number",
     "catchments": "clinics",
     "clinic_places": "clinics",
+    "codes_a_day": "how many codes an address got, by its hash, not whose it is",
     "disturbances": "the same for everybody",
     "report_pages": "the report itself",
 }
