@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import mmap
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from services.attachments.examination import foreign, pictures
+from services.attachments.examination.actions import is_active, is_active_value, surplus
 from services.attachments.examination.words import (
     ACTIVE_CONTENT,
     DAMAGED,
@@ -24,18 +24,7 @@ from services.attachments.examination.words import (
     Unfit,
 )
 
-ACTIVE_KEYS = {"/JS", "/EF", "/XFA"}
-ACTIVE_VALUES = {
-    "/S": {
-        "/JavaScript", "/Launch", "/ImportData", "/SubmitForm", "/GoToE", "/GoToR", "/Rendition", "/RichMediaExecute",
-    },
-    "/Subtype": {"/FileAttachment", "/RichMedia", "/Screen", "/Movie", "/Sound", "/3D"},
-    "/Type": {"/EmbeddedFile"},
-}  # fmt: skip
 _NAMED_ACTIVE = ("/JavaScript", "/EmbeddedFiles", "/Renditions")
-_ACTIVE_ADDRESS = re.compile(r"\s*(?:javascript|vbscript|data|smb):|\s*\\\\", re.IGNORECASE)
-"""Addresses that a link may not have: they run something, or show the reader's credentials to another machine."""
-
 _UNPACKED_BY_QPDF = {
     "/FlateDecode", "/LZWDecode", "/ASCIIHexDecode", "/ASCII85Decode", "/RunLengthDecode", "/DCTDecode",
     "/Fl", "/LZW", "/AHx", "/A85", "/RL", "/DCT",
@@ -54,7 +43,7 @@ def rewrite(path: Path, target: Path, *, clean: bool) -> bool:
         tail = data[-_TAIL_BYTES:]
         foreign.look_at_part(tail[tail.rfind(b"%%EOF") :] if b"%%EOF" in tail else b"")
     with _opened(path) as document:
-        if not any(_is_active(part) for thing in document.objects for part in _parts(thing)):
+        if not _does_something(document):
             return False
         if not clean:
             raise Unfit(ACTIVE_CONTENT)
@@ -75,9 +64,9 @@ def decode(path: Path, limits: Limits) -> None:
             raise Unfit(DAMAGED)
         if pages > limits.max_pages:
             raise Unfit(TOO_MANY_PAGES)
+        if _does_something(document):
+            raise Unfit(ACTIVE_CONTENT)
         for thing in document.objects:
-            if any(_is_active(part) for part in _parts(thing)):
-                raise Unfit(ACTIVE_CONTENT)
             if isinstance(thing, pikepdf.Stream):
                 _decode_stream(thing, limits)
     shown = pypdfium2.PdfDocument(path.read_bytes())
@@ -138,13 +127,8 @@ def _parts(thing: Any) -> Iterator[Any]:
         waiting += [one for one in inner if isinstance(one, pikepdf.Object) and not one.is_indirect]
 
 
-def _is_active(part: Any) -> bool:
-    keys = set(part.keys())
-    if keys & ACTIVE_KEYS:
-        return True
-    if "/URI" in keys and _ACTIVE_ADDRESS.match(str(part["/URI"])):
-        return True
-    return any(key in keys and str(part[key]) in values for key, values in ACTIVE_VALUES.items())
+def _does_something(document: Any) -> bool:
+    return any(is_active(part) or surplus(part) for thing in document.objects for part in _parts(thing))
 
 
 def _remove_active(document: Any) -> None:
@@ -162,26 +146,18 @@ def _remove_active(document: Any) -> None:
         found = False
         for thing in document.objects:
             for part in list(_parts(thing)):
-                for key in list(part.keys()):
-                    value = part[key]
-                    if key in ACTIVE_KEYS or _is_active_dictionary(value):
-                        del part[key]
-                        found = True
-                    elif isinstance(value, pikepdf.Array):
-                        fit = [one for one in value if not _is_active_dictionary(one)]
+                unfit = surplus(part)
+                for key in unfit:
+                    del part[key]
+                found = found or bool(unfit)
+                for key, value in list(part.items()):
+                    if isinstance(value, pikepdf.Array):
+                        fit = [one for one in value if not is_active_value(one)]
                         if len(fit) < len(value):
                             part[key] = pikepdf.Array(fit)
                             found = True
         if not found:
             return
-
-
-def _is_active_dictionary(value: Any) -> bool:
-    import pikepdf
-
-    if isinstance(value, pikepdf.Stream):
-        return _is_active(value.stream_dict)
-    return isinstance(value, pikepdf.Dictionary) and _is_active(value)
 
 
 # --- streams --------------------------------------------------------------------------------------------------------

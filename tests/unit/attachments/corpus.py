@@ -14,6 +14,23 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.unit.attachments import crafted
 from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
+from tests.unit.attachments.crafted_pdf import (
+    pdf_action,
+    pdf_address,
+    pdf_annotation,
+    pdf_base,
+    pdf_chained_script,
+    pdf_form,
+    pdf_linked,
+    pdf_named_script,
+    pdf_outline,
+    pdf_page_event,
+    pdf_picture,
+    pdf_picture_of_another_file,
+    pdf_with_broken_table,
+    root,
+    web,
+)
 
 SECRETS = (b"GPSSECRET", b"Anna Testsson", b"x:xmpmeta")
 """What stands in the metadata of the corpus, and in nothing that is kept."""
@@ -138,106 +155,6 @@ def huge_jpeg() -> bytes:
     return data[:at] + struct.pack(">HH", 65_500, 65_500) + data[at + 4 :]
 
 
-# --- PDF ------------------------------------------------------------------------------------------------------------
-
-
-def _root(key: str, value: object) -> Callable[[pikepdf.Pdf], None]:
-    def change(document: pikepdf.Pdf) -> None:
-        document.Root[key] = value
-
-    return change
-
-
-def pdf_action(kind: str, **more: object) -> bytes:
-    action = pikepdf.Dictionary({"/S": pikepdf.Name("/" + kind)} | {f"/{name}": value for name, value in more.items()})
-    return crafted.pdf(_root("/OpenAction", action))
-
-
-def pdf_annotation(kind: str, **more: object) -> bytes:
-    def change(document: pikepdf.Pdf) -> None:
-        about = {
-            "/Type": pikepdf.Name.Annot,
-            "/Subtype": pikepdf.Name("/" + kind),
-            "/Rect": pikepdf.Array([0, 0, 9, 9]),
-        }
-        note = pikepdf.Dictionary(about | {f"/{name}": value for name, value in more.items()})
-        document.pages[0].Annots = pikepdf.Array([document.make_indirect(note)])
-
-    return crafted.pdf(change)
-
-
-def pdf_address(address: str) -> bytes:
-    action = pikepdf.Dictionary({"/S": pikepdf.Name.URI, "/URI": pikepdf.String(address)})
-    return pdf_annotation("Link", A=action)
-
-
-def pdf_named_script() -> bytes:
-    def change(document: pikepdf.Pdf) -> None:
-        script = pikepdf.Dictionary({"/S": pikepdf.Name.JavaScript, "/JS": pikepdf.String("app.alert(1)")})
-        tree = pikepdf.Dictionary({"/Names": pikepdf.Array([pikepdf.String("a"), document.make_indirect(script)])})
-        document.Root.Names = pikepdf.Dictionary({"/JavaScript": tree})
-
-    return crafted.pdf(change)
-
-
-def pdf_form(*, xfa: bool) -> bytes:
-    def change(document: pikepdf.Pdf) -> None:
-        form = pikepdf.Dictionary({"/Fields": pikepdf.Array([])})
-        if xfa:
-            form.XFA = pikepdf.Stream(document, b"<xdp:xdp/>")
-        document.Root.AcroForm = form
-
-    return crafted.pdf(change)
-
-
-def pdf_chained_script() -> bytes:
-    """A link to the web that runs a script afterwards."""
-    script = pikepdf.Dictionary({"/S": pikepdf.Name.JavaScript, "/JS": pikepdf.String("x")})
-    return pdf_action("URI", URI=pikepdf.String("https://www.1177.se/"), Next=pikepdf.Array([script]))
-
-
-def pdf_outside_stream() -> bytes:
-    def change(document: pikepdf.Pdf) -> None:
-        stream = pikepdf.Stream(document, b"")
-        stream.F = pikepdf.String("C:\\hemligt.txt")
-        document.Root.Outside = document.make_indirect(stream)
-
-    return crafted.pdf(change)
-
-
-def pdf_picture(data: bytes, packed: str, *, side: int = 60) -> bytes:
-    def change(document: pikepdf.Pdf) -> None:
-        picture = pikepdf.Stream(document, data)
-        picture.Type, picture.Subtype = pikepdf.Name.XObject, pikepdf.Name.Image
-        picture.Width = picture.Height = side
-        picture.ColorSpace, picture.BitsPerComponent = pikepdf.Name.DeviceRGB, 8
-        picture.Filter = pikepdf.Name("/" + packed)
-        page = document.pages[0]
-        page.Resources = pikepdf.Dictionary({"/XObject": pikepdf.Dictionary({"/Im": picture})})
-        page.Contents = pikepdf.Stream(document, b"100 0 0 100 0 0 cm /Im Do")
-
-    return crafted.pdf(change)
-
-
-def pdf_nested_bomb() -> bytes:
-    """Unpacked twice it is 250 MB."""
-    packer = zlib.compressobj(6)
-    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(250)) + packer.flush()
-
-    def change(document: pikepdf.Pdf) -> None:
-        bomb = pikepdf.Stream(document, zlib.compress(packed, 9))
-        bomb.Filter = pikepdf.Array([pikepdf.Name.FlateDecode, pikepdf.Name.FlateDecode])
-        document.Root.Bomb = bomb
-
-    return crafted.pdf(change)
-
-
-def pdf_with_broken_table() -> bytes:
-    data = crafted.pdf()
-    at = data.rindex(b"startxref") + 10
-    return data[:at] + b"7" + data[at:]
-
-
 # --- the corpus -----------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +181,25 @@ def _fit() -> Iterator[Case]:
     yield Case("pdf, linear", PDF, lambda: crafted.pdf(linearize=True))
     yield Case("pdf, link to the web", PDF, crafted.pdf_with_link)
     yield Case("pdf, link to a mail address", PDF, lambda: pdf_address("mailto:a@example.org"))
+    for address in ("http://a.se", "www.1177.se", "tel:1177", "sms:1177", "#kapitel", "bilaga.html", "a..b.html", ""):
+        yield Case(f"pdf, link to {address!r}", PDF, lambda a=address: pdf_address(a))  # type: ignore[misc]
+    yield Case(
+        "pdf, link and then a page",
+        PDF,
+        lambda: pdf_linked(
+            "URI",
+            URI=pikepdf.String("https://a.se"),
+            Next=pikepdf.Array([pikepdf.Dictionary({"/S": pikepdf.Name.GoTo, "/D": pikepdf.Array([0])})]),
+        ),
+    )
+    yield Case("pdf, addresses begin at a web page", PDF, lambda: pdf_base("https://www.1177.se/"))
+    yield Case("pdf, opens at a page", PDF, lambda: pdf_action("GoTo", D=pikepdf.Array([0, pikepdf.Name.Fit])))
+    yield Case(
+        "pdf, opens at a place", PDF, lambda: crafted.pdf(root("/OpenAction", pikepdf.Array([0, pikepdf.Name.Fit])))
+    )
+    yield Case("pdf, opens at its next page", PDF, lambda: pdf_action("Named", N=pikepdf.Name.NextPage))
+    yield Case("pdf, hides a note when shown", PDF, lambda: pdf_page_event("Hide", T=pikepdf.String("not")))
+    yield Case("pdf, chapters", PDF, pdf_outline)
     yield Case("pdf, form", PDF, lambda: pdf_form(xfa=False))
     yield Case("pdf, photo", PDF, lambda: pdf_picture(crafted.jpeg(), "DCTDecode"))
     yield Case("pdf, jpeg 2000", PDF, lambda: pdf_picture(saved(photo(), "JPEG2000"), "JPXDecode"))
@@ -320,6 +256,34 @@ def _active() -> Iterator[Case]:
     yield active("attached file", lambda: pdf_annotation("FileAttachment"))
     yield active("address that is a script", lambda: pdf_address("javascript:alert(1)"))
     yield active("address on another machine's disk", lambda: pdf_address("\\\\host\\share"))
+    for address in (
+        "file:///etc/passwd", " FILE:a.pdf", "fi\nle:///a", "file%3A///a", "c:\\a.exe", "//host/share", "/etc/passwd",
+        "..\\a.exe", "a/../../b.exe", "%5C%5Chost%5Cshare", "smb://host/a", "ms-word:ofe|u|https://example.org/a.doc",
+    ):  # fmt: skip
+        yield active(f"address {address!r}", lambda a=address: pdf_address(a))  # type: ignore[misc]
+    yield active("addresses begin at a file", lambda: pdf_base("file://host/share/"))
+    yield active("calls home when opened", lambda: crafted.pdf(root("/OpenAction", web())))
+    yield active("calls home when a page is shown", lambda: pdf_page_event("URI", URI=pikepdf.String("https://a.se")))
+    yield active("calls home afterwards", lambda: pdf_action("Named", N=pikepdf.Name.NextPage, Next=web()))
+    yield active("prints itself", lambda: pdf_action("Named", N=pikepdf.Name.Print))
+    yield active("thread in another file", lambda: pdf_linked("Thread", F=pikepdf.String("a.pdf"), D=0))
+    yield active("an action nobody knows", lambda: pdf_linked("Frobnicate"))
+    yield active(
+        "an unknown action afterwards",
+        lambda: pdf_linked(
+            "URI",
+            URI=pikepdf.String("https://a.se"),
+            Next=pikepdf.Array([pikepdf.Dictionary({"/S": pikepdf.Name.Frobnicate})]),
+        ),
+    )
+    yield active("page of another file", lambda: pdf_picture_of_another_file("/Ref"))
+    yield active("picture of another file", lambda: pdf_picture_of_another_file("/OPI"))
+    yield active(
+        "names another file",
+        lambda: pdf_annotation(
+            "Text", FS=pikepdf.Dictionary({"/Type": pikepdf.Name.Filespec, "/F": pikepdf.String("a.pdf")})
+        ),
+    )
     yield active("form that is a program", lambda: pdf_form(xfa=True))
 
 

@@ -98,7 +98,13 @@ def pdf_with_embedded_file() -> bytes:
 
 def pdf_with_link() -> bytes:
     """A link to a page on the web, which is fine."""
-    return pdf(_with_action(**{"/S": pikepdf.Name.URI, "/URI": pikepdf.String("https://www.1177.se/")}))
+
+    def change(document: pikepdf.Pdf) -> None:
+        action = pikepdf.Dictionary({"/S": pikepdf.Name.URI, "/URI": pikepdf.String("https://www.1177.se/")})
+        note = pikepdf.Dictionary({"/Subtype": pikepdf.Name.Link, "/Rect": pikepdf.Array([0, 0, 9, 9]), "/A": action})
+        document.pages[0].Annots = pikepdf.Array([note])
+
+    return pdf(change)
 
 
 def locked_pdf() -> bytes:

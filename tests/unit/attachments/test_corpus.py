@@ -16,7 +16,7 @@ from services.attachments import rules
 from services.attachments.examination import program, words
 from services.attachments.examination.outline import outline
 from services.attachments.examination.words import Limits, Wish
-from tests.unit.attachments import corpus, crafted
+from tests.unit.attachments import corpus, crafted, crafted_pdf
 from tests.unit.attachments.corpus import CORPUS, LIMITS, SECRETS, Case
 from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
 
@@ -129,7 +129,7 @@ def test_whatever_the_bytes_there_is_a_verdict_and_what_is_kept_is_whole_r_att_7
 
 def test_a_stream_that_lies_in_another_file_is_refused_r_att_7(tmp_path: Path) -> None:
     for clean in (False, True):
-        assert Examined(corpus.pdf_outside_stream(), PDF, tmp_path, clean_pdf=clean).refusal == "active_content"
+        assert Examined(crafted_pdf.pdf_outside_stream(), PDF, tmp_path, clean_pdf=clean).refusal == "active_content"
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (64, 32)), (3, (64, 32)), (6, (32, 64)), (8, (32, 64))])

@@ -13,7 +13,7 @@ import pytest
 
 from services.attachments import checking
 from services.attachments.checking import CannotCheck, Examined
-from tests.unit.attachments import corpus, crafted
+from tests.unit.attachments import corpus, crafted, crafted_pdf
 from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
 
 MEGABYTE = 1 << 20
@@ -77,7 +77,7 @@ def test_pixels_are_limited_at_the_boundary_r_att_7(tmp_path: Path) -> None:
 
 def test_bombs_are_refused_r_att_7(tmp_path: Path) -> None:
     assert examined(crafted.huge_png(), PNG, tmp_path) == "too_large_picture"
-    assert examined(corpus.pdf_nested_bomb(), PDF, tmp_path, check_memory_bytes=256 * MEGABYTE) == "too_complex"
+    assert examined(crafted_pdf.pdf_nested_bomb(), PDF, tmp_path, check_memory_bytes=256 * MEGABYTE) == "too_complex"
     assert examined(crafted.pdf_bomb(250), PDF, tmp_path, check_memory_bytes=256 * MEGABYTE) == "too_complex"
 
 
