@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, select, true, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, literal, select, true, update
 
 from services.cases import forms, neighbours
 from services.cases.tables import Row, case_type_forms, case_types, central_case_types
@@ -83,11 +83,18 @@ def add(
     )
 
 
+def hold_offer_of(tx: Transaction, clinic: HsaId) -> None:
+    """Waits for whoever adds to what the clinic offers, and lets no one else until this transaction ends: two would
+    get the same place, or take up the same twice."""
+    tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(literal(f"offer of {clinic}"), 0))))
+
+
 def add_row(
     tx: Transaction, clinic: HsaId, columns: dict[str, Any], *, active: bool, purpose: str, form: dict[str, Any]
 ) -> CaseTypeActivated:
     """Adds a case type last in the clinic's order. Raises `LimitExceeded` where there are too many."""
     case_type = uuid4()
+    hold_offer_of(tx, clinic)
     last = func.coalesce(func.max(case_types.c.position), 0).label("last")
     there = tx.execute(select(last, func.count().label("many")).where(case_types.c.clinic == clinic)).one()
     if there.many >= MOST_CASE_TYPES:

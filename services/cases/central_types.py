@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import func, insert, literal, select, update
 
 from services.cases import forms, neighbours
-from services.cases.case_types import add_row, case_type_not_found, components_shown, stored
+from services.cases.case_types import add_row, case_type_not_found, components_shown, hold_offer_of, stored
 from services.cases.tables import Row, case_type_forms, case_types, central_case_types
 from shared.contracts.base import Role
 from shared.contracts.case_types import (
@@ -142,6 +142,7 @@ def prepare_taking_up(call: OngoingCall[TakeUpCentralCaseType, CaseTypeActivated
 def take_up(tx: Transaction, request: TakeUpCentralCaseType, prepared: neighbours.Prepared) -> CaseTypeActivated:
     """The clinic offers it from now on, last in its order; taken up before, it is in use again where it stood."""
     row = _locked(tx, request.central, share=True)
+    hold_offer_of(tx, request.clinic)
     there = update(case_types).where(case_types.c.central == row["id"], case_types.c.clinic == request.clinic)
     known = tx.execute(there.values(active=True).returning(case_types.c.id)).scalar_one_or_none()
     if known is not None:

@@ -8,15 +8,19 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select
 
 from services.cases import seals
+from services.cases.tables import case_types
+from shared.contracts import case_types as offer
 from shared.contracts import cases
 from shared.contracts.base import Role
 from shared.messaging.errors import Conflict, NotFound, Refused
-from tests.integration.cases_support import World, shared_database
+from shared.security.caller import Caller, Rights
+from tests.integration.cases_support import FORM, World, shared_database
 from tests.stack.rooms import Rooms
 
 ROUNDS = 10
@@ -159,3 +163,54 @@ def test_readers_and_the_sealing_do_not_disturb_each_other(world: World) -> None
     assert seals.check_all(world.database) == []
     log = world.call(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=world.clinic), world.reviewer)
     assert [one.sealed for one in log.entries] == [True] * 40
+
+
+def central(world: World, by: Caller, name: str, **more: Any) -> offer.CentralCaseTypeWritten:
+    values = {"request_id": uuid4(), "level": "regional", "purpose": "resident", "name": name, "components": FORM}
+    request = offer.WriteCentralCaseType(**(values | more))
+    written: offer.CentralCaseTypeWritten = world.call(offer.WRITE_CENTRAL_CASE_TYPE, request, by)
+    return written
+
+
+def test_r_case_1_a_central_case_type_that_is_changed_while_clinics_take_it_up(world: World) -> None:
+    """R-CASE-1: all of them follow it, whoever came first; a clinic has it once, and each in a place of its own."""
+    regional = Caller("staff", world.admin.subject, session=uuid4(), rights=Rights({}, is_regional_admin=True))
+    for turn in range(ROUNDS):
+        first, second = central(world, regional, f"Ett {turn}"), central(world, regional, f"Två {turn}")
+
+        def take_up(which: offer.CentralCaseTypeWritten) -> UUID:
+            request = offer.TakeUpCentralCaseType(request_id=uuid4(), clinic=world.clinic, central=which.central)
+            taken: UUID = world.call(offer.TAKE_UP_CENTRAL_CASE_TYPE, request, world.admin).case_type
+            return taken
+
+        change = partial(central, world, regional, f"Nytt {turn}", central=first.central, version=1)
+        taken = at_once(partial(take_up, first), change, partial(take_up, first), partial(take_up, second))
+        assert not [one for one in taken if isinstance(one, Exception)], taken
+        assert taken[0] == taken[2], "once"
+        offered = world.call(cases.LIST_CASE_TYPES, cases.ListCaseTypes(clinic=world.clinic), world.admin).case_types
+        assert {one.name for one in offered if one.central == first.central} == {f"Nytt {turn}"}
+    with world.database.transaction() as tx:
+        places = select(case_types.c.position).where(case_types.c.clinic == world.clinic)
+        found = tx.execute(places).scalars().all()
+    assert len(set(found)) == len(found) == 1 + 2 * ROUNDS
+
+
+def test_r_case_1_withdrawn_while_a_clinic_takes_it_into_use_again(world: World) -> None:
+    """R-CASE-1: what is withdrawn is in use nowhere, whoever came first."""
+    regional = Caller("staff", world.admin.subject, session=uuid4(), rights=Rights({}, is_regional_admin=True))
+    for turn in range(ROUNDS):
+        which = central(world, regional, f"Drag {turn}").central
+        take_up = offer.TakeUpCentralCaseType(request_id=uuid4(), clinic=world.clinic, central=which)
+        taken = world.call(offer.TAKE_UP_CENTRAL_CASE_TYPE, take_up, world.admin).case_type
+        off = cases.DeactivateCaseType(request_id=uuid4(), case_type=taken)
+        world.call(cases.DEACTIVATE_CASE_TYPE, off, world.admin)
+        on = offer.ReactivateCaseType(request_id=uuid4(), case_type=taken)
+        gone = offer.WithdrawCentralCaseType(request_id=uuid4(), central=which)
+        told, withdrawn = at_once(
+            partial(world.call, offer.REACTIVATE_CASE_TYPE, on, world.admin),
+            partial(world.call, offer.WITHDRAW_CENTRAL_CASE_TYPE, gone, regional),
+        )
+        assert not isinstance(withdrawn, Exception)
+        assert not isinstance(told, Exception) or told.reason == "case_type_withdrawn"  # type: ignore[attr-defined]
+        offered = world.call(cases.LIST_CASE_TYPES, cases.ListCaseTypes(clinic=world.clinic), world.resident).case_types
+        assert taken not in {one.case_type for one in offered}
