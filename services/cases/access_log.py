@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, insert, select
 
 from services.cases.paging import number_cursor, page, read_number_cursor
-from services.cases.tables import Row, access_log
-from services.cases.visibility import resident
+from services.cases.tables import Row, access_log, cases
+from services.cases.visibility import resident, viewer, visible
 from shared.contracts.cases import MyAccessLog, MyAccessLogEntry, ReadMyAccessLog
 from shared.contracts.directory import StaffFacts
 from shared.database.transaction import Transaction
@@ -46,11 +46,20 @@ def _row(tx: Transaction, case: Row, what: str, attachment: UUID | None) -> dict
 
 
 def of_resident(tx: Transaction, request: ReadMyAccessLog) -> tuple[list[Row], str | None]:
-    """The readings of the resident's own cases, latest first; rows, as the readers' names are still to be asked for."""
+    """The readings of the resident's own cases, latest first; rows, as the readers' names are still to be asked for.
+
+    Who has read is told for as long as the log has it (R-CASE-18); a case that the resident sees no more (R-CASE-10) is
+    not named.
+    """
     conditions = [access_log.c.resident == resident(tx.caller)]
     if tx.caller.blocked_at:  # a guardian, who sees nothing of the child there (R-ID-13)
         conditions.append(access_log.c.clinic.not_in(sorted(tx.caller.blocked_at)))
-    return rows_of(tx, conditions, request.after, request.limit)
+    rows, after = rows_of(tx, conditions, request.after, request.limit)
+    mine = select(cases.c.id).where(
+        cases.c.id.in_({row["case_id"] for row in rows}), visible(viewer(tx.caller), tx.now)
+    )
+    seen = set(tx.execute(mine).scalars())
+    return [row if row["case_id"] in seen else {**row, "number": ""} for row in rows], after
 
 
 def rows_of(

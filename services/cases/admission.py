@@ -17,7 +17,7 @@ from shared.contracts.access import (
     Representation,
 )
 from shared.contracts.base import HsaId
-from shared.messaging.errors import Conflict, Forbidden
+from shared.messaging.errors import Forbidden
 from shared.messaging.server import OngoingCall
 
 
@@ -52,16 +52,6 @@ def require_access(call: OngoingCall[Any, Any], clinic: HsaId, case_type: UUID) 
         raise _REFUSALS.get(decided.reason or "", _not_open)()
     if not covers(decided, case_type):
         raise _not_open()
-
-
-def require_open_to(call: OngoingCall[Any, Any], clinic: HsaId, resident: UUID) -> None:
-    """Whether the clinic may start a case with the resident: else `Conflict`, `clinic_not_open_to_resident`.
-
-    Why not is not told: it would tell where someone lives (R-ID-14).
-    """
-    [decided] = call.ask(ACCESS_TO_CLINICS, AccessToClinics(resident=resident, clinics=[clinic])).access
-    if not decided.allowed:
-        raise Conflict("Mottagningen kan inte skriva till invånaren.", reason="clinic_not_open_to_resident")
 
 
 def covers(decided: ClinicAccess, case_type: UUID) -> bool:

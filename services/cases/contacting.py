@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import insert
 
-from services.cases import admission, case_types, messages, neighbours, templates
+from services.cases import case_types, messages, neighbours, templates
 from services.cases.handlers import entitled, hold_rights_of
 from services.cases.messages import NewMessage, Sender
 from services.cases.rules import State, check_attachments, month_after, week_before
@@ -148,7 +148,7 @@ class Prepared(neighbours.Prepared):
 
 
 def prepare(call: OngoingCall[ContactResident, ResidentContacted]) -> Prepared:
-    """Whose number it is, whether they can be written to and by this clinic, who writes; claims the files last."""
+    """Whose number it is, whether they can be written to, who writes; claims the files last."""
     request = call.request
     known = call.read(check)
     rights: RightsNow | None = None if known else neighbours.rights_of(call, call.caller.subject)
@@ -156,7 +156,6 @@ def prepare(call: OngoingCall[ContactResident, ResidentContacted]) -> Prepared:
     if resident is None:
         raise neighbours.without_account()
     active = neighbours.resident_can_be_written_to(call, resident)
-    admission.require_open_to(call, request.clinic, resident)
     case = case_id(request.request_id, call.caller)
     message = messages.message_id_with(request.attachments, case, request.request_id, call.caller)
     return Prepared(

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.cases.changing import find
@@ -27,6 +27,8 @@ WRITING = timedelta(minutes=15)
 KEPT = timedelta(days=7)
 AT_ONCE = 1000
 _STAFF = "staff:"
+STAFF_WRITER = func.substring(drafts.c.writer, f"^{_STAFF}(.*)$")
+"""The HSA-id of the writer where that is one of the staff; else none."""
 
 
 _FORGET = delete(drafts).where(drafts.c.case_id == bindparam("this"), drafts.c.writer == bindparam("whose"))
@@ -68,10 +70,11 @@ def get(tx: Transaction, request: GetDraft) -> DraftFound:
     case, writer = find(tx, request.case), _writer(tx)
     mine = select(drafts).where(drafts.c.case_id == case["id"], drafts.c.writer == writer)
     row = tx.execute(mine).mappings().one_or_none()
-    return DraftFound(draft=_shown(tx, row) if row else None, others_writing=others_writing(tx, case))
+    return DraftFound(draft=shown(tx, row) if row else None, others_writing=others_writing(tx, case))
 
 
-def _shown(tx: Transaction, row: Row) -> DraftShown:
+def shown(tx: Transaction, row: Row) -> DraftShown:
+    """A draft, opened."""
     content = json.loads(open_sealed(tx.sealer, bytes(row["content"]), context(row["case_id"], row["writer"])))
     return DraftShown(**content, version=row["case_version"], saved_at=row["saved_at"])
 

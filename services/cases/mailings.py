@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select, update
 
 from services.cases import contacting, neighbours
-from services.cases.paging import number_cursor, page, read_number_cursor
+from services.cases.drafts import KEPT
+from services.cases.paging import before, cursor, number_cursor, page, read_cursor, read_number_cursor
 from services.cases.tables import Row, mailing_recipients, mailings
 from shared.contracts.base import Done, Role
 from shared.contracts.contacting import (
@@ -18,8 +19,11 @@ from shared.contracts.contacting import (
     CancelMailing,
     CreateMailing,
     GetMailing,
+    ListMailings,
     ListRecipients,
     MailingCreated,
+    MailingListed,
+    Mailings,
     MailingShown,
     Recipients,
     RecipientsAdded,
@@ -32,6 +36,7 @@ from shared.contracts.identity import FIND_RESIDENTS, FindResidents, FoundByNumb
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, Invalid, LimitExceeded, NotFound
 from shared.messaging.server import OngoingCall
+from shared.operations.logs import log
 
 
 def context(mailing: UUID) -> bytes:
@@ -56,6 +61,7 @@ def create(tx: Transaction, request: CreateMailing) -> MailingCreated:
             state="draft",
             recipients=0,
             created_at=tx.now,
+            changed_at=tx.now,
         )
     )
     return MailingCreated(mailing=mailing)
@@ -63,11 +69,24 @@ def create(tx: Transaction, request: CreateMailing) -> MailingCreated:
 
 def _mine(tx: Transaction, mailing: UUID, *, lock: bool = False) -> Row:
     """The caller's own mailing at a clinic where they are a handler: else `NotFound`."""
-    question = select(mailings).where(
-        mailings.c.id == mailing,
-        mailings.c.author == tx.caller.subject,
-        mailings.c.clinic.in_(tx.caller.rights.clinics_with(Role.CASE_HANDLER)),
-    )
+    return _found(tx, select(mailings).where(mailings.c.id == mailing, _own(tx)), lock=lock)
+
+
+def _followed(tx: Transaction, mailing: UUID, *, lock: bool = False) -> Row:
+    """The same, or one of a clinic that the caller administers."""
+    return _found(tx, select(mailings).where(mailings.c.id == mailing, or_(_own(tx), _administered(tx))), lock=lock)
+
+
+def _own(tx: Transaction) -> ColumnElement[bool]:
+    handles = mailings.c.clinic.in_(tx.caller.rights.clinics_with(Role.CASE_HANDLER))
+    return and_(mailings.c.author == tx.caller.subject, handles)
+
+
+def _administered(tx: Transaction) -> ColumnElement[bool]:
+    return mailings.c.clinic.in_(tx.caller.rights.clinics_with(Role.LOCAL_ADMIN))
+
+
+def _found(tx: Transaction, question: Select[Any], *, lock: bool) -> Row:
     row = tx.execute(question.with_for_update() if lock else question).mappings().one_or_none()
     if row is None:
         raise NotFound("Utskicket finns inte.", reason="mailing_not_found")
@@ -113,7 +132,7 @@ def _add(tx: Transaction, request: AddRecipients, found: Sequence[FoundByNumber]
         raise LimitExceeded("Utskicket har för många mottagare.", reason="too_many_recipients")
     if added:
         tx.execute(insert(mailing_recipients), added)
-        tx.execute(update(mailings).where(mailings.c.id == row["id"]).values(recipients=total))
+        tx.execute(update(mailings).where(mailings.c.id == row["id"]).values(recipients=total, changed_at=tx.now))
     return RecipientsAdded(added=len(added), recipients=total, refused=refused)
 
 
@@ -143,8 +162,11 @@ def send(tx: Transaction, request: SendMailing) -> Done:
 
 
 def cancel(tx: Transaction, request: CancelMailing) -> Done:
-    """Nobody more gets it. Raises `Conflict`, `mailing_finished`, for one that is finished."""
-    row = _mine(tx, request.mailing, lock=True)
+    """Nobody more gets it; its author's to say, and any administrator's of the clinic.
+
+    Raises `Conflict`, `mailing_finished`, for one that is finished.
+    """
+    row = _followed(tx, request.mailing, lock=True)
     if row["state"] not in ("draft", "sending"):
         raise Conflict("Utskicket är redan avslutat.", reason="mailing_finished")
     end(tx, row["id"], "cancelled")
@@ -155,12 +177,13 @@ def end(tx: Transaction, mailing: UUID, state: str) -> None:
     """Ends it in this state; those who have not got it will not."""
     waiting = (mailing_recipients.c.mailing == mailing, mailing_recipients.c.result == "waiting")
     tx.execute(update(mailing_recipients).where(*waiting).values(result="not_sent"))
-    tx.execute(update(mailings).where(mailings.c.id == mailing).values(state=state, finished_at=tx.now))
+    ended = {"state": state, "finished_at": tx.now, "changed_at": tx.now}
+    tx.execute(update(mailings).where(mailings.c.id == mailing).values(ended))
 
 
 def get(tx: Transaction, request: GetMailing) -> MailingShown:
     """How far it has come."""
-    row = _mine(tx, request.mailing)
+    row = _followed(tx, request.mailing)
     recipient = mailing_recipients.c
     counted = select(recipient.result, func.count().label("many")).where(recipient.mailing == row["id"])
     return MailingShown(
@@ -178,6 +201,54 @@ def get(tx: Transaction, request: GetMailing) -> MailingShown:
         sent_from=row["sent_from"],
         finished_at=row["finished_at"],
     )
+
+
+def list_of_clinic(tx: Transaction, request: ListMailings) -> Mailings:
+    """The clinic's mailings, latest first: to its administrators all of them, to handlers their own."""
+    tx.caller.require(request.clinic, Role.LOCAL_ADMIN, Role.CASE_HANDLER)
+    question = select(mailings).where(mailings.c.clinic == request.clinic, or_(_own(tx), _administered(tx)))
+    if request.after is not None:
+        question = question.where(before(mailings.c.created_at, mailings.c.id, read_cursor(request.after)))
+    in_order = question.order_by(mailings.c.created_at.desc(), mailings.c.id.desc()).limit(request.limit + 1)
+    rows, after = page(
+        tx.execute(in_order).mappings().all(), request.limit, lambda row: cursor(row["created_at"], row["id"])
+    )
+    return Mailings(
+        mailings=[
+            MailingListed(
+                mailing=row["id"],
+                author=row["author"],
+                template_name=row["case_type_name"],
+                state=row["state"],
+                recipients=row["recipients"],
+                created_at=row["created_at"],
+                sent_from=row["sent_from"],
+                finished_at=row["finished_at"],
+            )
+            for row in rows
+        ],
+        after=after,
+    )
+
+
+def forget_unsent(run: Any) -> int:
+    """Removes mailings of which nothing was sent, and that nobody has touched for a week; says how many.
+
+    Whom they were for is then kept no more. One in each transaction: it may have thousands of recipients.
+    """
+    removed = 0
+    while True:
+        with run.transaction() as tx:
+            unsent = select(mailings.c.id).where(mailings.c.sent_from.is_(None), mailings.c.changed_at < tx.now - KEPT)
+            old = tx.execute(unsent.limit(1).with_for_update(skip_locked=True)).scalar_one_or_none()
+            if old is None:
+                break
+            tx.execute(delete(mailing_recipients).where(mailing_recipients.c.mailing == old))
+            tx.execute(delete(mailings).where(mailings.c.id == old))
+        removed += 1
+    if removed:
+        log.info("unsent_mailings_removed", count=removed)
+    return removed
 
 
 def list_recipients(call: OngoingCall[ListRecipients, Recipients]) -> Recipients:

@@ -195,6 +195,18 @@ def of_case(tx: Transaction, case: UUID) -> list[Stored]:
     return [_opened(tx.sealer, row, files.get(row["id"], [])) for row in rows]
 
 
+def of_rows(tx: Transaction, rows: Sequence[Row]) -> dict[UUID, Stored]:
+    """These messages, opened, of whatever cases."""
+    of_them = select(message_files).where(
+        message_files.c.case_id.in_({row["case_id"] for row in rows}),
+        message_files.c.message.in_([row["id"] for row in rows]),
+    )
+    files: dict[UUID, list[Row]] = {}
+    for file in tx.execute(of_them.order_by(message_files.c.message, message_files.c.position)).mappings():
+        files.setdefault(file["message"], []).append(file)
+    return {row["id"]: _opened(tx.sealer, row, files.get(row["id"], [])) for row in rows}
+
+
 def _opened(sealer: Sealer, row: Row, files: Sequence[Row]) -> Stored:
     content = json.loads(open_sealed(sealer, bytes(row["content"]), context(row["case_id"], row["id"])))
     shown = MessageShown(

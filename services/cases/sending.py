@@ -19,7 +19,6 @@ from services.cases.opening import open_sealed
 from services.cases.signature import name_and_signature, signature_of
 from services.cases.tables import Row, mailing_recipients
 from services.cases.tables import mailings as table
-from shared.contracts.access import ACCESS_TO_CLINICS, AccessToClinics
 from shared.contracts.directory import GET_CLINICS, GET_STAFF, GetClinics, GetStaff
 from shared.contracts.identity import (
     CURRENT_RIGHTS,
@@ -104,19 +103,16 @@ def _ask(run: Any, mailing: Row, residents: list[UUID]) -> Asked:
         rights=run.ask(CURRENT_RIGHTS, CurrentRights(subject=mailing["author"])),
         name=name,
         signature=made,
-        results={one: _result(run, mailing["clinic"], one, known.get(one)) for one in residents},
+        results={one: _result(known.get(one)) for one in residents},
     )
 
 
-def _result(run: Any, clinic: str, resident: UUID, card: ResidentCard | None) -> str:
-    """What can become of a recipient (R-CASE-12, R-CASE-22, R-ID-15)."""
+def _result(card: ResidentCard | None) -> str:
+    """What can become of a recipient (R-CASE-12, R-CASE-22)."""
     if card is None:
         return "no_account"
     if card.locked:
         return "locked"
-    [decided] = run.ask(ACCESS_TO_CLINICS, AccessToClinics(resident=resident, clinics=[clinic])).access
-    if not decided.allowed:
-        return "clinic_not_open"
     return "sent" if card.active else "sent_to_inactive"
 
 

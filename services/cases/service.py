@@ -201,6 +201,10 @@ class CasesService:
     def cancel_mailing(self, call: OngoingCall[contacts.CancelMailing, Done]) -> Done:
         return call.write(mailings.cancel)
 
+    @rpc(contacts.LIST_MAILINGS)
+    def list_mailings(self, call: OngoingCall[contacts.ListMailings, contacts.Mailings]) -> contacts.Mailings:
+        return call.read(mailings.list_of_clinic)
+
     @rpc(contacts.GET_MAILING)
     def get_mailing(self, call: OngoingCall[contacts.GetMailing, contacts.MailingShown]) -> contacts.MailingShown:
         return call.read(mailings.get)
@@ -386,6 +390,7 @@ class CasesService:
     @job("forget_old_drafts", daily_at="03:10")
     def forget_old_drafts(self, run: Any) -> None:
         drafts.forget_old(run)
+        mailings.forget_unsent(run)
 
     @job("seal_access_log", every=timedelta(seconds=30))
     def seal_access_log(self, run: Any) -> None:

@@ -8,14 +8,28 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Select, select, union
+from sqlalchemy import Column, Select, and_, func, select, tuple_, union
 
+from services.cases import drafts as of_drafts
+from services.cases import mailings as of_mailings
 from services.cases import messages as sent
 from services.cases import notes as of_notes
 from services.cases.access_log import name_of
 from services.cases.opening import open_sealed
 from services.cases.system_messages import title_of
-from services.cases.tables import Row, access_log, activities, cases, messages, notes
+from services.cases.tables import (
+    Row,
+    access_log,
+    activities,
+    case_types,
+    cases,
+    drafts,
+    mailing_recipients,
+    mailings,
+    messages,
+    notes,
+)
+from shared.contracts.case_desk import DraftShown
 from shared.contracts.directory import StaffFacts
 from shared.contracts.subject_access import CareProviders, CareProvidersOf, Held, HeldPage, HeldValue, SubjectAccess
 from shared.database.transaction import Transaction
@@ -26,11 +40,11 @@ PAGE = 50
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of thing, read in the order of a column that never changes."""
+    """One kind of thing, read in the order of columns that never change."""
 
-    key: Column[Any]
+    key: tuple[Column[Any], ...]
     read: Callable[[SubjectAccess], Select[Any]]
-    key_of: Callable[[str], Any]
+    key_of: tuple[Callable[[str], Any], ...]
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,9 @@ class Found:
     rows: list[Row]
     after: str | None
     messages: Mapping[UUID, sent.Stored]
-    notes: Mapping[UUID, str]
+    drafts: Mapping[UUID, DraftShown]
+    texts: Mapping[UUID, str]
+    """Of notes and mailings."""
     titles: Mapping[UUID, str]
 
     @property
@@ -51,7 +67,8 @@ class Found:
 
 
 def care_providers(tx: Transaction, request: CareProvidersOf) -> CareProviders:
-    """Who controls a case, a message or a reading of the resident's, as it was then (R-ID-25)."""
+    """Who controls a case, a message or a reading of the resident's, or has written them up for a mailing, as it was
+    then (R-ID-25)."""
     of_cases = select(cases.c.care_provider).where(cases.c.resident == request.resident)
     of_messages = (
         select(messages.c.care_provider)
@@ -59,8 +76,37 @@ def care_providers(tx: Transaction, request: CareProvidersOf) -> CareProviders:
         .where(cases.c.resident == request.resident)
     )
     of_readings = select(access_log.c.care_provider).where(access_log.c.resident == request.resident)
-    found = tx.execute(union(of_cases, of_messages, of_readings)).scalars()
+    of_mailings = select(_mailed_by).select_from(_MAILED).where(mailing_recipients.c.resident == request.resident)
+    found = tx.execute(union(of_cases, of_messages, of_readings, of_mailings)).scalars()
     return CareProviders(care_providers=sorted(found))
+
+
+# A mailing that has given no case is its template's care provider's.
+_MAILED = (
+    mailing_recipients.join(mailings, mailings.c.id == mailing_recipients.c.mailing)
+    .join(case_types, case_types.c.id == mailings.c.case_type)
+    .outerjoin(cases, cases.c.id == mailing_recipients.c.case_id)
+)
+_mailed_by = func.coalesce(cases.c.care_provider, case_types.c.care_provider)
+
+
+def _of_mailings(request: SubjectAccess) -> Select[Any]:
+    told = (mailings.c.clinic, mailings.c.case_type_name, mailings.c.created_at, mailings.c.content)
+    mine = and_(mailing_recipients.c.resident == request.resident, _mailed_by == request.care_provider)
+    return (
+        select(mailing_recipients, *told, mailings.c.author.label("person"), cases.c.number)
+        .select_from(_MAILED)
+        .where(mine)
+    )
+
+
+def _of_drafts(request: SubjectAccess) -> Select[Any]:
+    mine = drafts.join(cases, cases.c.id == drafts.c.case_id)
+    return (
+        select(drafts, cases.c.number, of_drafts.STAFF_WRITER.label("person"))
+        .select_from(mine)
+        .where(cases.c.resident == request.resident, cases.c.care_provider == request.care_provider)
+    )
 
 
 def _of_cases(request: SubjectAccess) -> Select[Any]:
@@ -100,11 +146,13 @@ def _of_readings(request: SubjectAccess) -> Select[Any]:
 
 
 STREAMS = {
-    "cases": Stream(cases.c.id, _of_cases, UUID),
-    "messages": Stream(messages.c.id, _of_messages, UUID),
-    "notes": Stream(notes.c.id, _of_notes, UUID),
-    "activities": Stream(activities.c.id, _of_activities, int),
-    "readings": Stream(access_log.c.entry, _of_readings, int),
+    "cases": Stream((cases.c.id,), _of_cases, (UUID,)),
+    "messages": Stream((messages.c.case_id, messages.c.position), _of_messages, (UUID, int)),
+    "notes": Stream((notes.c.id,), _of_notes, (UUID,)),
+    "drafts": Stream((drafts.c.id,), _of_drafts, (UUID,)),
+    "mailings": Stream((mailing_recipients.c.mailing, mailing_recipients.c.position), _of_mailings, (UUID, int)),
+    "activities": Stream((activities.c.id,), _of_activities, (int,)),
+    "readings": Stream((access_log.c.entry,), _of_readings, (int,)),
 }
 
 
@@ -114,45 +162,48 @@ def page(tx: Transaction, request: SubjectAccess) -> Found:
     stream = STREAMS[kind]
     query = stream.read(request)
     if key is not None:
-        query = query.where(stream.key > key)
-    rows: list[Row] = list(tx.execute(query.order_by(stream.key).limit(PAGE + 1)).mappings())
+        query = query.where(tuple_(*stream.key) > tuple_(*key))
+    rows: list[Row] = list(tx.execute(query.order_by(*stream.key).limit(PAGE + 1)).mappings())
     more, rows = len(rows) > PAGE, rows[:PAGE]
     kinds = list(STREAMS)
     following = kinds[kinds.index(kind) + 1 :]
-    after = f"{kind} {rows[-1][stream.key.name]}" if more else f"{following[0]} " if following else None
-    opened = _opened(tx, rows) if kind == "messages" else {}
-    opened_notes = _opened_notes(tx, rows) if kind == "notes" else {}
+    place = "/".join(str(rows[-1][column.name]) for column in stream.key) if more else ""
+    after = f"{kind} {place}" if more else f"{following[0]} " if following else None
     found = {row["id"]: title_of(tx, row) for row in rows} if kind == "cases" else {}
-    titles = {case: title for case, title in found.items() if title is not None}
-    return Found(kind, rows, after, opened, opened_notes, titles)
+    return Found(
+        kind,
+        rows,
+        after,
+        messages=sent.of_rows(tx, rows) if kind == "messages" else {},
+        drafts={row["id"]: of_drafts.shown(tx, row) for row in rows} if kind == "drafts" else {},
+        texts=_texts(tx, kind, rows),
+        titles={case: title for case, title in found.items() if title is not None},
+    )
 
 
 def _read_cursor(after: str | None) -> tuple[str, Any]:
     kind, _, key = (after or "cases ").partition(" ")
     try:
-        return kind, STREAMS[kind].key_of(key) if key else None
+        stream = STREAMS[kind]
+        parts = zip(stream.key_of, key.split("/"), strict=True)
+        return kind, tuple(read(part) for read, part in parts) if key else None
     except (KeyError, ValueError):
         raise Invalid(fields=[("after", "är ingen fortsättning")]) from None
 
 
-def _opened(tx: Transaction, rows: list[Row]) -> dict[UUID, sent.Stored]:
-    """The messages with their contents; all of a case are read at once, since that is how they are read."""
-    found = {case: sent.of_case(tx, case) for case in {row["case_id"] for row in rows}}
-    return {one.shown.message: one for stored in found.values() for one in stored}
-
-
-def _opened_notes(tx: Transaction, rows: list[Row]) -> dict[UUID, str]:
-    return {
-        row["id"]: open_sealed(tx.sealer, bytes(row["content"]), of_notes.context(row["case_id"], row["id"])).decode()
-        for row in rows
-    }
+def _texts(tx: Transaction, kind: str, rows: list[Row]) -> dict[UUID, str]:
+    if kind == "notes":
+        sealed = {row["id"]: (row["content"], of_notes.context(row["case_id"], row["id"])) for row in rows}
+    elif kind == "mailings":
+        sealed = {row["mailing"]: (row["content"], of_mailings.context(row["mailing"])) for row in rows}
+    else:
+        return {}
+    return {one: open_sealed(tx.sealer, bytes(content), context).decode() for one, (content, context) in sealed.items()}
 
 
 def shown(found: Found, staff: Mapping[str, StaffFacts]) -> HeldPage:
     """The page in words, staff by name as residents see them (R-ID-16)."""
-    words = {"cases": _case, "messages": _message, "notes": _note, "activities": _activity, "readings": _reading}[
-        found.kind
-    ]
+    words = _WORDS[found.kind]
     return HeldPage(held=[words(row, found, staff) for row in found.rows], after=found.after)
 
 
@@ -197,7 +248,35 @@ def _note(row: Row, found: Found, staff: Mapping[str, StaffFacts]) -> Held:
         row["case_id"],
         Ärendenummer=row["number"],
         Skrivet_av=name_of(staff.get(row["person"])),
-        Text=found.notes[row["id"]],
+        Text=found.texts[row["id"]],
+    )
+
+
+def _draft(row: Row, found: Found, staff: Mapping[str, StaffFacts]) -> Held:
+    draft = found.drafts[row["id"]]
+    held = _held(
+        "Utkast",
+        row["saved_at"],
+        row["case_id"],
+        Ärendenummer=row["number"],
+        Skrivet_av=name_of(staff.get(row["person"])) if row["person"] else "invånaren",
+        Text=draft.text,
+    )
+    # the resident's own files that were never sent are told of by themselves
+    return held.model_copy(update={"attachments": draft.attachments if row["person"] else []})
+
+
+def _mailing(row: Row, found: Found, staff: Mapping[str, StaffFacts]) -> Held:
+    return _held(
+        "Utskick",
+        row["created_at"],
+        row["case_id"],
+        Ärendenummer=row["number"],
+        Mottagning=row["clinic"],
+        Mall=row["case_type_name"],
+        Skrivet_av=name_of(staff.get(row["person"])),
+        Text=found.texts[row["mailing"]],
+        Utfall=row["result"],
     )
 
 
@@ -228,7 +307,18 @@ def _reading(row: Row, _found: Found, staff: Mapping[str, StaffFacts]) -> Held:
     )
 
 
-def _held(kind: str, at: datetime | None, case: UUID, **values: object) -> Held:
+_WORDS = {
+    "cases": _case,
+    "messages": _message,
+    "notes": _note,
+    "drafts": _draft,
+    "mailings": _mailing,
+    "activities": _activity,
+    "readings": _reading,
+}
+
+
+def _held(kind: str, at: datetime | None, case: UUID | None, **values: object) -> Held:
     return Held(
         kind=kind,
         at=at,

@@ -262,7 +262,10 @@ mailings = Table(
     Column("created_at", MOMENT, nullable=False),
     Column("sent_from", MOMENT),
     Column("finished_at", MOMENT),
+    Column("changed_at", MOMENT, nullable=False, server_default=text("now()")),
     Index("mailings_sending", "sent_from", "id", postgresql_where=text("state = 'sending'")),
+    Index("mailings_unsent", "changed_at", postgresql_where=text("sent_from IS NULL")),
+    Index("mailings_of_clinic", "clinic", "created_at", "id"),
 )
 
 mailing_recipients = Table(
@@ -275,6 +278,7 @@ mailing_recipients = Table(
     Column("case_id", Uuid),
     Index("mailing_recipients_once", "mailing", "resident", unique=True),
     Index("mailing_recipients_by_result", "mailing", "result", "position"),
+    Index("mailing_recipients_of_resident", "resident", "mailing", "position"),
 )
 
 # Append-only: the database itself refuses to change or remove rows (R-CASE-18).

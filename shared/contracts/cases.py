@@ -551,7 +551,7 @@ class MyAccessLogEntry(Reply):
     at: Instant
     clinic: str
     care_provider: str
-    number: str
+    number: str = Field(description="empty: of a case that is shown no more, after two years (R-CASE-10)")
     staff_name: str
     staff_title: str | None
     what: Literal["case", "attachment"]

@@ -28,7 +28,8 @@ class ContactResident(Command):
 
     One of information is closed at once and can't be answered; one with questions waits for the resident, and the
     handler has it. `text` null: the template's own words. Refused as `conflict`: `resident_without_account` and
-    `resident_locked` (R-CASE-22), `clinic_not_open_to_resident` (R-ID-15, R-ID-22).
+    `resident_locked` (R-CASE-22). Catchment and protection limit what residents turn to (R-ID-15, R-ID-22), not whom a
+    clinic writes to: a refusal would tell where someone lives (R-ID-14).
     """
 
     clinic: HsaId
@@ -61,7 +62,9 @@ RecipientResult = Literal["waiting", "sent", "sent_to_inactive", "no_account", "
 class CreateMailing(Command):
     """A handler prepares to start the same case with many residents. `text` null: the template's own words.
 
-    What is sent is the template as it is now. Only its author sees a mailing, and only while a handler there.
+    What is sent is the template as it is now. Only its author works with a mailing, and only while a handler there; the
+    clinic's administrators see how far it has come and can stop it. One that is not sent is removed, with its
+    recipients, a week after it was last changed.
     """
 
     clinic: HsaId
@@ -101,13 +104,42 @@ class SendMailing(Command):
 
 
 class CancelMailing(Command):
-    """Sends to no more recipients; what has been sent stays sent (R-CASE-9)."""
+    """Sends to no more recipients; what has been sent stays sent (R-CASE-9).
+
+    For its author, and for local administrators of the clinic.
+    """
 
     mailing: UUID
 
 
+class ListMailings(Query):
+    """A clinic's mailings, latest first: all of them for its local administrators, their own for handlers."""
+
+    clinic: HsaId
+    after: Cursor | None = None
+    limit: PageSize = 50
+
+
+class MailingListed(Reply):
+    mailing: UUID
+    author: str
+    template_name: str
+    state: MailingState
+    recipients: int
+    created_at: Instant
+    sent_from: Instant | None
+    finished_at: Instant | None
+
+
+class Mailings(Reply):
+    """`after` is the cursor for the next page; none: this was the last."""
+
+    mailings: list[MailingListed]
+    after: str | None
+
+
 class GetMailing(Query):
-    """How far a mailing has come."""
+    """How far a mailing has come, for its author and for local administrators of the clinic."""
 
     mailing: UUID
 
@@ -142,7 +174,10 @@ class ListRecipients(Query):
 
 
 class RecipientShown(Reply):
-    """`resident` only where they have got a case by it. `position`: the place in the order of adding, from 0 on."""
+    """`resident` only where they have got a case by it. `position`: the place in the order of adding, from 0 on.
+
+    `clinic_not_open` stands in mailings of earlier versions alone.
+    """
 
     resident: ResidentCard | None
     result: RecipientResult
@@ -161,5 +196,6 @@ CREATE_MAILING = cases.call("create_mailing", CreateMailing, MailingCreated, who
 ADD_RECIPIENTS = cases.call("add_recipients", AddRecipients, RecipientsAdded, who=("staff",))
 SEND_MAILING = cases.call("send_mailing", SendMailing, Done, who=("staff",))
 CANCEL_MAILING = cases.call("cancel_mailing", CancelMailing, Done, who=("staff",))
+LIST_MAILINGS = cases.call("list_mailings", ListMailings, Mailings, who=("staff",))
 GET_MAILING = cases.call("get_mailing", GetMailing, MailingShown, who=("staff",))
 LIST_RECIPIENTS = cases.call("list_recipients", ListRecipients, Recipients, who=("staff",))
