@@ -6,16 +6,15 @@ command carries its request id, so that what happens twice on the wire happens o
 
 from __future__ import annotations
 
-import contextlib
+import os
 import re
-import threading
 import time
 from uuid import uuid4
 
 import amqp
 
 from shared.contracts.base import Answered, Asked, Call
-from shared.messaging import topology
+from shared.messaging import topology, waiting
 from shared.messaging.errors import DeadlineExceeded, Forbidden, LimitExceeded, Refused, Unavailable
 from shared.messaging.link import Link, LinkDown, OutgoingMessage
 from shared.messaging.wire import (
@@ -39,24 +38,24 @@ _REFUSED_KEY = re.compile(r"access to topic '([^']*)'")
 
 
 class _Pending:
-    """A call that waits for its answer. A lock is the quickest thing to wait for, for green threads and others."""
+    """A call that waits for its answer."""
 
-    def __init__(self, message: OutgoingMessage) -> None:
+    def __init__(self, message: OutgoingMessage, gate: waiting.Gate) -> None:
         self.message = message
         self.answer: bytes | Refused | None = None
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self._gate = gate
 
     def settle(self, answer: bytes | Refused) -> None:
         """Answers it: by the body of a reply, or the error to be raised. The first answer counts."""
         if self.answer is None:
             self.answer = answer
-            with contextlib.suppress(RuntimeError):  # two threads at once
-                self._gate.release()
+            self._gate.open()
 
     def wait(self, seconds: float) -> bool:
         """Whether it is answered, at the latest after so many seconds."""
-        return self.answer is not None or self._gate.acquire(timeout=max(seconds, 0.0))
+        if self.answer is None:
+            self._gate.wait(seconds)
+        return self.answer is not None
 
 
 class RpcClient:
@@ -66,6 +65,7 @@ class RpcClient:
         self._name = name
         self._reply_key = ""
         self._pending: dict[str, _Pending] = {}
+        _, self._gate = waiting.kinds()
         self._link = Link(
             url,
             f"{name} calls",
@@ -172,8 +172,8 @@ class RpcClient:
             "expiration": str(int(timeout * 1000)),
             "application_headers": headers,
         }
-        correlation_id = uuid4().hex
-        pending = _Pending(OutgoingMessage(body, RPC_EXCHANGE, routing_key, True, properties))
+        correlation_id = os.urandom(16).hex()
+        pending = _Pending(OutgoingMessage(body, RPC_EXCHANGE, routing_key, True, properties), self._gate())
         self._pending[correlation_id] = pending
         try:
             try:

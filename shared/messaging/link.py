@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import random
-import select
-import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import amqp
 from amqp.exceptions import AccessRefused, AMQPError
 
-from shared.database import eventlet_is_in_charge
+from shared.messaging import waiting
 from shared.messaging.transport import HEARTBEAT_SECONDS, Wire, connect, connection_arguments
 from shared.operations.logs import log
 
@@ -32,7 +31,6 @@ _STEADY_SECONDS = 5.0
 """A connection that lasted so long was no failure: the next attempt follows at once."""
 _WISH_SECONDS = 2.0
 """A broker that does not answer a simple question in so long is taken for gone: nobody can publish meanwhile."""
-_ALARM_BYTES = 4096
 _BROKEN = (AMQPError, OSError, ssl.SSLError, AttributeError, KeyError)
 # AttributeError and KeyError: what py-amqp raises when the other end of the lock has just closed the connection.
 
@@ -50,19 +48,17 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class OutgoingMessage:
+class OutgoingMessage(NamedTuple):
     """A message to publish; `properties` as in AMQP (delivery_mode, headers, message_id, ...)."""
 
     body: bytes
     exchange: str
     routing_key: str
     mandatory: bool = False
-    properties: dict[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A message as consumed, and which connection it came by: an older connection's can't be acknowledged any more."""
 
     generation: int
@@ -121,11 +117,11 @@ class Link:
         self._on_refused = on_refused
         self._arrived: list[Delivery] = []
         self._confirm = confirm
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._connection: amqp.Connection | None = None
         self._channel: amqp.Channel | None = None
         self._wire: Wire | None = None
-        self._green = eventlet_is_in_charge()
+        self._flush_now = waiting.nobody_else_can_run()
         self._flush_is_due = False
         self._generation = 0
         self._up = threading.Event()
@@ -140,7 +136,7 @@ class Link:
         self._settled = threading.Event()
         self._next_tag = 1
         self._wishes: list[_Wish] = []
-        self._alarm: tuple[socket.socket, socket.socket] | None = None
+        self._arrivals: waiting.Arrivals | None = None
 
     @contextlib.contextmanager
     def _held(self, timeout: float) -> Iterator[None]:
@@ -164,9 +160,8 @@ class Link:
 
     def start(self) -> None:
         """Begins to connect, and keeps at it until `stop`."""
-        self._alarm = socket.socketpair()
-        for end in self._alarm:
-            end.setblocking(False)
+        arrivals, _ = waiting.kinds()
+        self._arrivals = arrivals()
         self._thread = threading.Thread(target=self._run, name=f"link {self.name}", daemon=True)
         self._thread.start()
 
@@ -182,15 +177,14 @@ class Link:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=_STOP_SECONDS)
         self._drop()
-        alarm, self._alarm = self._alarm, None
-        for end in alarm or ():
-            end.close()
+        arrivals, self._arrivals = self._arrivals, None
+        if arrivals is not None:
+            arrivals.close()
 
     def _wake_reader(self) -> None:
-        alarm = self._alarm
-        if alarm is not None:
-            with contextlib.suppress(OSError):  # full: it is awake already; closed: it needs nothing any more
-                alarm[1].send(b"!")
+        arrivals = self._arrivals
+        if arrivals is not None:
+            arrivals.wake()
 
     def _run(self) -> None:
         failures = 0
@@ -241,6 +235,8 @@ class Link:
             raise
 
     def _drop(self) -> None:
+        if self._arrivals is not None:
+            self._arrivals.let_go()
         with self._lock:
             connection, self._connection, self._channel = self._connection, None, None
             wire, self._wire = self._wire, None
@@ -263,20 +259,19 @@ class Link:
             self._on_down()
 
     def _read_until_broken(self) -> None:
-        connection, wire, alarm = self._connection, self._wire, self._alarm
+        connection, wire, arrivals = self._connection, self._wire, self._arrivals
         assert connection is not None
         assert wire is not None
-        assert alarm is not None
+        assert arrivals is not None
         more = True  # what came in one piece with the answers that `on_ready` waited for
         while not self._stopping.is_set():
             if not more and not wire.pending:
-                ready, _, _ = select.select([connection.sock, alarm[0]], [], [], 1.0)
-                if alarm[0] in ready:
-                    with contextlib.suppress(OSError):
-                        alarm[0].recv(_ALARM_BYTES)
+                arrivals.wait(connection.sock)
             with self._lock:
                 more = wire.drain()
-                if self._fulfil_wishes(connection):
+                if self._wishes:
+                    arrivals.let_go()
+                    self._fulfil_wishes(connection)
                     more = wire.drain()  # likewise
                 self._beat(connection)
                 arrived, self._arrived = self._arrived, []
@@ -284,9 +279,7 @@ class Link:
                 for delivery in arrived:  # outside the lock: whoever handles them publishes and acknowledges
                     self._on_delivery(delivery)
 
-    def _fulfil_wishes(self, connection: amqp.Connection) -> bool:
-        """Whether there were any."""
-        there_were = bool(self._wishes)
+    def _fulfil_wishes(self, connection: amqp.Connection) -> None:
         while self._wishes:
             connection.sock.settimeout(_WISH_SECONDS)
             wish = self._wishes.pop(0)
@@ -301,7 +294,6 @@ class Link:
                 wish.done.set()
                 with contextlib.suppress(*_BROKEN):
                     connection.sock.settimeout(HEARTBEAT_SECONDS * 2)
-        return there_were
 
     def _beat(self, connection: amqp.Connection) -> None:
         now = time.monotonic()
@@ -318,23 +310,41 @@ class Link:
     def publish(self, message: OutgoingMessage, timeout: float = HEARTBEAT_SECONDS) -> None:
         """Hands one message to the connection, unconfirmed, in `timeout` seconds. Raises `LinkDown`.
 
-        Among green threads it has not left yet on return, and a connection that breaks then takes it along: only for
-        whoever learns by other means that nothing came of it, and sends again.
+        Among green threads it may not have left yet on return, and a connection that breaks then takes it along: only
+        for whoever learns by other means that nothing came of it, and sends again.
         """
-        with self._held(timeout):
-            if self._channel is None or self._wire is None or not self._up.is_set():
+        self._publish(message, None, timeout)
+
+    def answer(self, delivery: Delivery, answer: OutgoingMessage) -> None:
+        """As `publish`, and then `ack`, in one piece. Without a connection neither is done: raises `LinkDown`."""
+        self._publish(answer, delivery, HEARTBEAT_SECONDS)
+
+    def _publish(self, message: OutgoingMessage, done: Delivery | None, timeout: float) -> None:
+        # Each call comes by here, and so it takes the lock and gathers without a generator for each.
+        if not self._lock.acquire(timeout=max(timeout, 0.001)):
+            raise LinkDown(self.name)
+        try:
+            channel, wire = self._channel, self._wire
+            if channel is None or wire is None or not self._up.is_set():
                 raise LinkDown(self.name)
             try:
-                with self._wire.gathering():
-                    self._send(self._channel, message)
-                self._flush_soon(self._wire)
+                wire.gathers = True
+                try:
+                    self._send(channel, message)
+                    if done is not None and done.generation == self._generation:
+                        channel.basic_ack(done.tag)
+                finally:
+                    wire.gathers = False
+                self._flush_soon(wire)
             except _BROKEN as error:
                 self._break()
                 raise LinkDown(self.name) from error
+        finally:
+            self._lock.release()
 
     def _flush_soon(self, wire: Wire) -> None:
         """Among green threads: when those that can run now have run, so that what all of them write leaves together."""
-        if not self._green:
+        if self._flush_now():
             wire.flush()
         elif not self._flush_is_due:
             from eventlet import spawn_n

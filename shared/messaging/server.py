@@ -70,6 +70,8 @@ _CALL_ID = re.compile(
     r"(?P<method>[a-z_]{1,40}\.[a-z_]{1,60})\.(?P<id>[0-9a-f]{16}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 )
 
+_FAILED = encode_error(Internal())
+
 Extras = ParamSpec("Extras")
 Result = TypeVar("Result")
 Fact = TypeVar("Fact")
@@ -341,7 +343,7 @@ class RpcServer:
 
     def _answer(self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any]) -> None:
         began = time.monotonic()
-        body = encode_error(Internal())
+        body = _FAILED
         try:
             ids = call_ids(delivery.headers.get(CALL_IDS_HEADER), call)
             code, failure = "ok", None
@@ -426,26 +428,20 @@ class RpcServer:
         the request to be answered again.
         """
         reply_to = delivery.properties.get("reply_to")
-        sent = True
-        if isinstance(reply_to, str) and REPLY_KEY.fullmatch(reply_to):
-            answer = OutgoingMessage(
-                body,
-                RPC_EXCHANGE,
-                reply_to,
-                properties={**JSON, "delivery_mode": 1, "correlation_id": delivery.properties.get("correlation_id")},
-            )
-            sent = self._sent(answer)
-        if sent:
+        if not isinstance(reply_to, str) or not REPLY_KEY.fullmatch(reply_to):
             self._link.ack(delivery)
         else:
-            self._link.reject(delivery, requeue=True)
+            correlation_id = delivery.properties.get("correlation_id")
+            properties = {**JSON, "delivery_mode": 1, "correlation_id": correlation_id}
+            if not self._answered(delivery, OutgoingMessage(body, RPC_EXCHANGE, reply_to, properties=properties)):
+                self._link.reject(delivery, requeue=True)
         self._under_way -= 1
 
-    def _sent(self, answer: OutgoingMessage) -> bool:
+    def _answered(self, delivery: Delivery, answer: OutgoingMessage) -> bool:
         gives_up = time.monotonic() + _REPLY_RETRY_SECONDS
         while True:
             try:
-                self._link.publish(answer)
+                self._link.answer(delivery, answer)
                 return True
             except LinkDown:
                 if time.monotonic() > gives_up:

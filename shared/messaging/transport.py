@@ -90,7 +90,8 @@ class Wire:
         self._waits = True
         self._send = transport._write
         self._out = bytearray()
-        self._gathers = False
+        self.gathers = False
+        """While it is set, what is written is kept until `flush`."""
         transport._quick_recv = self._read
         transport._write = self._write
 
@@ -156,15 +157,15 @@ class Wire:
     @contextlib.contextmanager
     def gathering(self) -> Any:
         """What is written in the block is kept until `flush`, or until someone writes outside of such a block."""
-        self._gathers = True
+        self.gathers = True
         try:
             yield
         finally:
-            self._gathers = False
+            self.gathers = False
 
     def _write(self, data: Any) -> None:
         self._out += data  # a view into a buffer that is used again
-        if not self._gathers or len(self._out) > _SEND_BYTES:
+        if not self.gathers or len(self._out) > _SEND_BYTES:
             self.flush()
 
     def flush(self) -> None:

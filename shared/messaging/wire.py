@@ -7,10 +7,10 @@ reply goes to the same exchange with the request's `reply_to` as routing key and
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from typing import Any, Generic, TypeVar
-from uuid import uuid4
 
 import amqp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -165,4 +165,4 @@ def decode_reply(body: bytes, kind: type[Answered]) -> Answered:
 
 def next_call_ids(stack: list[str], service: str, method: str) -> list[str]:
     """The trail of calls, with a new id for this one: it ties the log lines of all services together."""
-    return [*stack[-_CALL_IDS_KEPT:], f"{service}.{method}.{uuid4().hex[:16]}"]
+    return [*stack[-_CALL_IDS_KEPT:], f"{service}.{method}.{os.urandom(8).hex()}"]

@@ -26,6 +26,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._measured: dict[tuple[str, str], Histogram] = {}
         self._events = Counter(
             "vardarende_events_handled_total",
             "Events taken in, by type and outcome",
@@ -54,7 +55,10 @@ class Metrics:
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """A call was answered."""
-        self._calls.labels(method, code).observe(seconds)
+        measured = self._measured.get((method, code))
+        if measured is None:
+            measured = self._measured[method, code] = self._calls.labels(method, code)
+        measured.observe(seconds)
 
     def event(self, event_type: str, outcome: str) -> None:
         """An event was handled, delayed or put with the dead letters."""

@@ -1,0 +1,114 @@
+"""The waits of green threads, asked of eventlet's hub directly.
+
+Its `select` and its locks do the same by way of listeners, timers and exceptions that are made and thrown away each
+time, and a call that comes alone pays for them with cold caches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventlet.hubs import get_hub
+from greenlet import getcurrent
+
+from shared.messaging.waiting import LONGEST_WAIT_SECONDS
+
+
+def nobody_else_can_run() -> bool:
+    """Whether no other green thread is ready to run. Bytes that the hub has not looked for yet are not seen."""
+    hub = get_hub()
+    now = hub.clock()
+    soonest = hub.timers[0][0] if hub.timers else now + 1
+    return soonest > now and all(when > now for when, _ in hub.next_timers)
+
+
+class GreenArrivals:
+    """`Arrivals` that stays in the hub's list from one wait to the next."""
+
+    def __init__(self) -> None:
+        self._waiting: Any = None
+        self._woken = False
+        self._listener: Any = None
+        self._timer: Any = None
+
+    def wait(self, sock: Any) -> None:
+        if self._woken:
+            self._woken = False
+            return
+        hub = get_hub()
+        if self._listener is None:
+            self._listener = hub.add(hub.READ, sock.fileno(), self._readable, self._closed, self._closed)
+        if self._timer is None:
+            self._timer = hub.schedule_call_global(LONGEST_WAIT_SECONDS, self._late)
+        self._waiting = getcurrent()
+        try:
+            hub.switch()
+        finally:
+            self._waiting = None
+
+    def _go_on(self, *_: object) -> bool:
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return False
+        waiting.switch()
+        return True
+
+    def _readable(self, *_: object) -> None:
+        if not self._go_on():  # it is at work elsewhere: the hub would call us again and again meanwhile
+            self.let_go()
+
+    def _late(self) -> None:
+        self._timer = None
+        self._go_on()
+
+    def _closed(self, *_: object) -> None:
+        self._listener = None
+        self._go_on()
+
+    def wake(self) -> None:
+        if self._waiting is None:
+            self._woken = True
+        else:
+            get_hub().schedule_call_global(0, self._go_on)
+
+    def let_go(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            get_hub().remove(listener)
+
+    def close(self) -> None:
+        self.let_go()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+
+class GreenGate:
+    """`Gate` for a green thread."""
+
+    def __init__(self) -> None:
+        self._opened = False
+        self._waiting: Any = None
+
+    def open(self) -> None:
+        self._opened = True
+        if self._waiting is not None:
+            get_hub().schedule_call_global(0, self._go_on)
+
+    def _go_on(self) -> None:
+        # Looked at only now: it may have been killed, or its time have run out, and wait for something else.
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.switch()
+
+    def wait(self, seconds: float) -> None:
+        if self._opened:
+            return
+        hub = get_hub()
+        timer = hub.schedule_call_global(max(seconds, 0.0), self._go_on)
+        self._waiting = getcurrent()
+        try:
+            hub.switch()
+        finally:
+            self._waiting = None
+            timer.cancel()
