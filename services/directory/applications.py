@@ -14,7 +14,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import clinics
 from services.directory.tables import applications, units
-from services.directory.tables import clinics as clinic_rows
 from shared.contracts.base import HsaId, Role
 from shared.contracts.directory import (
     ActivateClinic,
@@ -34,13 +33,13 @@ def apply(tx: Transaction, request: ApplyForClinic) -> ApplicationMade:
     """Makes an application. Raises `Forbidden` for who does not administer the clinic that is to be replaced,
     `NotFound`, or `Conflict` where the unit is a clinic, has ended, or an application for it waits already."""
     clinics.usable_unit(tx, request.clinic)
-    known = tx.execute(select(clinic_rows.c.active).where(clinic_rows.c.hsa_id == request.clinic)).scalar()
-    if known:
+    both = clinics.held(tx, request.clinic, request.replaces)
+    if request.clinic in both and both[request.clinic].active:
         raise Conflict("Mottagningen är redan aktiv.", reason="clinic_active")
     if request.replaces is not None:
         if not tx.caller.rights.is_regional_admin:
             tx.caller.require(request.replaces, Role.LOCAL_ADMIN, Role.OPERATIONS_MANAGER, Role.OPERATIONS_ASSISTANT)
-        clinics.require_replaceable(tx, request.clinic, request.replaces)
+        clinics.require_replaceable(tx, both, request.clinic, request.replaces)
     values = {
         "id": uuid4(),
         "clinic": request.clinic,

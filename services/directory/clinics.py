@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -41,19 +42,27 @@ def usable_unit(tx: Transaction, clinic: HsaId) -> Row[Any]:
     return unit
 
 
-def require_replaceable(tx: Transaction, clinic: HsaId, old: HsaId) -> None:
+def held(tx: Transaction, *ids: HsaId | None) -> dict[HsaId, Row[Any]]:
+    """Those of these that are or have been clinics, held until the transaction ends. Units are to be held before
+    clinics, and clinics in the order of their ids, as runs do: or two wait for each other."""
+    query = select(clinics).where(clinics.c.hsa_id.in_([one for one in ids if one is not None]))
+    return {row.hsa_id: row for row in tx.execute(query.order_by(clinics.c.hsa_id).with_for_update())}
+
+
+def require_replaceable(tx: Transaction, known: Mapping[HsaId, Row[Any]], clinic: HsaId, old: HsaId) -> None:
     """Raises `Invalid` for a clinic that would replace itself, `NotFound` where the old one never was a clinic, or
-    `Conflict` where another clinic has replaced it already."""
+    `Conflict` where one has replaced, or is replaced by, another already. `known`: both, as `held`."""
     if clinic == old:
         raise Invalid(fields=[("replaces", "är samma enhet")])
-    known = tx.execute(select(clinics.c.replaces).where(clinics.c.hsa_id == old).with_for_update()).one_or_none()
-    if known is None:
+    if old not in known:
         raise NotFound("Den gamla mottagningen finns inte.", reason="replaced_clinic_not_found")
-    if known.replaces == clinic:
+    if known[old].replaces == clinic:
         raise Conflict("Mottagningarna kan inte ersätta varandra.", reason="replace_each_other")
     other = select(clinics.c.hsa_id).where(clinics.c.replaces == old, clinics.c.hsa_id != clinic)
     if tx.execute(other).first() is not None:
         raise Conflict("Den gamla mottagningen har redan ersatts.", reason="already_replaced")
+    if clinic in known and known[clinic].active and known[clinic].replaces not in (None, old):
+        raise Conflict("Mottagningen ersätter redan en annan.", reason="replaces_another")
 
 
 def without_care_provider(tx: Transaction, _request: Any, clinic: HsaId | None) -> HsaId | None:
@@ -66,13 +75,18 @@ def activate(tx: Transaction, request: ActivateClinic, care_provider: str | None
     """Makes a unit a clinic. `care_provider` is HSA's word, for a unit of which the directory names none.
 
     Raises `Forbidden`, and what `usable_unit` and `require_replaceable` raise. A clinic that is active already stays as
-    it is.
+    it is, but for the link to the one that it replaces.
     """
     tx.caller.require_regional_admin()
     unit = usable_unit(tx, request.clinic)
-    known = tx.execute(select(clinics).where(clinics.c.hsa_id == request.clinic).with_for_update()).one_or_none()
+    both = held(tx, request.clinic, request.replaces)
+    if request.replaces is not None:
+        require_replaceable(tx, both, request.clinic, request.replaces)
+    known = both.get(request.clinic)
     provider = unit.care_provider or care_provider or tx.settings.default_care_provider
     if known is not None and known.active:
+        if request.replaces is not None:
+            tx.execute(clinics.update().where(clinics.c.hsa_id == request.clinic).values(replaces=request.replaces))
         return _activated(unit, provider, known.version)
     values: dict[str, Any] = {
         "active": True,
@@ -85,7 +99,6 @@ def activate(tx: Transaction, request: ActivateClinic, care_provider: str | None
         "told_warning": None,
     }
     if request.replaces is not None:
-        require_replaceable(tx, request.clinic, request.replaces)
         values["replaces"] = request.replaces
     made = insert(clinics).values(hsa_id=request.clinic, **values)
     tx.execute(made.on_conflict_do_update(index_elements=["hsa_id"], set_=values))

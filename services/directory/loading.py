@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import MetaData, Table, select, text, update
+from sqlalchemy import MetaData, Table, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import parsing, rules
@@ -64,9 +64,11 @@ class Kind(Generic[Record]):
     parse: Callable[[Raw], Record | Unparsed]
     columns: tuple[str, ...]
     row: Callable[[Record, Raw, Transaction], tuple[Any, ...]]
-    before_merge: Callable[[Transaction], None]
+    before_merge: Callable[[Transaction], list[str]]
     gone: Callable[[Transaction, list[str]], None]
     back: Callable[[Transaction, list[str]], None]
+    after_merge: Callable[[Transaction, list[str]], object] = lambda _tx, _ids: None
+    """With what `before_merge` has given."""
     after: Callable[[Transaction], object] = lambda _tx: None
     kept: Callable[[Any], dict[str, Any]] = lambda _new: {}
     """Columns in which a new record does not simply overwrite what is known: their values, from the new row's."""
@@ -117,8 +119,10 @@ def load(
     counts = Counts(read=seen.count)
     _guard(known, seen, counts, removable_share, answers=catalogue.answers)
 
-    kind.before_merge(tx)
+    _hold(tx, kind)
+    changing = kind.before_merge(tx)
     _merge(tx, kind)
+    kind.after_merge(tx, changing)
     back = [one for one, runs in known.absent.items() if one in seen.ids and rules.is_gone(runs)]
     counts.returned = len(back)
     counts.added = sum(1 for one in seen.staged if one not in known.digests)
@@ -132,6 +136,32 @@ def load(
     values = {"state": state, "refused": seen.refused, "confirmed_at": tx.now}
     remember = insert(source_states).values(source=source, part=kind.part, **values)
     tx.execute(remember.on_conflict_do_update(index_elements=["source", "part"], set_=values))
+    return counts
+
+
+def let_go(tx: Transaction, kind: Kind[Any], source: str, *, run: UUID, removable_share: float) -> Counts:
+    """One more complete run without what a source had that is not configured any more (R-DIR-12); what others have is
+    theirs already. If it is configured again it is read anew.
+
+    Raises `Stopped` if that would be more than the share of all that there is.
+    """
+    known = _known(tx, kind, source, ())
+    present = sum(1 for one in known.digests if one not in known.absent)
+    there = (kind.table.c.content.is_not(None), kind.table.c.missing_runs == 0)
+    counts = Counts()
+    if rules.removes_too_much(
+        present=tx.execute(select(func.count()).where(*there)).scalar_one(), absent=present, share=removable_share
+    ):
+        counts.missing = present
+        raise Stopped("too_many_missing", counts)
+    _count_absent(tx, kind, known, list(known.digests), counts)
+    one_state = (source_states.c.source == source) & (source_states.c.part == kind.part)
+    if counts.missing or counts.removed:
+        state = {"read": 0, "source": None, "left_to": None, **_done(run, counts)}
+        tx.execute(update(source_states).where(one_state).values(state=state, refused=[]))
+    else:
+        tx.execute(delete(source_states).where(one_state))
+    kind.after(tx)
     return counts
 
 
@@ -290,6 +320,14 @@ def _guard(known: _Known, seen: _Seen, counts: Counts, share: float, *, answers:
 def staged(table: Table) -> Table:
     """The temporary table that holds what is new or differs, while a catalogue is loaded."""
     return table.to_metadata(MetaData(), name=f"staged_{table.name}")
+
+
+def _hold(tx: Transaction, kind: Kind[Any]) -> None:
+    """Holds the rows that are to change until the transaction ends, in the order of their ids, and before anything that
+    hangs on them: so that nobody who holds some of them in that order waits for this run while it waits for them."""
+    table, new = kind.table, staged(kind.table)
+    rows = select(table.c.hsa_id).join(new, new.c.hsa_id == table.c.hsa_id).order_by(table.c.hsa_id)
+    tx.execute(select(func.count()).select_from(rows.with_for_update(of=table, key_share=True).subquery()))
 
 
 def _merge(tx: Transaction, kind: Kind[Any]) -> None:

@@ -144,7 +144,7 @@ def _kept(new: Any) -> dict[str, Any]:
     return {"protected": or_(new.protected, and_(staff.c.asked_at.is_not(None), staff.c.protected))}
 
 
-def _changed(tx: Transaction) -> None:
+def _changed(tx: Transaction) -> list[str]:
     """Tells of those that were known before and whose shown facts differ. A person's first appearance is no change."""
     new = staged(staff)
     query = (
@@ -159,6 +159,7 @@ def _changed(tx: Transaction) -> None:
     tx.execute(
         text("UPDATE staff SET found = true, missing_runs = 0 FROM staged_staff AS new WHERE new.hsa_id = staff.hsa_id")
     )
+    return []
 
 
 def _back(tx: Transaction, ids: list[str]) -> None:
@@ -179,13 +180,17 @@ def _gone(tx: Transaction, ids: list[str]) -> None:
 
 
 def tell_of_ended(tx: Transaction) -> int:
-    """Tells of persons whose end date has passed since they were last told of. Answers how many (R-ID-9)."""
-    return _retell(tx, (staff.c.status == "fine") & (staff.c.end_date <= tx.now))
+    """Tells of persons whose end date has passed since they were last told of. Answers how many (R-ID-9).
+
+    Whom a run or a direct question is changing at this moment, that one tells of, or the next time does.
+    """
+    return _retell(tx, (staff.c.status == "fine") & (staff.c.end_date <= tx.now), skip_locked=True)
 
 
-def _retell(tx: Transaction, which: Any) -> int:
+def _retell(tx: Transaction, which: Any, *, skip_locked: bool = False) -> int:
     """Sets the status of these anew from what is kept, and tells of those where it differs."""
-    rows = tx.execute(select(staff).where(which).order_by(staff.c.hsa_id).with_for_update()).all()
+    query = select(staff).where(which).order_by(staff.c.hsa_id).with_for_update(skip_locked=skip_locked)
+    rows = tx.execute(query).all()
     told: list[tuple[str, StaffStatus, int]] = []
     for row in rows:
         status = rules.staff_status(found=row.found, hidden=row.hidden, end_date=row.end_date, now=tx.now)

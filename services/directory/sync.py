@@ -36,6 +36,8 @@ from shared.operations.logs import log
 Transactions = Callable[[], AbstractContextManager[Transaction]]
 
 LISTS_KEPT = timedelta(days=90)
+MOST_ATTEMPTS = 5
+"""A run that so many workers have begun, and none has ended, is given up; the next one has what it left."""
 _WAITING = ("requested", "running")
 _ANY = true()
 
@@ -207,6 +209,11 @@ class Parts:
                 self._first = error
                 self._counts["failed_part"] = f"{source} {part}"
 
+    @property
+    def all_done(self) -> bool:
+        """Whether none has failed or was stopped."""
+        return self._first is None
+
     def end(self) -> None:
         """Raises what the first part that was not done had raised."""
         if self._first is not None:
@@ -242,6 +249,8 @@ def run_next(
             for kind in _kinds(source):
                 with parts.part(source.name, kind.part):
                     _part(transactions, begun, source, kind, share, sources.believed_before(source.name, order))
+        if begun.source is None and parts.all_done:
+            _let_go(transactions, begun, parts, share, _has(configured, order))
         parts.end()
 
     return do_next(transactions, sync_runs.c.source.is_distinct_from(sources.HSA), work)
@@ -284,7 +293,13 @@ def _kinds(source: Source) -> list[Kind[Any]]:
 
 def _begin(tx: Transaction, which: Any = _ANY) -> Begun | None:
     waiting = select(sync_runs).where(sync_runs.c.state.in_(_WAITING), which)
-    run: Row[Any] | None = tx.execute(waiting.order_by(sync_runs.c.requested_at).limit(1).with_for_update()).first()
+    oldest = waiting.order_by(sync_runs.c.requested_at).limit(1).with_for_update()
+    run: Row[Any] | None = tx.execute(oldest).first()
+    while run is not None and run.attempt >= MOST_ATTEMPTS:
+        log.error("sync_given_up", run=str(run.id), attempts=run.attempt)
+        ended = {"state": "failed", "reason": "too_many_attempts", "finished_at": tx.now}
+        tx.execute(update(sync_runs).where(sync_runs.c.id == run.id).values(ended))
+        run = tx.execute(oldest).first()
     if run is None:
         return None
     values = {"state": "running", "attempt": run.attempt + 1, "started_at": tx.now, "reason": None, "counts": {}}
@@ -310,6 +325,33 @@ def _part(
         _read_and_load(transactions, begun, source, kind, share, believed_before, state)
     except TooLittle:
         _read_and_load(transactions, begun, source, kind, share, believed_before, None)
+
+
+def _has(configured: Sequence[Source], order: Sequence[str]) -> set[tuple[str, str]]:
+    """The parts that are configured, by source; HSA has both."""
+    catalogues = {(one.name, kind.part) for one in configured for kind in _kinds(one)}
+    return catalogues | ({(sources.HSA, kind.part) for kind in (UNITS, STAFF)} if sources.HSA in order else set())
+
+
+def _let_go(
+    transactions: Transactions, begun: Begun, parts: Parts, share: float, configured: set[tuple[str, str]]
+) -> None:
+    """What only a source has that is no longer configured, all others having been read whole."""
+    with transactions() as tx:
+        known = tx.execute(select(source_states.c.source, source_states.c.part)).all()
+    for source, part in sorted({(row.source, row.part) for row in known} - configured):
+        kind: Kind[Any] = UNITS if part == UNITS.part else STAFF
+        with parts.part(source, part):
+            _let_go_of(transactions, begun, kind, source, share)
+
+
+def _let_go_of(transactions: Transactions, begun: Begun, kind: Kind[Any], source: str, share: float) -> None:
+    with _stops_counted(begun, kind), transactions() as tx:
+        begun.require_ours(tx)
+        done = loading.done_by(tx, source, kind.part, begun.id) or loading.let_go(
+            tx, kind, source, run=begun.id, removable_share=share
+        )
+    _add(begun.counts, kind, done)
 
 
 def _read_and_load(
@@ -346,17 +388,23 @@ def load_part(
     believed_before: Sequence[str],
 ) -> None:
     """Takes one part into the copy, and counts it. Raises what `loading.load` raises."""
+    with _stops_counted(begun, kind), transactions() as tx:
+        begun.require_ours(tx)
+        done = loading.load(
+            tx, kind, source, catalogue, run=begun.id, removable_share=share, believed_before=believed_before
+        )
+        loading.list_refused(tx, kind, source, begun.id)
+    _add(begun.counts, kind, done)
+
+
+@contextmanager
+def _stops_counted(begun: Begun, kind: Kind[Any]) -> Iterator[None]:
+    """What a part would have done that was stopped, is told with the run."""
     try:
-        with transactions() as tx:
-            begun.require_ours(tx)
-            done = loading.load(
-                tx, kind, source, catalogue, run=begun.id, removable_share=share, believed_before=believed_before
-            )
-            loading.list_refused(tx, kind, source, begun.id)
+        yield
     except Stopped as stop:
         _add(begun.counts, kind, stop.counts)
         raise
-    _add(begun.counts, kind, done)
 
 
 def _add(counts: dict[str, Any], kind: Kind[Any], more: Counts) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from services.directory import parsing, records, tables
 from services.directory.loading import Kind
 from services.directory.records import Raw, Unit
+from services.directory.tables import clinics
 from shared.contracts.directory import CLINIC_RENAMED, ClinicChanged
 from shared.database.transaction import Transaction
 
@@ -74,17 +75,24 @@ def refused_parts(parts: tuple[records.RefusedPart, ...]) -> list[dict[str, str]
     return [{"field": one.field, "reason": one.reason, "value": one.value} for one in parts] or None
 
 
-def _renamed(tx: Transaction) -> None:
-    """A clinic takes over its unit's new name by itself (R-DIR-2)."""
-    renamed = tx.execute(
-        text(
-            "UPDATE clinics SET version = clinics.version + 1 FROM units, staged_units AS new"
-            " WHERE clinics.hsa_id = units.hsa_id AND new.hsa_id = units.hsa_id AND new.name <> units.name"
-            " AND clinics.active RETURNING clinics.hsa_id, clinics.version"
-        )
+def _with_other_names(tx: Transaction) -> list[str]:
+    """Units whose names are about to change."""
+    new = text(
+        "SELECT units.hsa_id FROM units JOIN staged_units AS new ON new.hsa_id = units.hsa_id"
+        " WHERE new.name <> units.name"
     )
-    for row in renamed:
-        tx.publish(CLINIC_RENAMED, ClinicChanged(clinic=row.hsa_id, version=row.version), aggregate=row.hsa_id)
+    return list(tx.execute(new).scalars())
+
+
+def _renamed(tx: Transaction, ids: list[str]) -> None:
+    """A clinic takes over its unit's new name by itself (R-DIR-2)."""
+    if not ids:
+        return
+    query = select(clinics.c.hsa_id, clinics.c.version).where(clinics.c.hsa_id == text("ANY(:ids)"), clinics.c.active)
+    for row in tx.execute(query.order_by(clinics.c.hsa_id).with_for_update(), {"ids": ids}).all():
+        version = row.version + 1
+        tx.execute(clinics.update().where(clinics.c.hsa_id == row.hsa_id).values(version=version))
+        tx.publish(CLINIC_RENAMED, ClinicChanged(clinic=row.hsa_id, version=version), aggregate=row.hsa_id)
 
 
 def _back(tx: Transaction, ids: list[str]) -> None:
@@ -106,7 +114,8 @@ UNITS = Kind(
     parse=records.unit,
     columns=_COLUMNS,
     row=_row,
-    before_merge=_renamed,
+    before_merge=_with_other_names,
+    after_merge=_renamed,
     gone=_gone,
     back=_back,
 )

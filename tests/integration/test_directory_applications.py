@@ -5,6 +5,8 @@ Proves R-DIR-3, R-DIR-4, R-ID-25.
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
@@ -106,6 +108,48 @@ def test_who_may_apply_and_decide_r_dir_3(directory):
             decide(directory, application, caller=caller)
     with pytest.raises(NotFound):
         decide(directory, UUID(int=1))
+
+
+def test_an_approval_links_a_clinic_that_was_activated_meanwhile_to_the_old_one_r_dir_3(directory):
+    """Once linked, it is linked to no other."""
+    directory.run(FakeSource([unit(1), unit(2), unit(3)]))
+    activate(directory, 1)
+    activate(directory, 3)
+    application = apply(directory, 2, replaces=1, caller=OF_THE_OLD_ONE)
+    activate(directory, 2)
+    directory.told()
+    assert decide(directory, application).state == "approved"
+    assert (facts(directory, 2).replaces, facts(directory, 1).replaced_by) == (unit_id(1), unit_id(2))
+    assert directory.told() == []
+    with pytest.raises(Conflict) as refused:
+        activate(directory, 2, replaces=3)
+    assert refused.value.reason == "replaces_another"
+    assert activate(directory, 2, replaces=1).version == 1
+
+
+def test_a_run_and_an_activation_at_once_do_not_wait_for_each_other_r_dir_2_r_dir_3(directory):
+    """Whichever has the unit first is waited for; the run then tells of the new name."""
+    directory.run(FakeSource([unit(1, "Vårdcentralen Ek")]))
+    activate(directory, 1)
+    directory.told()
+    asked = ActivateClinic(request_id=uuid4(), clinic=unit_id(1))
+    with ThreadPoolExecutor(1) as other:
+        with directory.transaction(ADMINISTRATOR) as tx:
+            clinics.usable_unit(tx, unit_id(1))
+            run = other.submit(directory.run, FakeSource([unit(1, "Vårdcentralen Al")]))
+            until_one_waits(directory)
+            clinics.activate(tx, asked)
+        assert run.result().state == "done"
+    assert directory.told() == [("clinic_renamed", {"clinic": unit_id(1), "version": 2})]
+    assert facts(directory, 1).name == "Vårdcentralen Al"
+
+
+def until_one_waits(directory):
+    end = time.monotonic() + 5
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not directory.one(waiting):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

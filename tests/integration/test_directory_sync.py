@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +19,7 @@ from services.directory.sources import NAMES, Catalogue, SourceError
 from services.directory.sources.hsa_file import HsaFile
 from services.directory.sources.kiv import Kiv
 from shared.contracts.directory import ActivateClinic, GetSyncRun, ListSyncRuns, StartSync
-from shared.messaging.errors import Forbidden, Invalid, NotFound
+from shared.messaging.errors import Forbidden, Invalid, NotFound, Unavailable
 from tests.integration.directory_support import (
     ADMINISTRATOR,
     STAFF,
@@ -258,6 +258,64 @@ def test_what_the_first_source_has_had_for_a_while_goes_back_to_the_second(direc
     assert names_and_sources(directory)[unit_id(2)] == ("Al i HSA", "hsa_file")
 
 
+def test_what_only_a_source_had_that_is_no_longer_configured_goes_after_two_runs_r_dir_12(directory):
+    """It comes back with the source, though that says that nothing has changed in it."""
+    kiv = FakeSource([unit(n) for n in range(1, 7)], [person(1), person(2)])
+    other = FakeSource([unit(2), unit(8), unit(9)], [person(3)], name="file")
+    run_all(directory, kiv, other)
+    for number in (2, 8):
+        activate(directory, number)
+    directory.told()
+    run = run_all(directory, kiv)
+    assert (run.state, run.units_missing, run.staff_missing, directory.told()) == ("done", 2, 1, [])
+    other.broken = "file_unreadable"  # it is configured all the same, and nobody knows what it has: nothing goes
+    assert run_all(directory, kiv, other).reason == "file_unreadable"
+    assert missing_runs(directory)[unit_id(8)] == 1
+    run = run_all(directory, kiv)
+    assert (run.state, run.units_removed, run.staff_removed) == ("done", 2, 1)
+    assert sorted(kind for kind, _ in directory.told()) == ["clinic_missing", "staff_changed"]
+    assert missing_runs(directory) == {**{unit_id(n): 0 for n in range(1, 7)}, unit_id(8): 2, unit_id(9): 2}
+    run_all(directory, kiv)
+    assert directory.rows("SELECT source FROM source_states WHERE source = 'file'") == []
+    other.broken = None
+    run = run_all(directory, kiv, other)
+    assert (run.units_returned, run.staff_returned) == (2, 1)
+    assert set(missing_runs(directory).values()) == {0}
+    assert sorted(kind for kind, _ in directory.told()) == ["clinic_back", "staff_changed"]
+
+
+def test_a_source_that_was_left_out_by_mistake_takes_nothing_with_it_r_dir_12(directory):
+    kiv, other = FakeSource([unit(n) for n in range(1, 7)]), FakeSource([unit(8)], name="file")
+    run_all(directory, kiv, other)
+    for _ in range(2):
+        run = run_all(directory, other)
+        assert (run.state, run.reason, run.failed_part, run.units_missing) == (
+            *("stopped", "too_many_missing", "kiv units", 6),
+        )
+    assert set(missing_runs(directory).values()) == {0}
+
+
+def test_a_run_that_is_killed_lets_nothing_go_twice_r_dir_12(directory):
+    """Before it could be kept that the run has ended."""
+    kiv, other = FakeSource([unit(1), unit(2)]), FakeSource([unit(9)], name="file")
+    run_all(directory, kiv, other)
+    with directory.transaction() as tx:
+        sync.request_by_itself(tx)
+
+    @contextmanager
+    def dying():
+        with directory.transaction() as tx:
+            if 1 in missing_runs(directory).values():
+                raise SystemExit
+            yield tx
+
+    with pytest.raises(SystemExit):
+        sync.run_next(dying, [kiv], 0.5, NAMES)
+    assert missing_runs(directory)[unit_id(9)] == 1
+    assert sync.run_next(directory.transaction, [kiv], 0.5, NAMES)
+    assert missing_runs(directory)[unit_id(9)] == 1
+
+
 def test_hsas_unit_file_as_it_should_not_be_changes_nothing_r_dir_12(directory, tmp_path):
     place = tmp_path / "units.xml"
 
@@ -459,6 +517,20 @@ def test_one_worker_at_a_time(directory):
         ends = threading.Event()
         while not second.taken():
             assert not ends.wait(0.05)
+
+
+def test_a_run_that_nobody_can_end_is_given_up_r_dir_12(directory):
+    """As where a statement takes longer than it may, each time; the next run is done."""
+    source = FakeSource([unit(1), Unavailable(reason="database_busy")])
+    with directory.transaction() as tx:
+        run = sync.request_by_itself(tx)
+    for _ in range(sync.MOST_ATTEMPTS):
+        with pytest.raises(Unavailable):
+            sync.run_next(directory.transaction, [source], 0.5, NAMES)
+    assert not sync.run_next(directory.transaction, [source], 0.5, NAMES)
+    record = directory.do(sync.get_run, GetSyncRun(run=run))
+    assert (record.state, record.reason, record.finished_at) == ("failed", "too_many_attempts", directory.now)
+    assert directory.run(FakeSource([unit(1)])).state == "done"
 
 
 def test_a_first_load_is_wanted_until_every_part_has_been_read(directory):
