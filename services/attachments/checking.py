@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from services.attachments.examination.program import NO_ROOM
 from services.attachments.examination.words import Limits, Wish
 from services.attachments.rules import Refusal
 from services.attachments.settings import CheckerSettings
@@ -34,6 +35,7 @@ _STARVED = 5
 """How many times its processor time the child may last: on a machine with too much to do it is not the file's fault."""
 _REWRITTEN_MAY_GROW_BYTES = 8 * 1024 * 1024
 _BROKEN_LIBRARY = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+_ENDED_BY_OTHERS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class CannotCheck(Exception):
@@ -43,6 +45,10 @@ class CannotCheck(Exception):
     def reason(self) -> str:
         """What failed."""
         return str(self.args[0])
+
+
+class NoVerdict(CannotCheck):
+    """As that, but it may be the file's fault: something worked over it, and ended without a word."""
 
 
 @dataclass(frozen=True)
@@ -126,25 +132,29 @@ def examine(desk: Desk, content_type: str, settings: CheckerSettings) -> Examine
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        return understood(-signal.SIGXCPU, late.stdout or b"")
+        return understood(-signal.SIGKILL, late.stdout or b"")
     except OSError as error:
         raise CannotCheck("no_child_process") from error
     return understood(ended.returncode, ended.stdout)
 
 
 def understood(status: int, said: bytes) -> Examined:
-    """What the child's end means: `status` below 0 is the signal that ended it. Raises `CannotCheck`.
+    """What the child's end means: `status` below 0 is the signal that ended it.
+
+    Raises `CannotCheck`, or `NoVerdict` if it may be the file's fault.
 
     A file that was found fit before its preview used up the limits is fit, and has none.
     """
     if status < 0 and -status in _BROKEN_LIBRARY:
         return Examined(Refusal.DAMAGED)
+    if status == NO_ROOM:
+        raise CannotCheck("work_folder")
     if status > 0:
-        raise CannotCheck("child_process_failed")
+        raise NoVerdict("child_process_failed")
     try:
         first, *more = [json.loads(line) for line in said.splitlines()] or [None]
-        if first is None and status == -signal.SIGKILL:  # its limits end it otherwise: somebody else did
-            raise CannotCheck("child_process_killed")
+        if first is None and -status in _ENDED_BY_OTHERS:  # not by its limits
+            raise NoVerdict("child_process_killed")
         if first is None and status < 0:
             return Examined(Refusal.TOO_COMPLEX)
         if first["refusal"] is not None:
@@ -152,4 +162,4 @@ def understood(status: int, said: bytes) -> Examined:
         drawn = bool(more[0]["preview"]) if more else False
         return Examined(None, rewritten=bool(first["rewritten"]), preview=drawn)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise CannotCheck("child_process_unclear") from error
+        raise NoVerdict("child_process_unclear") from error

@@ -28,8 +28,9 @@ UPLOAD_GRACE = timedelta(minutes=15)
 file needs 14 minutes."""
 CLAIM_GRACE = timedelta(minutes=3)
 """How old a claim is before cases is asked whether its message exists: longer than any call's deadline."""
-MAX_TAKEOVERS = 5
-"""How many checkers may die over one file before it is refused: it would take down every checker in turn."""
+MAX_SUSPICIONS = 10
+"""How many checks may end without a verdict, with nothing but the file to blame, before it is refused: its sender is to
+know. They take two and a half minutes at least, so that a machine short of memory for a moment refuses nothing."""
 LONGEST_PAUSE = timedelta(seconds=30)
 
 

@@ -5,11 +5,12 @@ A scanner that is away, too busy, or set to take smaller files than we do, delay
 
 from __future__ import annotations
 
+import io
 import socket
 from contextlib import closing
 from typing import BinaryIO
 
-from services.attachments.checking import CannotCheck
+from services.attachments.checking import CannotCheck, NoVerdict
 from shared.operations.logs import log
 
 _CHUNK_BYTES = 256 * 1024
@@ -33,18 +34,25 @@ class Scanner:
             return False
 
     def found(self, file: BinaryIO) -> str | None:
-        """The name of what was found in the file, None if nothing was. Raises `CannotCheck`."""
+        """The name of what was found in the file, None if nothing was. Raises `NoVerdict`."""
         try:
             with closing(self._connected(self._seconds)) as line:
                 said = self._scanned(line, file)
         except OSError as error:
-            raise CannotCheck("scanner_down") from error
+            raise NoVerdict("scanner_down") from error
         if said == "stream: OK":
             return None
         if said.startswith("stream: ") and said.endswith(" FOUND"):
             return said.removeprefix("stream: ").removesuffix(" FOUND")
         log.error("scanner_refuses", reason=said[:200])
-        raise CannotCheck("scanner_refuses")
+        raise NoVerdict("scanner_refuses")
+
+    def works(self) -> bool:
+        """Whether it finds nothing in next to nothing."""
+        try:
+            return self.found(io.BytesIO(b"\n")) is None
+        except CannotCheck:
+            return False
 
     def _connected(self, seconds: float) -> socket.socket:
         if self._address.startswith("/"):

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     Uuid,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 metadata = MetaData()
 
@@ -39,11 +40,13 @@ attachments = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False),
     Column("upload_expires_at", DateTime(timezone=True), nullable=False),
     # the check: when a checker shall look next (a checker that has it pushes this ahead; if it dies, another takes over
-    # then), who has it, how often the store was looked at, and how many checkers died over it
+    # then), who has it, how often the store was looked at, how often another checker took over, and under which leases
+    # a check ended without a verdict while nothing but the file was there to blame
     Column("look_at", DateTime(timezone=True)),
     Column("lease", Uuid),
     Column("looks", Integer, nullable=False, server_default="0"),
     Column("takeovers", Integer, nullable=False, server_default="0"),
+    Column("suspects", ARRAY(Uuid), nullable=False, server_default="{}"),
     # where the checked bytes lie; the version is the very one that was checked
     Column("clean_key", Text),
     Column("clean_version", Text),

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.attachments import checking, cleaning, rules, worklist
-from services.attachments.checking import CannotCheck, Desk, Examined
+from services.attachments import checking, cleaning, control, rules, worklist
+from services.attachments.checking import CannotCheck, Desk, Examined, NoVerdict
 from services.attachments.owing import Transactions, Writes
 from services.attachments.reconciling import Difference, Reconciler
 from services.attachments.rules import Refusal
@@ -78,11 +78,13 @@ class Checker:
                 outcome = self._look(turn)
             except (StoreDown, CannotCheck) as error:
                 outcome = "put_off"
-                self._writes.write(lambda tx: worklist.put_off(tx, turn))
+                suspicious = isinstance(error, NoVerdict) and self._all_else_works(turn)
+                self._writes.write(lambda tx: worklist.put_off(tx, turn, suspicious=suspicious))
                 log.warning(
                     "check_put_off",
                     attachment=str(turn.attachment),
                     attempts=turn.looks + 1,
+                    count=turn.suspicions + suspicious,
                     reason="store_down" if isinstance(error, StoreDown) else error.reason,
                     exc_info=error,
                 )
@@ -96,7 +98,7 @@ class Checker:
 
     def _look(self, turn: Turn) -> str | None:
         """Answers what came of it, None if the bytes are not there yet."""
-        if turn.takeovers > rules.MAX_TAKEOVERS:
+        if turn.suspicions >= rules.MAX_SUSPICIONS:
             return self._refuse(turn, Refusal.CHECK_FAILED)
         size = self._store.uploaded_size(turn.attachment)
         if size is None:
@@ -119,6 +121,10 @@ class Checker:
             refusal = checking.fetch(self._store, turn, desk.upload) or self._infected(turn, desk.upload)
             if refusal is not None:
                 return self._refuse(turn, refusal)
+            if not self._writes.write(
+                lambda tx: worklist.suspect(tx, turn), otherwise=lambda tx: worklist.give_up(tx, turn)
+            ):
+                return "lost"
             examined = checking.examine(desk, turn.content_type, self._settings)
             refusal = examined.refusal
             if refusal is None and examined.rewritten:
@@ -131,6 +137,11 @@ class Checker:
             return "lost"
         log.info("attachment_usable", attachment=str(turn.attachment), size=kept.size, outcome=_outcome(kept, examined))
         return "usable"
+
+    def _all_else_works(self, turn: Turn) -> bool:
+        """Whether what is known to be fit is found fit at this moment."""
+        scans = self._scanner is None or self._scanner.works()
+        return scans and control.examination_works(turn.content_type, self._settings)
 
     def _infected(self, turn: Turn, file: BinaryIO) -> str | None:
         found = None if self._scanner is None else self._scanner.found(file)

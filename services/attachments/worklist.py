@@ -3,6 +3,10 @@
 `look_at` is at once the time of the next look and the end of the lease: a checker that has a file pushes it ahead again
 and again, and if that checker dies another takes over then. `lease` names whose turn it is; whoever lost their turn can
 change nothing any more.
+
+`suspects` are the leases under which a file was examined and nothing came of it. A lease is written there just before
+and struck out by whatever its checker writes next, even when it has lost its turn: an outage holds nothing against a
+file, as the checkers that live through it say so afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from services.attachments import rules
 from services.attachments.store import Kept
@@ -32,7 +36,7 @@ class Turn:
     sha256: bytes
     state: State
     looks: int
-    takeovers: int
+    suspicions: int
     upload_expires_at: datetime
 
 
@@ -48,9 +52,8 @@ def take(tx: Transaction, lease: UUID, lease_seconds: float) -> Turn | None:
     row = tx.execute(due).first()
     if row is None:
         return None
-    # a lease that nobody gave back while the bytes were looked at: most likely its checker died of them
-    died = row.lease is not None and row.state == State.CHECKING
-    takeovers = row.takeovers + (1 if died else 0)
+    left = row.lease is not None and row.state == State.CHECKING
+    takeovers = row.takeovers + (1 if left else 0)
     ahead = tx.now + timedelta(seconds=lease_seconds)
     this = attachments.c.attachment == row.attachment
     tx.execute(update(attachments).where(this).values(look_at=ahead, lease=lease, takeovers=takeovers))
@@ -62,7 +65,7 @@ def take(tx: Transaction, lease: UUID, lease_seconds: float) -> Turn | None:
         sha256=bytes(row.sha256),
         state=State(row.state),
         looks=row.looks,
-        takeovers=takeovers,
+        suspicions=len(row.suspects),
         upload_expires_at=row.upload_expires_at,
     )
 
@@ -90,10 +93,21 @@ def begin(tx: Transaction, turn: Turn, lease_seconds: float) -> bool:
     return _change(tx, turn, {"state": State.CHECKING, "look_at": ahead, "looks": 0, "changed_at": tx.now})
 
 
-def put_off(tx: Transaction, turn: Turn) -> bool:
-    """It could not be checked now, through no fault of the file: again after a growing pause, however often."""
+def suspect(tx: Transaction, turn: Turn) -> bool:
+    """From here on the file may be what ends the checker. False if the turn is lost."""
+    return _change(tx, turn, {"suspects": _with(turn)})
+
+
+def give_up(tx: Transaction, turn: Turn) -> None:
+    """The file is due at once, and nothing is held against it."""
+    _give_back(tx, turn, {"look_at": tx.now})
+
+
+def put_off(tx: Transaction, turn: Turn, *, suspicious: bool) -> bool:
+    """It could not be checked now: again after a growing pause. Unless it is `suspicious`, however often."""
     pause = rules.pause_before_look(turn.looks + 1)
-    return _give_back(tx, turn, {"look_at": tx.now + pause, "looks": turn.looks + 1})
+    changes: dict[str, Any] = {"look_at": tx.now + pause, "looks": turn.looks + 1}
+    return _give_back(tx, turn, changes | ({"suspects": _with(turn)} if suspicious else {}))
 
 
 def accept(tx: Transaction, turn: Turn, kept: Kept) -> bool:
@@ -121,12 +135,30 @@ def refuse(tx: Transaction, turn: Turn, refusal: str) -> bool:
 
 
 def _finish(tx: Transaction, turn: Turn, changes: dict[str, Any]) -> bool:
-    done = {"look_at": None, "checked_at": tx.now, "changed_at": tx.now, "sweep_at": tx.now}
+    done: dict[str, Any] = {
+        "look_at": None,
+        "checked_at": tx.now,
+        "changed_at": tx.now,
+        "sweep_at": tx.now,
+        "suspects": [],
+    }
     return _give_back(tx, turn, done | changes)
 
 
 def _give_back(tx: Transaction, turn: Turn, changes: dict[str, Any]) -> bool:
-    return _change(tx, turn, changes | {"lease": None})
+    if _change(tx, turn, {"lease": None, "suspects": _without(turn)} | changes):
+        return True
+    this = attachments.c.attachment == turn.attachment
+    tx.execute(update(attachments).where(this).values(suspects=_without(turn)))
+    return False
+
+
+def _without(turn: Turn) -> Any:
+    return func.array_remove(attachments.c.suspects, turn.lease)
+
+
+def _with(turn: Turn) -> Any:
+    return func.array_append(_without(turn), turn.lease)
 
 
 def _change(tx: Transaction, turn: Turn, changes: dict[str, Any]) -> bool:

@@ -258,16 +258,77 @@ def test_a_file_removed_during_its_check_stays_removed_r_att_5(world: World) -> 
     assert world.objects(attachment) == []
 
 
-def test_a_file_over_which_checkers_die_is_refused_at_last_r_att_7(world: World) -> None:
+def test_a_file_over_which_checkers_die_is_refused_at_last_r_att_7(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caller = world.resident()
     attachment = world.put(caller, crafted.png(), PNG)
     world.make_due()
-    for _ in range(rules.MAX_TAKEOVERS + 1):
-        with pytest.raises(Killed):
-            world.checker_on(_Failing(world.store, "read_upload", Killed())).round()
-        world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
+
+    def dies(*_: object) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, "examine", dies)
+        for _ in range(rules.MAX_SUSPICIONS):
+            with pytest.raises(Killed):
+                world.checker.round()
+            world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
     world.checker.round()
     assert world.show(caller, attachment).refusal_reason == "check_failed"
+
+
+DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL); "
+DIES_OVER_LARGE_FILES = "import os, signal; os.fstat(0).st_size > 20_000 and os.kill(os.getpid(), signal.SIGKILL); "
+
+
+def test_a_file_over_which_the_decoder_always_dies_is_refused_at_last_and_no_other_is_r_att_7(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = world.resident()
+    monkeypatch.setattr(checking, "_START", DIES_OVER_LARGE_FILES + checking._START)
+    deadly, fit = world.put(caller, crafted.pdf_of_size(30_000), PDF), world.put(caller, crafted.png(), PNG)
+    for _ in range(rules.MAX_SUSPICIONS):
+        assert world.show(caller, deadly).state in (State.WAITING, State.CHECKING)
+        world.check()
+    world.check()
+    assert world.show(caller, deadly).refusal_reason == "check_failed"
+    assert world.show(caller, fit).state is State.USABLE
+
+
+def test_a_decoder_that_dies_over_every_file_refuses_none_r_att_7(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = world.resident()
+    attachment = world.put(caller, crafted.png(), PNG)
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, "_START", DIES + checking._START)
+        for _ in range(rules.MAX_SUSPICIONS + 2):
+            world.check()
+    assert world.show(caller, attachment).state is State.CHECKING
+    world.check()
+    assert world.show(caller, attachment).state is State.USABLE
+
+
+def test_outages_of_the_database_hold_nothing_against_a_file_r_att_7(world: World) -> None:
+    """Each verdict is reached while the database is away, and another takes over before it can be written."""
+    caller = world.resident()
+    attachment = world.put(caller, crafted.png(), PNG)
+    world.make_due()
+    behind: list[Checker] = []
+    for _ in range(rules.MAX_SUSPICIONS + 2):
+        checker = Checker(_Unreliable(world, at=4, committed=False), world.store, world.settings, lambda *_: None)
+        with pytest.raises(Unavailable):
+            checker.round()
+        for one in behind:
+            one.catch_up()
+        behind = [checker]
+        world.move_clock(timedelta(seconds=world.settings.lease_seconds + 1))
+    assert world.show(caller, attachment).state is State.CHECKING
+    world.check()
+    assert world.show(caller, attachment).state is State.USABLE
+    behind[0].catch_up()
+    assert world.row(attachment, "suspects") == ([],)
 
 
 def test_checkers_side_by_side_check_each_file_once_r_att_7(world: World) -> None:
@@ -308,7 +369,7 @@ class _Unreliable:
 
 
 @pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", [1, 2, 3], ids=["take", "begin", "accept"])
+@pytest.mark.parametrize("at", [1, 2, 3, 4], ids=["take", "begin", "suspect", "accept"])
 def test_a_database_that_was_away_leaves_no_file_to_the_end_of_its_lease_r_att_7(
     world: World, at: int, committed: bool
 ) -> None:
@@ -321,7 +382,7 @@ def test_a_database_that_was_away_leaves_no_file_to_the_end_of_its_lease_r_att_7
         checker.round()
     checker.round()
     assert world.show(caller, attachment).state is State.USABLE
-    assert world.row(attachment, "takeovers") == (0,)
+    assert world.row(attachment, "takeovers, suspects") == (0, [])
     world.sweep()
     assert world.objects(attachment) == world.kept(attachment)
 

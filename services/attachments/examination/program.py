@@ -2,8 +2,8 @@
 
 It is told what to do by two arguments, JSON of `Wish` and of `Limits`, and answers with a line of JSON,
 `{"refusal": null, "rewritten": false}` or `{"refusal": "<word>"}`; if the file is fit, another follows when the preview
-is drawn, `{"preview": true}`. Exit status 0. Any other status means that the program itself failed, a signal that the
-file broke the library or its limits.
+is drawn, `{"preview": true}`. Exit status 0. `NO_ROOM`: the disk is full. Any other status means that the program
+itself failed, a signal that the file broke the library or its limits.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ SIGNATURES: dict[str, tuple[bytes, ...]] = {
 PICTURES = {"image/gif": "GIF", "image/jpeg": "JPEG", "image/png": "PNG"}
 _PICTURE_LIBRARIES = ("PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.MpoImagePlugin", "PIL.PngImagePlugin")
 _PDF_LIBRARIES = ("pikepdf", "pypdfium2", "PIL.Jpeg2KImagePlugin", "PIL.PngImagePlugin")
+
+NO_ROOM = 75
+"""Exit status: there is no room on the disk for what is written, which is not the file's fault."""
 
 _PR_SET_PDEATHSIG = 1
 _LAST_SECONDS = 5
@@ -121,7 +124,10 @@ def main() -> None:
         import_module(library)
     _end_with_the_checker()
     _take_limits(limits)
-    said = verdict(wish, limits)
+    try:
+        said = verdict(wish, limits)
+    except OSError as error:
+        sys.exit(NO_ROOM if error.errno == errno.ENOSPC else 1)
     print(json.dumps(said), flush=True)
     if said["refusal"] is None:
         print(json.dumps({"preview": draw(wish, rewritten=bool(said["rewritten"]))}), flush=True)

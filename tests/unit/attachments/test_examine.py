@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from services.attachments import checking
-from services.attachments.checking import CannotCheck, Examined
+from services.attachments import checking, control
+from services.attachments.checking import CannotCheck, Examined, NoVerdict
+from services.attachments.examination import program
+from services.attachments.examination.words import Limits, Wish
 from tests.unit.attachments import corpus, crafted, crafted_pdf
 from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
 
@@ -128,5 +134,25 @@ def test_a_picture_at_the_limit_of_pixels_fits_into_the_memory_r_att_7(tmp_path:
     [(-signal.SIGKILL, b""), (1, b""), (120, b'{"refusal": null}'), (0, b""), (0, b"[]"), (0, b"{}")],
 )
 def test_a_decoder_that_fails_by_itself_refuses_nothing_r_att_7(status: int, said: bytes) -> None:
-    with pytest.raises(CannotCheck):
+    with pytest.raises(NoVerdict):
         checking.understood(status, said)
+
+
+def test_a_full_disk_is_no_files_fault_r_att_7(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(corpus.located_jpeg())
+    wish = Wish(str(tmp_path / "file"), "/dev/full", str(tmp_path / "preview"), JPEG, True, False, 64)
+    limits = Limits(60, 1 << 30, 1 << 26, **corpus.LIMITS)
+    told = [json.dumps(asdict(one)) for one in (wish, limits)]
+    ended = subprocess.run([sys.executable, "-m", program.__name__, *told], capture_output=True, check=False)
+    with pytest.raises(CannotCheck, match="work_folder") as raised:
+        checking.understood(ended.returncode, ended.stdout)
+    assert not isinstance(raised.value, NoVerdict)
+
+
+@pytest.mark.parametrize("content_type", [PDF, PNG])
+def test_what_is_known_to_be_fit_is_found_fit_r_att_7(
+    content_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert control.examination_works(content_type, settings(tmp_path))
+    monkeypatch.setattr(checking, "_START", "raise SystemExit(1)")
+    assert not control.examination_works(content_type, settings(tmp_path))
