@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, text, update
 
 from services.identity.tables import rights_clock
 from shared.contracts import identity
-from shared.contracts.base import HsaId, Role
+from shared.contracts.base import Done, HsaId, Role
 from shared.messaging.errors import NotAuthenticated
 from shared.security.caller import Caller, Rights
 
@@ -33,6 +33,22 @@ _NOW = text(
                       WHERE session = :session AND subject = :subject AND ended_at IS NULL) AS session_live"""
 )
 
+_PAGE = text(
+    """SELECT clock.number, held.person, held.roles, held.regional
+       FROM rights_clock AS clock
+       LEFT JOIN (SELECT staff.person,
+                         (SELECT coalesce(jsonb_agg(jsonb_build_object('clinic', clinic, 'role', role)), '[]')
+                          FROM roles WHERE roles.person = staff.person) AS roles,
+                         EXISTS (SELECT FROM regional_admins AS admins WHERE admins.person = staff.person) AS regional
+                  FROM staff
+                  WHERE staff.person COLLATE "C" > :after
+                    AND (EXISTS (SELECT FROM roles WHERE roles.person = staff.person)
+                         OR EXISTS (SELECT FROM regional_admins AS admins WHERE admins.person = staff.person))
+                  ORDER BY staff.person COLLATE "C" LIMIT :most) AS held ON true
+       ORDER BY held.person COLLATE "C" """
+)
+PAGE = 1000
+
 
 def current(connection: Connection, subject: str, session: UUID | None) -> identity.RightsNow:
     """What someone may do, read in one statement, so that the number belongs to what stands beside it."""
@@ -48,6 +64,29 @@ def current(connection: Connection, subject: str, session: UUID | None) -> ident
 def current_rights(tx: Transaction, request: identity.CurrentRights) -> identity.RightsNow:
     """Answers a service whose own copy may be late."""
     return current(tx.connection, request.subject, request.session)
+
+
+def all_rights(tx: Transaction, request: identity.AllRights) -> identity.RightsPage:
+    """Answers a service that compares its copy; one statement, so that the number belongs to what stands beside it."""
+    rows = tx.execute(_PAGE, {"after": request.after, "most": PAGE}).all()
+    return identity.RightsPage(
+        number=rows[0].number,
+        people=[
+            identity.RightsOf(
+                person=row.person, roles=[identity.HeldRole(**one) for one in row.roles], regional=row.regional
+            )
+            for row in rows
+            if row.person is not None
+        ],
+        more=len(rows) == PAGE,
+    )
+
+
+def tell_again(tx: Transaction, request: identity.TellRightsAgain) -> Done:
+    """Tells what these hold now, as a change like any other: the newest version, which every copy takes in."""
+    for person in sorted(set(request.people)):
+        tell(tx, person)
+    return Done()
 
 
 def rights_source(connection: Connection, caller: Caller) -> Rights:

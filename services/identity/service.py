@@ -216,6 +216,14 @@ class IdentityService:
     def current_rights(self, call: OngoingCall[identity.CurrentRights, identity.RightsNow]) -> identity.RightsNow:
         return call.read(revocations.current_rights)
 
+    @rpc(identity.ALL_RIGHTS)
+    def all_rights(self, call: OngoingCall[identity.AllRights, identity.RightsPage]) -> identity.RightsPage:
+        return call.read(revocations.all_rights)
+
+    @rpc(identity.TELL_RIGHTS_AGAIN)
+    def tell_rights_again(self, call: OngoingCall[identity.TellRightsAgain, Done]) -> Done:
+        return call.write(revocations.tell_again)
+
     # --- access to clinics --------------------------------------------------------------------------------------
 
     @rpc(access.ACCESS_TO_CLINICS)

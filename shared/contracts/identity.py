@@ -341,6 +341,37 @@ class RightsNow(Reply):
 CURRENT_RIGHTS = identity.call("current_rights", CurrentRights, RightsNow, who=("service",))
 
 
+class AllRights(Query):
+    """What all staff may do, some at a time by HSA-id, for a service that compares its copy (R-ID-10)."""
+
+    after: str = Field("", max_length=100)
+
+
+class RightsOf(Reply):
+    person: HsaId
+    roles: list[HeldRole]
+    regional: bool
+
+
+class RightsPage(Reply):
+    """Those with any right, in the order of their HSA-ids' bytes, all as they were at one moment."""
+
+    number: int
+    """The latest revocation number that the answer takes account of."""
+    people: list[RightsOf]
+    more: bool
+
+
+class TellRightsAgain(Command):
+    """Has `rights_changed` told anew of these, whose rights stand otherwise in a service's copy: an event was lost."""
+
+    people: list[Annotated[str, Field(max_length=100)]] = Field(max_length=MANY)
+
+
+ALL_RIGHTS = identity.call("all_rights", AllRights, RightsPage, who=("service",))
+TELL_RIGHTS_AGAIN = identity.call("tell_rights_again", TellRightsAgain, Done, who=("service",))
+
+
 class PublicKeys(Query):
     """The keys that access tokens are signed with, for a service that meets one it does not know (R-ID-21)."""
 

@@ -81,6 +81,8 @@ class Core:
         self.database.on_published.append(self.relay.wake)
         self._rights_source = rights_source
         self._rights = RightsCopy(self._ask_rights)
+        self.rights_freshness = None if rights_source else self._rights.freshness
+        """None for identity, which has the rights themselves and no copy."""
         self._listener = Listener(settings.amqp_url, name, self._rights.freshness, ca_file)
         self._database_seen: tuple[float, bool] = (0.0, False)
         self._together: dict[str, Together[Any, Any]] = {}

@@ -28,6 +28,7 @@ from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, Refused
 from shared.operations import clock
 from shared.operations.logs import log
+from shared.security import rights_comparing
 
 if TYPE_CHECKING:
     from shared.operations.core import Core
@@ -143,6 +144,9 @@ class JobRunner:
     def __init__(self, core: Core, jobs: Mapping[Job, Spawn]) -> None:
         self._core = core
         own = {Job("forget_old_kernel_rows", every=timedelta(hours=1)): _on_a_thread(forget_old_kernel_rows)}
+        if core.rights_freshness is not None:
+            own[Job("mend_rights", every=timedelta(minutes=1))] = _on_a_thread(mend_rights)
+            own[Job("compare_rights", daily_at="03:40")] = _on_a_thread(compare_rights)
         self._watched = {job.name: _Watched(job, spawn) for job, spawn in {**own, **jobs}.items()}
         if len(self._watched) != len(jobs) + len(own):
             raise ContractError("two jobs have the same name")
@@ -257,6 +261,18 @@ def _on_a_thread(work: Work) -> Spawn:
         threading.Thread(target=run, args=(work,), name="job", daemon=True).start()
 
     return spawn
+
+
+def mend_rights(run: Run) -> None:
+    """Closes a gap in the service's copy of the rights that has been there for long (R-ID-10)."""
+    freshness = run.core.rights_freshness
+    assert freshness is not None
+    rights_comparing.mend(run.transaction, run.ask, freshness)
+
+
+def compare_rights(run: Run) -> None:
+    """Compares the service's copy of the rights with what identity holds, gap or not (R-ID-10)."""
+    rights_comparing.compare(run.transaction, run.ask)
 
 
 def forget_old_kernel_rows(run: Run) -> None:

@@ -15,9 +15,9 @@ import json
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +35,10 @@ TRUSTED_FOR_SECONDS = 0.75
 HELD_FOR_SECONDS = 0.2
 """How long a call goes on with what it has been answered; after that it asks again. Both together are less than the
 second of R-ID-10 by what the fastest announcement may have taken."""
+SETTLED_AFTER_SECONDS = 600.0
+"""More than the five minutes of an access token and the difference of clocks that is allowed for it."""
 
+_NOTED_EVERY_SECONDS = 30.0
 _HEARD_BEFORE_TRUST = 3
 
 
@@ -51,6 +54,7 @@ class Freshness:
     """What has been heard of identity's latest number."""
 
     latest: int = -1
+    _history: deque[tuple[float, int]] = field(default_factory=deque)
     _senders: dict[str, _Sender] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,9 +74,22 @@ class Freshness:
                 known.sent = max(known.sent, sent)
                 known.heard += 1
             self.latest = max(self.latest, number)
+            self._note(received)
             for name, one in list(self._senders.items()):
                 if received - (one.sent + one.fastest) > 60:
                     del self._senders[name]
+
+    def _note(self, now: float) -> None:
+        if not self._history or now - self._history[-1][0] >= _NOTED_EVERY_SECONDS:
+            self._history.append((now, self.latest))
+        while len(self._history) > 1 and now - self._history[1][0] >= SETTLED_AFTER_SECONDS:
+            self._history.popleft()
+
+    def settled(self, now: float) -> int:
+        """The latest number of some time ago, -1 where that was not heard: of all changes up to it, no access token
+        lives that a session's end was about, and what has not come of them is late indeed, or lost."""
+        with self._lock:
+            return max((number for at, number in self._history if now - at >= SETTLED_AFTER_SECONDS), default=-1)
 
     def forget(self) -> None:
         """The connection was lost: what comes next may have been long under way."""
@@ -148,9 +165,9 @@ def rights_from(roles: Iterable[dict[str, Any]], regional: bool) -> Rights:
 
 def apply(connection: Connection, change: identity.RightsChanged) -> None:
     """Takes one change into the copy. Changes may come twice and in any order; the newest of a subject wins."""
-    connection.execute(text("INSERT INTO rights_state (applied) SELECT 0 WHERE NOT EXISTS (SELECT FROM rights_state)"))
-    applied: int = connection.execute(text("SELECT applied FROM rights_state FOR UPDATE")).scalar_one()
-    if _may_have_roles(change.subject):
+    applied = _applied(connection)
+    # One that is late by so much that the copy was compared without it tells of rights that are over.
+    if _may_have_roles(change.subject) and change.number > applied:
         connection.execute(
             text(
                 """INSERT INTO rights_subjects (subject, version, roles, regional)
@@ -177,6 +194,22 @@ def apply(connection: Connection, change: identity.RightsChanged) -> None:
             {"number": change.number},
         )
         _advance(connection, applied)
+
+
+def pass_over(connection: Connection, number: int) -> None:
+    """Goes on without those changes up to `number` that have not come, after it was found that none is lacking."""
+    applied = _applied(connection)
+    if applied < number:
+        connection.execute(text("UPDATE rights_state SET applied = :number"), {"number": number})
+        connection.execute(text("DELETE FROM rights_pending WHERE number <= :number"), {"number": number})
+        _advance(connection, number)
+
+
+def _applied(connection: Connection) -> int:
+    """Up to which number the copy has all changes; nobody else moves it until the end of the transaction."""
+    connection.execute(text("INSERT INTO rights_state (applied) SELECT 0 WHERE NOT EXISTS (SELECT FROM rights_state)"))
+    applied: int = connection.execute(text("SELECT applied FROM rights_state FOR UPDATE")).scalar_one()
+    return applied
 
 
 def _may_have_roles(subject: str) -> bool:
@@ -217,11 +250,6 @@ def people_with(connection: Connection, clinic: HsaId, role: Role) -> list[HsaId
     """The staff who hold the role at the clinic, by this service's copy."""
     held = f'[{{"clinic": "{clinic}", "role": "{role.value}"}}]'  # an HsaId holds no character that JSON would escape
     return list(connection.execute(_PEOPLE_WITH, {"held": held}).scalars())
-
-
-def drop_old_sessions(connection: Connection, now: datetime) -> int:
-    """Forgets ended sessions whose tokens have all expired; says how many."""
-    return connection.execute(text("DELETE FROM ended_sessions WHERE until < :now"), {"now": now}).rowcount
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ neighbours that answer from memory."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import time
@@ -50,6 +51,10 @@ def shared_database(rooms: Rooms) -> Iterator[str]:
     made = rooms.database("cases")
     yield made.url
     made.drop()
+
+
+_numbers = itertools.count(1)
+"""Of changes of rights: one row for all worlds of a database."""
 
 
 class Neighbours:
@@ -154,7 +159,6 @@ class World:
         self._clock = folder / "clock.json"
         clock.use(str(self._clock))
         self._moved = timedelta()
-        self._numbers = 0
         self._roles: dict[str, dict[str, set[Role]]] = {}
         self.clinic = self.new_clinic()
         self.admin = self.person(Role.LOCAL_ADMIN)
@@ -200,11 +204,11 @@ class World:
         """These are the person's roles at the clinic from now on: told as identity tells it."""
         clinic = clinic or self.clinic
         self._roles.setdefault(person, {})[clinic] = set(roles)
-        self._numbers += 1
+        number = next(_numbers)
         held = [
             identity.HeldRole(clinic=where, role=role) for where, some in self._roles[person].items() for role in some
         ]
-        change = identity.RightsChanged(number=self._numbers, subject=person, version=self._numbers, roles=held)
+        change = identity.RightsChanged(number=number, subject=person, version=number, roles=held)
         self.hear_rights(change)
         return self.staff(person)
 

@@ -3,6 +3,7 @@ memory, and channels that do as they are told."""
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -72,6 +73,10 @@ class FakeChannel:
         return sorted(address for address, _ in self.sent)
 
 
+_numbers = itertools.count(1)
+"""Of changes of rights: one row for all worlds of a database."""
+
+
 class Killed(BaseException):
     """The process dies here: nothing of it runs any more."""
 
@@ -139,7 +144,6 @@ class World:
         self.asked: list[str] = []
         self.email, self.sms = FakeChannel(), FakeChannel()
         self.second_sms: FakeChannel | None = None
-        self._numbers = 0
 
     # --- people ---
 
@@ -166,11 +170,11 @@ class World:
         """These are the person's roles at the clinic from now on."""
         held = [identity.HeldRole(clinic=self.clinic, role=role) for role in roles]
         self.staff[person] = self.staff[person].model_copy(update={"roles": held})
-        self._numbers += 1
+        number = next(_numbers)
         change = identity.RightsChanged(
-            number=self._numbers,
+            number=number,
             subject=person,
-            version=self._numbers,
+            version=number,
             roles=held,
         )
         with self.database.transaction() as tx:

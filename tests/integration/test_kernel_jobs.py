@@ -60,7 +60,7 @@ def runners(kernel_db, moved_clock):
 
     def start(work, job=HOURLY) -> JobRunner:
         database = kernel_db.open()
-        core = SimpleNamespace(database=database, metrics=Metrics(), settings=None, ask=None)
+        core = SimpleNamespace(database=database, metrics=Metrics(), settings=None, ask=None, rights_freshness=None)
 
         def spawn(run) -> None:
             threading.Thread(target=run, args=(work,), daemon=True).start()
@@ -211,7 +211,8 @@ def test_a_job_whose_process_is_killed_is_run_by_another(kernel_db, runners, tmp
             with run.transaction() as tx:
                 bump(tx, UUID(int=1))
             time.sleep(60)
-        core = SimpleNamespace(database=KernelDatabase(sys.argv[1]).open(), metrics=Metrics(), settings=None)
+        database = KernelDatabase(sys.argv[1]).open()
+        core = SimpleNamespace(database=database, metrics=Metrics(), settings=None, rights_freshness=None)
         spawn = lambda run: threading.Thread(target=run, args=(work,), daemon=True).start()
         JobRunner(core, {Job("hourly", every=timedelta(hours=1)): spawn}).start()
         time.sleep(60)
