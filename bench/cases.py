@@ -8,6 +8,7 @@ the same values but other ids, on as many threads, in turns.
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import threading
 import time
@@ -162,13 +163,23 @@ def _rate(actions: list[Callable[[], object]]) -> float:
         return sum(pool.map(run, actions)) / (time.monotonic() - began)
 
 
+_AN_ID = re.compile(r"(?<![0-9a-f])([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![0-9a-f])")
+
+
 class _Recorded:
-    """The statements of one reply, in order, as the driver got them."""
+    """The statements of one reply, in order, as the driver got them: with values, or with these in the text already,
+    which then is cut at each id."""
 
     def __init__(self, case: UUID, kept: set[UUID]) -> None:
         self._case = case
         self._kept = kept
         self.statements: list[tuple[type, Any, Any]] = []
+
+    def note(self, kind: type, statement: Any, values: Any) -> None:
+        """Another one."""
+        if isinstance(statement, bytes) and values is None:
+            statement = _AN_ID.split(statement.decode())
+        self.statements.append((kind, statement, values))
 
     def again(self, connection: psycopg.Connection[Any], case: UUID) -> None:
         """Runs them for another case; every other id of the first is a new one."""
@@ -179,7 +190,14 @@ class _Recorded:
                 return ids.setdefault(value, uuid4())
             return str(case) if value == str(self._case) else value
 
+        def other_in_text(part: str) -> str:
+            new = other(UUID(part))
+            return str(new) if "-" in part else str(new.hex)
+
         for kind, statement, values in self.statements:
+            if isinstance(statement, list):
+                parts = [other_in_text(part) if place % 2 else part for place, part in enumerate(statement)]
+                statement = "".join(parts).encode()
             if isinstance(values, dict):
                 values = {name: other(value) for name, value in values.items()}
             elif values is not None:
@@ -199,7 +217,7 @@ def _recorded(world: World, case: UUID) -> _Recorded:
 
     def noting(cursor: Any, query: Any, params: Any = None, **named: Any) -> Any:
         kind = psycopg.ClientCursor if isinstance(cursor, psycopg.ClientCursor) else psycopg.Cursor
-        recorded.statements.append((kind, query, params))
+        recorded.note(kind, query, params)
         return execute(cursor, query, params, **named)
 
     psycopg.Cursor.execute = noting  # type: ignore[method-assign]
@@ -207,5 +225,5 @@ def _recorded(world: World, case: UUID) -> _Recorded:
         _reply(world, case)
     finally:
         psycopg.Cursor.execute = execute  # type: ignore[method-assign]
-    assert any(b"COMMIT" in statement for _, statement, _ in recorded.statements if isinstance(statement, bytes))
+    assert any("COMMIT" in statement[-1] for _, statement, _ in recorded.statements if isinstance(statement, list))
     return recorded

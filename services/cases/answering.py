@@ -9,6 +9,7 @@ from typing import Any
 from services.cases import case_types, drafts, forms, messages, neighbours
 from services.cases.changing import change, decided, find, note
 from services.cases.rules import Act, Outcome, State, check_attachments, questions_open, swedish_date
+from services.cases.signature import personal_signature
 from services.cases.tables import Row
 from services.cases.visibility import facts
 from services.cases.weight import ROOM_FOR_RESIDENT, ROOM_FOR_STAFF, check_room
@@ -34,18 +35,19 @@ _ACTS: Mapping[str, Act] = {act.value: act for act in Act}
 # --- the handler ----------------------------------------------------------------------------------------------------
 
 
-def check_reply(tx: Transaction, request: WriteReply) -> Row:
-    """The case, if the caller may reply in it as it is now."""
+def check_reply(tx: Transaction, request: WriteReply) -> tuple[Row, str | None]:
+    """The case, if the caller may reply in it as it is now, and the signature that they have written themselves."""
     check_attachments(request.attachments, tx.settings.max_files_staff)
     case = find(tx, request.case)
     decided(tx, case, _ACTS[request.kind], request.version)
     check_room(case, request.text, request.attachments, ROOM_FOR_STAFF)
-    return case
+    return case, personal_signature(tx)
 
 
 def prepare_reply(call: OngoingCall[WriteReply, ReplySent]) -> neighbours.Prepared:
     """Asks what a message from staff needs, and claims its files last."""
-    return neighbours.prepare_staff_message(call, call.read(check_reply), referral=call.request.referral)
+    case, personal = call.read(check_reply)
+    return neighbours.prepare_staff_message(call, case, personal, referral=call.request.referral)
 
 
 def reply(tx: Transaction, request: WriteReply, prepared: neighbours.Prepared) -> ReplySent:

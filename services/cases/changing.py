@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from services.cases.rules import (
     Act,
@@ -25,12 +25,16 @@ from services.cases.rules import (
 from services.cases.tables import Row, activities, cases
 from services.cases.visibility import Shape, condition, facts, shape, values, viewer
 from services.cases.weight import STEP
+from shared.database.prepared import Prepared, prepared
 from shared.database.transaction import Transaction
 from shared.messaging.errors import NotFound
 
-# Made once: to put a statement together takes SQLAlchemy longer than to run it.
-_CHANGE = update(cases).where(cases.c.id == bindparam("this"))
-_NOTE = insert(activities)
+# In SQL: to put a statement together takes SQLAlchemy longer than to run it.
+_COLUMNS = tuple(cases.columns.keys())
+_NOTE = (
+    b"INSERT INTO activities"
+    b" (case_id, case_version, care_provider, at, kind, by, person, handler, reason, message) VALUES"
+)
 
 
 def find(tx: Transaction, case: UUID, *, lock: bool = False) -> Row:
@@ -39,16 +43,18 @@ def find(tx: Transaction, case: UUID, *, lock: bool = False) -> Row:
     Raises `NotFound`, the same for what is not there and for what is not the caller's.
     """
     grounds = grounds_for_reading(viewer(tx.caller), tx.now)
-    row = tx.execute(_found_by(shape(grounds), lock), {"this": case, **values(grounds)}).mappings().one_or_none()
-    if row is None:
+    question = _found_by(shape(grounds), lock)
+    run = tx.ask if lock else tx.look
+    rows = run(question.sql, question.values({"this": case, **values(grounds)}))
+    if not rows:
         raise NotFound("Ärendet finns inte.", reason="case_not_found")
-    return row
+    return dict(zip(_COLUMNS, rows[0], strict=True))
 
 
 @cache
-def _found_by(named: Shape, lock: bool) -> Select[Any]:
+def _found_by(named: Shape, lock: bool) -> Prepared:
     question = select(cases).where(cases.c.id == bindparam("this"), condition(named))
-    return question.with_for_update() if lock else question
+    return prepared(question.with_for_update() if lock else question)
 
 
 def decided(tx: Transaction, case: Row, act: Act, version: int | None = None) -> Outcome:
@@ -75,8 +81,13 @@ def change(tx: Transaction, case: Row, outcome: Outcome, *, grown: int = 0, **co
     elif columns.get("counter_question_at") is not None:
         written["answer_before"] = month_after(columns["counter_question_at"])
         written["remind_at"] = week_before(written["answer_before"])
-    tx.execute(_CHANGE, {"this": case["id"], **written})
+    tx.later(_changing(tuple(written)), [*written.values(), case["id"]])
     return int(written["version"])
+
+
+@cache
+def _changing(columns: tuple[str, ...]) -> bytes:
+    return f"UPDATE cases SET {', '.join(f'{name} = %s' for name in columns)} WHERE id = %s".encode()  # noqa: S608
 
 
 def change_by_system(tx: Transaction, found: Sequence[Row], act: Act, kind: str) -> None:
@@ -126,16 +137,6 @@ def note(
     message: UUID | None = None,
 ) -> None:
     """Adds to the case's activities what was done in this version of it, and by whom (R-CASE-3)."""
-    step = {
-        "case_id": case["id"],
-        "case_version": version,
-        "care_provider": case["care_provider"],
-        "at": tx.now,
-        "kind": kind,
-        "by": by,
-        "person": tx.caller.subject if by == "staff" else None,
-        "handler": handler,
-        "reason": reason,
-        "message": message,
-    }
-    tx.execute(_NOTE, step)
+    person = tx.caller.subject if by == "staff" else None
+    step = (case["id"], version, case["care_provider"], tx.now, kind, by, person, handler, reason, message)
+    tx.add(_NOTE, step)

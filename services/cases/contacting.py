@@ -13,6 +13,7 @@ from services.cases import case_types, messages, neighbours, templates
 from services.cases.handlers import entitled, hold_rights_of
 from services.cases.messages import NewMessage, Sender
 from services.cases.rules import State, check_attachments, month_after, week_before
+from services.cases.signature import personal_signature
 from services.cases.starting import case_id, next_numbers
 from services.cases.tables import Row, activities, cases
 from services.cases.weight import STEP
@@ -127,12 +128,13 @@ def _activity(tx: Transaction, case: Row, message: NewMessage) -> dict[str, Any]
 # --- one resident ---------------------------------------------------------------------------------------------------
 
 
-def check(tx: Transaction, request: ContactResident) -> bool:
-    """Refuses what can't be sent, before anyone is asked; whether the copy of the rights has the caller's role yet."""
+def check(tx: Transaction, request: ContactResident) -> tuple[bool, str | None]:
+    """Refuses what can't be sent, before anyone is asked; whether the copy of the rights has the caller's role yet, and
+    the signature that they have written themselves."""
     tx.caller.require(request.clinic, Role.CASE_HANDLER)
     check_attachments(request.attachments, tx.settings.max_files_staff)
     words(template_of(tx, request), request.text)
-    return entitled(tx, tx.caller.subject, request.clinic) is not None
+    return entitled(tx, tx.caller.subject, request.clinic) is not None, personal_signature(tx)
 
 
 def template_of(tx: Transaction, request: ContactResident | CreateMailing, *, keep: bool = False) -> case_types.Offered:
@@ -150,7 +152,7 @@ class Prepared(neighbours.Prepared):
 def prepare(call: OngoingCall[ContactResident, ResidentContacted]) -> Prepared:
     """Whose number it is, whether they can be written to, who writes; claims the files last."""
     request = call.request
-    known = call.read(check)
+    known, personal = call.read(check)
     rights: RightsNow | None = None if known else neighbours.rights_of(call, call.caller.subject)
     resident = neighbours.resident_by_number(call, request.identity_number)
     if resident is None:
@@ -162,7 +164,7 @@ def prepare(call: OngoingCall[ContactResident, ResidentContacted]) -> Prepared:
         resident=resident,
         resident_active=active,
         handler_rights=rights,
-        sender=neighbours.staff_sender(call),
+        sender=neighbours.staff_sender(call, personal),
         care_provider=neighbours.care_provider(call, request.clinic, active=True),
         message=message,
         files=neighbours.claim(

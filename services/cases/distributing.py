@@ -9,6 +9,7 @@ from services.cases.answering import add_message
 from services.cases.changing import change, decided, find, note
 from services.cases.handlers import entitled, hold_rights_of, told_to_handle
 from services.cases.rules import Act, check_attachments
+from services.cases.signature import personal_signature
 from services.cases.tables import Row
 from services.cases.weight import ROOM_FOR_STAFF, check_room
 from shared.contracts.cases import CASE_ASSIGNED, AssignCase, CaseAssigned, CaseAssignedEvent
@@ -17,8 +18,9 @@ from shared.messaging.errors import Invalid
 from shared.messaging.server import OngoingCall
 
 
-def check(tx: Transaction, request: AssignCase) -> tuple[Row, bool]:
-    """The case, if the caller may assign it as it is now, and whether the copy of the rights knows the handler."""
+def check(tx: Transaction, request: AssignCase) -> tuple[Row, bool, str | None]:
+    """The case, if the caller may assign it as it is now, whether the copy of the rights knows the handler, and the
+    caller's own signature, for a partial reply."""
     check_attachments(request.attachments, tx.settings.max_files_staff)
     if request.attachments and request.partial_reply is None:
         raise Invalid(
@@ -29,7 +31,8 @@ def check(tx: Transaction, request: AssignCase) -> tuple[Row, bool]:
     case = find(tx, request.case)
     decided(tx, case, Act.ASSIGN, request.version)
     check_room(case, request.partial_reply, request.attachments, ROOM_FOR_STAFF)
-    return case, entitled(tx, request.handler, case["clinic"]) is not None
+    personal = None if request.partial_reply is None else personal_signature(tx)
+    return case, entitled(tx, request.handler, case["clinic"]) is not None, personal
 
 
 def prepare(call: OngoingCall[AssignCase, CaseAssigned]) -> neighbours.Prepared:
@@ -37,13 +40,13 @@ def prepare(call: OngoingCall[AssignCase, CaseAssigned]) -> neighbours.Prepared:
 
     Who is no handler is refused before any file is bound (R-ATT-7).
     """
-    case, known = call.read(check)
+    case, known, personal = call.read(check)
     rights = None if known else neighbours.rights_of(call, call.request.handler)
     if rights is not None and not told_to_handle(rights, case["clinic"]):
         raise _not_a_handler()
     if call.request.partial_reply is None:
         return neighbours.Prepared(care_provider=case["care_provider"], handler_rights=rights)
-    return neighbours.prepare_staff_message(call, case, handler_rights=rights)
+    return neighbours.prepare_staff_message(call, case, personal, handler_rights=rights)
 
 
 def assign_case(tx: Transaction, request: AssignCase, prepared: neighbours.Prepared) -> CaseAssigned:

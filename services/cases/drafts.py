@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.cases.changing import find
@@ -31,7 +31,7 @@ STAFF_WRITER = func.substring(drafts.c.writer, f"^{_STAFF}(.*)$")
 """The HSA-id of the writer where that is one of the staff; else none."""
 
 
-_FORGET = delete(drafts).where(drafts.c.case_id == bindparam("this"), drafts.c.writer == bindparam("whose"))
+_FORGET = b"DELETE FROM drafts WHERE case_id = %s AND writer = %s"
 
 
 def _writer(tx: Transaction) -> str:
@@ -87,7 +87,7 @@ def discard(tx: Transaction, request: DiscardDraft) -> Done:
 
 def forget(tx: Transaction, case: UUID) -> None:
     """The caller has sent what they wrote, or will not."""
-    tx.execute(_FORGET, {"this": case, "whose": _writer(tx)})
+    tx.later(_FORGET, (case, _writer(tx)))
 
 
 def others_writing(tx: Transaction, case: Row) -> list[OtherWriting]:

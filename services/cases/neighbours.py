@@ -78,13 +78,18 @@ def write_prepared(
 
 
 def prepare_staff_message(
-    call: Asking, case: Row, *, handler_rights: RightsNow | None = None, referral: HsaId | None = None
+    call: Asking,
+    case: Row,
+    personal: str | None,
+    *,
+    handler_rights: RightsNow | None = None,
+    referral: HsaId | None = None,
 ) -> Prepared:
-    """Whether the resident can be written to, the caller's signature, the care provider, the name of the clinic that is
-    referred to; last, so that a refusal binds no file, the files."""
+    """Whether the resident can be written to, the sender with the `personal` signature or one made for them, the care
+    provider, the name of the clinic that is referred to; last, so that a refusal binds no file, the files."""
     message = message_id_with(call.request.attachments, case["id"], call.request.request_id, call.caller)
     active = resident_can_be_written_to(call, case["resident"])
-    sender = staff_sender(call)
+    sender = staff_sender(call, personal)
     facts = clinics(call, [case["clinic"], *([referral] if referral else [])])
     return Prepared(
         resident_active=active,
@@ -131,13 +136,13 @@ def _referral(found: Mapping[str, ClinicFacts], clinic: HsaId | None) -> Referra
     return ReferralShown(clinic=clinic, name=found[clinic].name)
 
 
-def staff_sender(call: Asking) -> Sender:
-    """The caller with name and signature as they are when sending: the personal one, else made from the directory
-    (R-CASE-11)."""
+def staff_sender(call: Asking, personal: str | None) -> Sender:
+    """The caller with name and signature as they are when sending: the personal one, which was read with what is
+    written in, else made from the directory (R-CASE-11)."""
     name, made = own_name_and_signature(call)
     if not name:
         raise Conflict("Ditt namn saknas i katalogen, så svaret kan inte signeras.", reason="sender_without_name")
-    return Sender("staff", call.caller.subject, name, call.read(personal_signature) or made)
+    return Sender("staff", call.caller.subject, name, personal or made)
 
 
 def own_signature(call: Asking) -> Signature:

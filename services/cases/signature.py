@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 
 from services.cases.tables import signatures
-from shared.contracts.base import Done, HsaId, Query
+from shared.contracts.base import Command, Done, HsaId, Query
 from shared.contracts.case_desk import SetSignature
 from shared.database.transaction import Transaction
+
+_SIGNATURE = b"SELECT text FROM signatures WHERE person = %s"
 
 
 def name_and_signature(given_name: str | None, surname: str | None, title: str | None) -> tuple[str, str]:
@@ -29,11 +31,12 @@ def set_signature(tx: Transaction, request: SetSignature) -> Done:
     return Done()
 
 
-def personal_signature(tx: Transaction, _request: Query) -> str | None:
+def personal_signature(tx: Transaction, _request: Query | Command | None = None) -> str | None:
     """What the caller has written, if they have."""
     return signature_of(tx, tx.caller.subject)
 
 
 def signature_of(tx: Transaction, person: HsaId) -> str | None:
     """The personal signature that someone has written, if they have."""
-    return tx.execute(select(signatures.c.text).where(signatures.c.person == person)).scalar_one_or_none()
+    found = tx.look(_SIGNATURE, (person,))
+    return str(found[0][0]) if found else None

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, false, or_, true
+from sqlalchemy import ARRAY, BindParameter, ColumnElement, Text, and_, any_, bindparam, false, or_, true
 
 from services.cases.rules import Facts, Ground, State, Viewer, grounds_for_reading
 from services.cases.tables import Row, cases
@@ -45,12 +45,19 @@ Shape: TypeAlias = tuple[tuple[str, ...], ...]
 """What each of the viewer's grounds names: the condition is the same for all whose grounds name the same."""
 
 _CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
-    "clinics": lambda clinics: cases.c.clinic.in_(clinics),
+    "clinics": lambda clinics: _among(cases.c.clinic, clinics),
     "handler": lambda handler: cases.c.handler == handler,
     "resident": lambda resident: cases.c.resident == resident,
-    "elsewhere_than": lambda clinics: cases.c.clinic.not_in(clinics),
+    "elsewhere_than": lambda clinics: ~_among(cases.c.clinic, clinics),
     "written_after": lambda moment: cases.c.latest_message_at > moment,
 }
+
+
+def _among(column: ColumnElement[Any], values: Any) -> ColumnElement[bool]:
+    """Values that are named only when it is run come as one array, so that the statement is the same for any number."""
+    return column == any_(values) if isinstance(values, BindParameter) else column.in_(values)
+
+
 _SETS = ("clinics", "elsewhere_than")
 _NAMED = tuple(field.name for field in fields(Ground))
 
@@ -68,7 +75,7 @@ def _names(ground: Ground, name: str) -> bool:
 @cache
 def condition(named: Shape) -> ColumnElement[bool]:
     """The same condition for grounds of this shape, to be made complete by their `values` when it is run."""
-    return _any_of(named, lambda name: bindparam(name, expanding=name.startswith(_SETS)))
+    return _any_of(named, lambda name: bindparam(name, type_=ARRAY(Text) if name.startswith(_SETS) else None))
 
 
 def _any_of(named: Shape, value: Callable[[str], Any]) -> ColumnElement[bool]:

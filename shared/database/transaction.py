@@ -213,13 +213,13 @@ class Transaction:
         cursor = psycopg.ClientCursor(self._driver)
         cursor.execute(";".join([one.text(cursor) for one in statements]).encode())
         for one in statements[:-1]:
-            if cursor.description:
+            if _has_rows(cursor):
                 one.answer.extend(cursor.fetchall())
             cursor.nextset()
         while cursor.nextset():
             pass
         self._ended_by = cursor.statusmessage
-        if cursor.description:
+        if _has_rows(cursor):
             statements[-1].answer.extend(cursor.fetchall())
         return statements[-1].answer
 
@@ -249,6 +249,11 @@ class Transaction:
         """Closes the connection: it is gone, or in the middle of something."""
         self._open = False
         self._connection.invalidate(error)
+
+
+def _has_rows(cursor: psycopg.ClientCursor[Any]) -> bool:
+    """As `cursor.description`, which makes an object for each column."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 def _only_reads(statement: Executable) -> bool:

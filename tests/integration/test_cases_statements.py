@@ -39,8 +39,12 @@ def world(cases_database: str, tmp_path: Path) -> Iterator[World]:
     yield from World.made(cases_database, tmp_path)
 
 
+KERNELS = ("BEGIN", "COMMIT", "INSERT INTO requests", "UPDATE requests", "SELECT caller, method", "INSERT INTO outbox")
+"""What the kernel's own statements begin with."""
+
+
 class Seen:
-    """The statements of the service itself; the kernel's travel with BEGIN and COMMIT."""
+    """The statements of the service itself, by SQLAlchemy or sent as they are, alone or several in a message."""
 
     def __init__(self) -> None:
         self.statements: list[tuple[str, Any]] = []
@@ -48,18 +52,30 @@ class Seen:
     def __len__(self) -> int:
         return len(self.statements)
 
+    def note_sent(self, message: bytes) -> None:
+        """A message with the values in it; no value of these tests has a semicolon."""
+        several = [one.strip() for one in message.decode().split(";")]
+        self.statements += [(one, None) for one in several if not one.startswith(KERNELS)]
+
 
 @contextmanager
 def watched(world: World) -> Iterator[Seen]:
     seen = Seen()
+    send = psycopg.ClientCursor.execute
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
         seen.statements.append((statement, parameters))
 
+    def note_sent(cursor: Any, query: bytes, *args: Any, **named: Any) -> Any:
+        seen.note_sent(query)
+        return send(cursor, query, *args, **named)
+
     event.listen(world.database.engine, "before_cursor_execute", note)
+    psycopg.ClientCursor.execute = note_sent  # type: ignore[assignment,method-assign]
     try:
         yield seen
     finally:
+        del psycopg.ClientCursor.execute
         event.remove(world.database.engine, "before_cursor_execute", note)
 
 
