@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import requests
@@ -101,12 +101,15 @@ class CertificateStatus:
     # --- CRL ----------------------------------------------------------------------------------------------------------
 
     def _list(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> Taken:
-        for url in _list_addresses(certificate):
-            found = self._fresh_list(url, issuer, now)
+        points = _list_points(certificate)
+        for url in _addresses(points):
+            found = self._fresh_list(url, points, issuer, now)
             return found.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
         return None
 
-    def _fresh_list(self, url: str, issuer: x509.Certificate, now: datetime) -> x509.CertificateRevocationList:
+    def _fresh_list(
+        self, url: str, points: Sequence[x509.GeneralName], issuer: x509.Certificate, now: datetime
+    ) -> x509.CertificateRevocationList:
         """One fetches at a time, and who waited for that does not fetch again.
 
         Raises as `require_good` expects where there is none that holds.
@@ -119,12 +122,12 @@ class CertificateStatus:
                 try:
                     text = fetched(self._http, "GET", url, seconds=_SECONDS, largest=_LARGEST_LIST)
                     newer: x509.CertificateRevocationList | None = x509.load_der_x509_crl(text)
-                    _checked(newer, issuer, now)
+                    _checked(newer, points, issuer, now)
                 except Exception:  # the one that is kept may do, if there is one
                     newer = kept
                 kept = newer
                 self._lists[url] = kept, time.monotonic()
-        return _checked(kept, issuer, now)
+        return _checked(kept, points, issuer, now)
 
 
 def _status_in(
@@ -183,9 +186,13 @@ def _verify_signature(
 
 
 def _checked(
-    found: x509.CertificateRevocationList | None, issuer: x509.Certificate, now: datetime
+    found: x509.CertificateRevocationList | None,
+    points: Sequence[x509.GeneralName],
+    issuer: x509.Certificate,
+    now: datetime,
 ) -> x509.CertificateRevocationList:
-    """The list, if it is the issuer's whole list and holds now. Raises ValueError."""
+    """The list, if it is the issuer's and holds now: the whole one, or the one of the points where the certificate says
+    that it would stand. Raises ValueError."""
     key = issuer.public_key()
     if found is None or not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise ValueError("no list, or signed by a key of another kind")
@@ -194,18 +201,22 @@ def _checked(
     if not isinstance(found.signature_hash_algorithm, _STRONG):
         raise ValueError("signed in a way that is not trusted")
     for extension in found.extensions:
-        part = extension.value
-        whole = isinstance(part, x509.IssuingDistributionPoint) and not (
-            part.indirect_crl
-            or part.only_contains_ca_certs
-            or part.only_contains_attribute_certs
-            or part.only_some_reasons
-        )
-        if extension.critical and not whole:
-            raise ValueError("a part of a list, or one of a kind that is not known")
+        if isinstance(extension.value, x509.IssuingDistributionPoint):
+            _require_for_people(extension.value, points)
+        elif extension.critical:
+            raise ValueError("a list of a kind that is not known")
     if not _holds(found, now):
         raise ValueError("a list of another time")
     return found
+
+
+def _require_for_people(part: x509.IssuingDistributionPoint, points: Sequence[x509.GeneralName]) -> None:
+    """An issuer may have lists by the point that it publishes them at, each signed alike: in another one a certificate
+    that was taken back does not stand, which says nothing (RFC 5280, 6.3.3 b 2). Raises ValueError."""
+    if part.indirect_crl or part.only_contains_ca_certs or part.only_contains_attribute_certs or part.only_some_reasons:
+        raise ValueError("a part of a list")
+    if part.relative_name is not None or (part.full_name and not set(part.full_name) & set(points)):
+        raise ValueError("the list of another point")
 
 
 def _holds(found: x509.CertificateRevocationList, now: datetime) -> bool:
@@ -221,14 +232,12 @@ def _ocsp_addresses(certificate: x509.Certificate) -> Iterable[str]:
     return _addresses(one.access_location for one in told if one.access_method == AuthorityInformationAccessOID.OCSP)
 
 
-def _list_addresses(certificate: x509.Certificate) -> Iterable[str]:
+def _list_points(certificate: x509.Certificate) -> list[x509.GeneralName]:
     try:
         told = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     except x509.ExtensionNotFound:
         return []
-    return _addresses(
-        name for point in told if not (point.reasons or point.crl_issuer) for name in point.full_name or []
-    )
+    return [name for point in told if not (point.reasons or point.crl_issuer) for name in point.full_name or []]
 
 
 def _addresses(names: Iterable[x509.GeneralName]) -> list[str]:

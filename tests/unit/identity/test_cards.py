@@ -302,12 +302,12 @@ def crl(siths: Authority, **changes: Any) -> bytes:
     } | changes  # fmt: skip
     builder = x509.CertificateRevocationListBuilder(told["name"], told["last"], told["next"])
     if "extension" in told:
-        builder = builder.add_extension(told["extension"], critical=True)
+        builder = builder.add_extension(told["extension"], critical=told.get("critical", True))
     return builder.sign(told["key"], hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def test_r_id_1_a_list_that_can_t_be_believed_lets_nobody_in(siths: Authority) -> None:
-    """R-ID-1: down, garbage, forged, another's, stale, of tomorrow, or only a part of the list."""
+    """R-ID-1: down, garbage, forged, another's, stale, of tomorrow, or a part of the list, or that of another point."""
     card, key = siths.card()
     root, root_key = siths_ca.authority(siths.folder, "root")
     now = datetime.now(UTC)
@@ -323,11 +323,22 @@ def test_r_id_1_a_list_that_can_t_be_believed_lets_nobody_in(siths: Authority) -
         crl(siths, last=now + timedelta(days=1), next=now + timedelta(days=3)),
         crl(siths, extension=x509.DeltaCRLIndicator(1)),
         crl(siths, extension=part),
+        crl(siths, extension=of_point("http://crl.example/another-part.crl")),
+        crl(siths, extension=of_point("http://crl.example/another-part.crl"), critical=False),
     ):
         siths.misbehave["crl"] = answer
         assert reason(lambda: log_in(siths, proof(card, key))) == "certificate_status_unknown"
-    siths.misbehave["crl"] = crl(siths)
-    assert log_in(siths, proof(card, key))
+    [point] = card.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    [name] = point.full_name or []
+    for answer in (crl(siths), crl(siths, extension=of_point("http://crl.example/elsewhere.crl", name.value))):
+        siths.misbehave["crl"] = answer
+        assert log_in(siths, proof(card, key))
+
+
+def of_point(*urls: str) -> x509.IssuingDistributionPoint:
+    """That the list holds only those certificates that name one of these points."""
+    names = [x509.UniformResourceIdentifier(url) for url in urls]
+    return x509.IssuingDistributionPoint(names, None, False, False, None, False, False)
 
 
 def test_r_id_1_a_list_is_kept_while_its_issuer_is_away_and_no_longer_than_it_holds(
