@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, select, update
+from sqlalchemy import ColumnElement, Row, func, literal, select, update
 
 from services.attachments import rules
 from services.attachments.files import OTHER_OWNER, kept_size, open_name
@@ -31,6 +31,8 @@ AT_ONCE = 500
 def claim(tx: Transaction, asked: Claim) -> Claimed:
     """Binds all of the files to the message, or raises and binds none; the same again gives the same answer."""
     _require_count(asked, tx.settings)
+    # one at a time for each message: two that name different files would both find that it has none (R-ATT-3)
+    tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(literal(str(asked.message)), 0))))
     rows = _locked(tx, asked)
     mine = {row.attachment for row in rows.values() if row.message == asked.message}
     before = _of_message(tx, asked.message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.attachments import binding, cleaning, linking, subject_access, uploading
+from services.attachments import binding, cleaning, linking, resealing, subject_access, uploading
 from services.attachments.settings import AttachmentsSettings
 from services.attachments.store import signer
 from shared.contracts import cases
@@ -135,3 +135,8 @@ class AttachmentsService:
                 break
         if total:
             log.info("never_sent_removed", count=total)
+
+    @job("reseal", every=timedelta(days=1))
+    def reseal(self, run: Any) -> None:
+        """R-SYS-2: after a change of keys."""
+        resealing.reseal_all(run)

@@ -29,7 +29,7 @@ class AttachmentsSettings(ServiceSettings):
     max_file_bytes: int = Field(50 * MEGABYTE, ge=1, description="largest file (R-ATT-2)")
     max_files_staff: int = Field(20, ge=0, le=100, description="files in a message from the clinic (R-ATT-3)")
     max_files_resident: int = Field(5, ge=0, le=100, description="files in a message from a resident (R-ATT-3)")
-    max_unsent_files: int = Field(100, ge=1, description="files that one person may have waiting to be sent")
+    max_unsent_files: int = Field(100, ge=1, description="files one person may have unsent; as many tried in vain")
     keep_unsent_hours: int = Field(24, ge=1, description="how long a file that is not sent is kept (R-ATT-8)")
 
     @field_validator("s3_endpoint", "s3_public_endpoint")

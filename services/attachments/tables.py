@@ -81,7 +81,7 @@ _unsent = _row.sent_at.is_(None) & (_row.state != REMOVED)
 
 Index("attachments_to_look_at", _row.look_at, postgresql_where=_row.look_at.is_not(None))
 Index("attachments_to_sweep", _row.sweep_at, postgresql_where=_row.sweep_at.is_not(None))
-Index("attachments_unsent_of_owner", _row.owner_kind, _row.owner, postgresql_where=_unsent)
+Index("attachments_not_sent_of_owner", _row.owner_kind, _row.owner, postgresql_where=_row.sent_at.is_(None))
 Index("attachments_of_draft", _row.draft, postgresql_where=_unsent & _row.draft.is_not(None))
 Index("attachments_unsent", _row.changed_at, postgresql_where=_unsent & _row.message.is_(None))
 Index("attachments_claimed", _row.claimed_at, postgresql_where=_row.message.is_not(None) & _row.sent_at.is_(None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, literal, select, update
 
 from services.attachments import rules
 from services.attachments.files import own, seal_name
@@ -53,18 +53,29 @@ def ask_upload(tx: Transaction, asked: AskUpload, signer: Signer) -> UploadAsked
 
 
 def _require_room(tx: Transaction, most: int) -> None:
-    unsent = (
-        select(func.count())
+    """Raises `LimitExceeded`.
+
+    Refused and removed files take no room, but work, and bytes may come in at their places for a while: until then as
+    many of them are let be as of the others.
+    """
+    owner = f"{tx.caller.kind} {tx.caller.subject}"
+    tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(literal(owner), 0))))
+    over = attachments.c.state.in_([REMOVED, State.REFUSED])
+    still_open = attachments.c.upload_expires_at > tx.now - rules.UPLOAD_GRACE
+    counted = (
+        select(func.count().filter(~over).label("waiting"), func.count().filter(over & still_open).label("tried"))
         .select_from(attachments)
         .where(
             attachments.c.owner_kind == tx.caller.kind,
             attachments.c.owner == tx.caller.subject,
             attachments.c.sent_at.is_(None),
-            attachments.c.state.not_in([REMOVED, State.REFUSED]),
         )
     )
-    if tx.execute(unsent).scalar_one() >= most:
+    found = tx.execute(counted).one()
+    if found.waiting >= most:
         raise LimitExceeded("Du har för många filer som inte är skickade. Ta bort någon.", reason="too_many_unsent")
+    if found.tried >= most:
+        raise LimitExceeded("Du har laddat upp många filer. Försök igen om en halvtimme.", reason="too_many_tries")
 
 
 def uploaded(tx: Transaction, told: Uploaded) -> Done:

@@ -54,7 +54,7 @@ class AskUpload(Command):
 
     Refused at once: a type that is not PDF, GIF, JPEG or PNG (`type_not_allowed`), a name whose ending does not agree
     with it (`name_type_mismatch`), an empty file (`file_empty`), one that is too large (`file_too_large`), too many
-    files that were never sent (`too_many_unsent`).
+    files that were never sent (`too_many_unsent`), or were refused or removed lately (`too_many_tries`).
     """
 
     name: RawName

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -107,6 +108,46 @@ def test_a_file_goes_with_one_message_r_att_5(world: World) -> None:
     with pytest.raises(Conflict) as refused:
         world.claim(caller, file, other, message=message)
     assert refused.value.reason == "message_has_other_attachments"
+
+
+def test_claims_of_one_message_at_once_bind_the_files_of_one_r_att_3(world: World) -> None:
+    """Fifty times two senders of the same message, each with files of their own choice."""
+    caller = world.resident()
+    for _ in range(50):
+        message, choices = uuid4(), [usable(world, caller, 5), usable(world, caller, 5)]
+        together = threading.Barrier(2)
+
+        def send(files: list[UUID], message: UUID = message, together: threading.Barrier = together) -> bool:
+            together.wait()
+            try:
+                world.claim(caller, *files, message=message, at_most=5)
+            except Conflict as refused:
+                assert refused.reason == "message_has_other_attachments"
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(send, choices)) == [False, True]
+        assert bound(world) in map(set, choices)
+        world.rows("TRUNCATE attachments")
+
+
+def test_messages_at_once_never_share_a_file_fifty_times_r_att_5(world: World) -> None:
+    caller = world.resident()
+    [file] = usable(world, caller, 1)
+    together = threading.Barrier(50)
+
+    def send(_: int) -> bool:
+        together.wait()
+        try:
+            world.claim(caller, file)
+        except Conflict as refused:
+            assert refused.reason == "attachment_already_used"
+            return False
+        return True
+
+    with ThreadPoolExecutor(50) as pool:
+        assert sum(pool.map(send, range(50))) == 1
 
 
 def test_two_messages_at_once_never_share_a_file_r_att_5(world: World) -> None:

@@ -6,6 +6,8 @@ import random
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 import requests
 
 from deploy.local import upload as helper
+from services.attachments import rules
 from shared.contracts.attachments import State
 from shared.messaging.errors import Invalid, LimitExceeded, NotFound, Refused
 from tests.integration.attachments_support import PDF, PNG, World, send
@@ -209,6 +212,43 @@ def test_files_that_are_never_sent_are_limited(attachments_place: Any, tmp_path:
     world.ask(world.resident(), DATA, PNG)
     world.remove(caller, first)
     world.ask(caller, DATA, PNG)
+    world.close()
+
+
+def test_files_that_are_refused_or_removed_can_not_be_tried_for_ever(attachments_place: Any, tmp_path: Path) -> None:
+    world = World(*attachments_place, tmp_path / "few", max_unsent_files=3)
+    caller = world.resident()
+    for number in range(3):
+        attachment = world.put(caller, DATA[:20], PNG)
+        if number:
+            world.remove(caller, attachment)
+        else:
+            world.check()
+            assert world.show(caller, attachment).state is State.REFUSED
+    with pytest.raises(LimitExceeded) as refused:
+        world.ask(caller, DATA, PNG)
+    assert refused.value.reason == "too_many_tries"
+    world.ask(world.resident(), DATA, PNG)
+    world.move_clock(timedelta(seconds=world.settings.upload_seconds) + rules.UPLOAD_GRACE)
+    world.ask(caller, DATA, PNG)
+    world.close()
+
+
+def test_many_asking_at_once_get_no_more_places_than_one_after_the_other(
+    attachments_place: Any, tmp_path: Path
+) -> None:
+    world = World(*attachments_place, tmp_path / "few", max_unsent_files=5)
+    caller = world.resident()
+
+    def ask(_: int) -> bool:
+        try:
+            world.ask(caller, DATA, PNG)
+        except LimitExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(ask, range(50))) == 5
     world.close()
 
 
