@@ -343,30 +343,21 @@ class RpcServer:
 
     def _answer(self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any]) -> None:
         began = time.monotonic()
-        body = _FAILED
+        body, code, reason = _FAILED, "internal", None
+        ids = call_ids(delivery.headers.get(CALL_IDS_HEADER), call)
         try:
-            ids = call_ids(delivery.headers.get(CALL_IDS_HEADER), call)
-            code, failure = "ok", None
-            try:
-                body = self._result(delivery, call, run, ids)
-            except Refused as error:
-                code, body, failure = error.code, encode_error(error), error
-            except Exception as error:  # what was not foreseen: told without its text, which may hold anything
-                code = "internal"
-                log.error("call_failed", method=call.name, call_id=ids[-1], exc_info=error)
-            seconds = time.monotonic() - began
-            self._core.metrics.call(call.name, code, seconds)
-            if failure is not None:
-                log.info(
-                    "call_refused",
-                    method=call.name,
-                    call_id=ids[-1],
-                    code=code,
-                    reason=failure.reason,
-                    duration_ms=round(seconds * 1000, 1),
-                )
+            body, code = self._result(delivery, call, run, ids), "ok"
+        except Refused as refusal:
+            body, code, reason = encode_error(refusal), refusal.code, refusal.reason
+        except Exception as error:  # what was not foreseen: told without its text, which may hold anything
+            log.error("call_failed", method=call.name, call_id=ids[-1], exc_info=error)
         finally:
+            seconds = time.monotonic() - began
             self._finish(delivery, body)
+        self._core.metrics.call(call.name, code, seconds)  # now, when nobody waits any more
+        if code not in ("ok", "internal"):
+            duration = round(seconds * 1000, 1)
+            log.info("call_refused", method=call.name, call_id=ids[-1], code=code, reason=reason, duration_ms=duration)
 
     def _result(
         self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any], ids: list[str]

@@ -1,7 +1,7 @@
 """How a connection of py-amqp reads and writes here: whole buffers in, and in one piece what is written together.
 
-The frames are py-amqp's; a codec of our own would be quicker, and is not ours to keep (docs/decisions/0001). What is
-changed is how often the kernel is called: a call costs more in sends and wakings than in Python.
+What the frames say is py-amqp's to read and write; a codec of our own would be quicker, and is not ours to keep
+(docs/decisions/0001). What is changed is how often the kernel is called and bytes are copied.
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import amqp
 from amqp import method_framing
+from amqp.exceptions import UnexpectedFrame
 
 HEARTBEAT_SECONDS = 10
 _CONNECT_SECONDS = 5.0
 _READ_AHEAD_BYTES = 65_536
 _SEND_BYTES = 262_144
 _FRAMES_AT_ONCE = 1000
+_FRAME_HEADER = struct.Struct(">BHI")
+"""Type, channel and length of the payload that follows; then one byte ends the frame."""
+_FRAME_END = 0xCE
 
 
 class _Message(amqp.Message):  # type: ignore[misc]
@@ -87,7 +92,6 @@ class Wire:
         self._own: socket.socket | None = None
         if not self._secure:
             self._at_once = self._never_waiting()
-        self._waits = True
         self._send = transport._write
         self._out = bytearray()
         self.gathers = False
@@ -118,39 +122,45 @@ class Wire:
     def drain(self) -> bool:
         """Has the frames handled that have come in whole, without waiting for more. Whether some may be left.
 
-        Not all of them if they are many: who holds the connection must let go of it, however much is sent.
+        Not all of them if they are many: who holds the connection must let go of it, however much is sent. Frames are
+        cut here, from whole buffers: py-amqp takes seven bytes, then a payload, then one byte, and copies what is left
+        over each time. What is begun and not whole is kept where py-amqp keeps it.
         """
-        for _ in range(_FRAMES_AT_ONCE):
-            frame = self._frame()
-            if frame is None:
-                return False
-            self._on_frame(frame)
-            if not self._transport._read_buffer and not self.pending:
-                return False
-        return True
-
-    def _frame(self) -> Any:
-        """The next frame, None if it is not there yet: py-amqp keeps the half of one that may be."""
-        self._waits = False
+        transport = self._transport
+        buffer = transport._read_buffer + self._there_now()
+        begins, handled = 0, 0
         try:
-            if not self._secure:
-                return self._transport.read_frame()
-            with self._transport.having_timeout(0):
-                return self._transport.read_frame()
-        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
-            return None
+            while handled < _FRAMES_AT_ONCE and len(buffer) - begins >= _FRAME_HEADER.size:
+                kind, channel, size = _FRAME_HEADER.unpack_from(buffer, begins)
+                payload = begins + _FRAME_HEADER.size
+                ends = payload + size
+                if ends >= len(buffer):
+                    break
+                if buffer[ends] != _FRAME_END:
+                    raise UnexpectedFrame(f"frame of {size} bytes without its end")
+                begins, handled = ends + 1, handled + 1
+                self._on_frame((kind, channel, buffer[payload:ends]))
         finally:
-            self._waits = True
+            transport._read_buffer = buffer[begins:]
+        return handled == _FRAMES_AT_ONCE or self.pending
+
+    def _there_now(self) -> bytes:
+        """The bytes that have come in, at most a buffer of them. Raises OSError where the other end has closed."""
+        try:
+            if self._secure:
+                with self._transport.having_timeout(0):
+                    taken = self._receive(_READ_AHEAD_BYTES)
+            else:
+                taken = self._at_once(_READ_AHEAD_BYTES)
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        if not taken:
+            raise ConnectionResetError("the broker closed the connection")
+        return bytes(taken)
 
     def _read(self, size: int) -> bytes:
-        """Whole buffers instead of seven bytes, then a frame, then one byte: py-amqp keeps what is left over."""
-        receive = self._receive if self._waits else self._at_once
-        try:
-            return bytes(receive(max(size, _READ_AHEAD_BYTES)))
-        except (BlockingIOError, ssl.SSLWantReadError):
-            # In the middle of a frame py-amqp would try again at once, and again, holding the lock and under eventlet
-            # the whole process. Told so, it keeps what it has and lets the reading thread wait for the rest.
-            raise TimeoutError from None
+        """For py-amqp, while it waits for an answer of the broker's: whole buffers, of which it keeps the rest."""
+        return bytes(self._receive(max(size, _READ_AHEAD_BYTES)))
 
     # --- out --------------------------------------------------------------------------------------------------------
 
