@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import ldap3
@@ -128,10 +128,47 @@ def test_only_what_was_modified_is_read_again(directory, kiv, server, tmp_path):
     with directory.transaction() as tx:
         state = loading.last_state(tx, "kiv_ldap", "units")
     everything = len(list(kiv.units(tmp_path, None).records()))
-    # As if all had been modified long before: what is modified now is behind that.
-    old = state | {"latest": "20991231000000Z"}
+    # An hour later nothing has been modified for long.
+    old = state | {"latest": an_hour_later(directory)}
     part = kiv.units(tmp_path, old)
     assert (len(list(part.records())), len(part.present)) == (0, everything)
+
+
+def an_hour_later(directory) -> str:
+    """Moves the clock, and answers with a moment of modification that is later than those of all entries."""
+    directory.move(hours=1)
+    return f"{directory.now - timedelta(minutes=5):%Y%m%d%H%M%SZ}"
+
+
+def test_a_modification_that_is_still_to_come_hides_none_of_the_others(kiv, server, tmp_path):
+    """By a server whose clock is wrong, or by hand."""
+    wrong, other = dn_of(cast.KVARNBACKEN), dn_of(cast.SJOPORTEN)
+    changed(server, wrong, vgrModifyTimestamp=["20991231000000Z"])
+    try:
+        whole = kiv.units(tmp_path, None)
+        changed(server, other, l=["Sjöhamnen"])
+        part = kiv.units(tmp_path, whole.state)
+        assert part.present is not None
+        assert {wrong, other} <= {record.dn for record in part.records()}
+    finally:
+        changed(server, other, l=["Göteborg"])
+        changed(server, wrong, vgrModifyTimestamp=[])
+
+
+def test_ids_that_end_in_x_are_closed_units_but_people_like_others(directory, kiv, server):
+    connection = server.administrator()
+    unit, person = f"ou=Stängd,{UNITS_BASE}", f"cn=Xenia Ek,{STAFF_BASE}"
+    connection.add(unit, ["vgrOrganizationalUnit", "organizationalUnit"], {"hsaIdentity": "SE2321000131-E00000900998X"})
+    names = {"hsaIdentity": "SE2321000131-P00000900997X", "sn": "Ek", "givenName": "Xenia"}
+    connection.add(person, ["person", "hsaPersonExtension"], names)
+    try:
+        directory.run(kiv)
+        assert directory.rows("SELECT hsa_id FROM units WHERE hsa_id LIKE '%X'") == []
+        assert directory.one("SELECT given_name FROM staff WHERE hsa_id LIKE '%X'") == "Xenia"
+    finally:
+        connection.delete(unit)
+        connection.delete(person)
+        connection.unbind()
 
 
 def test_what_is_modified_added_and_removed_between_whole_reads(directory, kiv, server):
@@ -160,9 +197,10 @@ def test_what_the_copy_does_not_know_has_everything_read(directory, kiv):
         tx.execute(loading.text("DELETE FROM units WHERE hsa_id = :id"), {"id": cast.SJOPORTEN})
         tx.execute(
             loading.text(
-                "UPDATE source_states SET state = jsonb_set(state, '{source,latest}', '\"20991231000000Z\"')"
+                "UPDATE source_states SET state = jsonb_set(state, '{source,latest}', to_jsonb(CAST(:later AS text)))"
                 " WHERE source = 'kiv_ldap' AND part = 'units'"
-            )
+            ),
+            {"later": an_hour_later(directory)},
         )
     run = directory.run(kiv)
     assert (run.state, run.units_added) == ("done", 1)

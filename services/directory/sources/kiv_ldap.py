@@ -6,6 +6,7 @@ that what has disappeared is noticed by every run.
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import ldap3
@@ -26,15 +27,20 @@ from services.directory.records import FORMAT, PERSON_ATTRIBUTES, UNIT_ATTRIBUTE
 from services.directory.sources import Catalogue, SourceError
 from shared.operations import clock
 
-_UNITS = "(|(objectClass=vgrOrganizationalUnit)(objectClass=vgrOrganizationalRole))"
+_CLOSED = "(hsaIdentity=*X)"  # units only: closed ones and placeholders, as KiV's own readers leave them out
+_UNITS = f"(&(|(objectClass=vgrOrganizationalUnit)(objectClass=vgrOrganizationalRole))(!{_CLOSED}))"
 _PERSONS = "(&(objectClass=person)(hsaIdentity=*))"
-_CLOSED = "(!(hsaIdentity=*X))"  # closed units and placeholders, as KiV's own readers leave them out
 _MODIFIED = ("vgrModifyTimestamp", "modifyTimestamp")
 _WHOLE_AFTER = timedelta(hours=20)
 _CLOCKS_APART = timedelta(minutes=10)
 _PAGE = 500
+_ENTRY = 4
+"""The number of a search's entry among LDAP's messages."""
 _PAGED_RESULTS = "1.2.840.113556.1.4.319"
 _LIMITS = {3: "time_limit", 4: "size_limit", 11: "size_limit"}
+
+Value: TypeAlias = str | dict[str, str]
+"""A text; or what was none, as bytes in base64."""
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (failures.LDAPSizeLimitExceededResult, "size_limit"),
@@ -84,18 +90,19 @@ class KivLdap:
         return self._catalogue(self.staff_base, _PERSONS, PERSON_ATTRIBUTES, folder / "staff", state)
 
     def _catalogue(
-        self, base: str, kind: str, wanted: Sequence[str], file: Path, state: dict[str, Any] | None
+        self, base: str, everything: str, wanted: Sequence[str], file: Path, state: dict[str, Any] | None
     ) -> Catalogue:
         now = clock.now()
         since = _since(base, state, now)
-        everything = f"(&{kind}{_CLOSED})"
         latest = state["latest"] if state is not None and since else ""
         present: list[str] = []
         with self._connection() as connection:
             chosen = f"(&{everything}(|{''.join(f'({name}>={since})' for name in _MODIFIED)}))" if since else everything
             with file.open("w", encoding="utf-8") as spool:
                 for dn, attributes in _pages(connection, base, chosen, (*wanted, *_MODIFIED)):
-                    latest = max(latest, *(max(attributes.pop(name, [""])) for name in _MODIFIED))
+                    for name in _MODIFIED:
+                        for moment in attributes.pop(name, []):
+                            latest = _later(latest, moment, now)
                     spool.write(json.dumps([dn, attributes], ensure_ascii=False) + "\n")
             if since:
                 present = [
@@ -132,7 +139,6 @@ class KivLdap:
                 server,
                 self.user,
                 self.password,
-                auto_bind=True,
                 read_only=True,
                 check_names=False,
                 return_empty_attributes=False,
@@ -140,6 +146,8 @@ class KivLdap:
                 raise_exceptions=True,
                 receive_timeout=ceil(self.timeout_seconds),
             )
+            _entries_as_they_come(connection)
+            connection.bind()
             yield connection
         except (failures.LDAPException, OSError, ssl.SSLError) as error:
             raise SourceError(_reason(error)) from None
@@ -157,7 +165,7 @@ def _hang_up(connection: ldap3.Connection) -> None:
 
 def _pages(
     connection: ldap3.Connection, base: str, chosen: str, wanted: Sequence[str]
-) -> Iterator[tuple[str, dict[str, list[str]]]]:
+) -> Iterator[tuple[str, dict[str, list[Value]]]]:
     """Each entry's name and attributes, page by page. A referral means that a part lies elsewhere: not a catalogue."""
     cookie: bytes | None = None
     while True:
@@ -169,20 +177,59 @@ def _pages(
         for entry in connection.response:
             if entry["type"] != "searchResEntry":
                 raise SourceError("referral")
-            yield entry["dn"], {name: _texts(values) for name, values in entry["raw_attributes"].items() if values}
+            yield (
+                entry["dn"],
+                {name: [text(one) for one in values] for name, values in entry["raw_attributes"].items() if values},
+            )
         cookie = result.get("controls", {}).get(_PAGED_RESULTS, {}).get("value", {}).get("cookie")
         if not cookie:
             return
 
 
-def _texts(values: Sequence[bytes]) -> list[str]:
-    return [value.decode("utf-8", "replace") for value in values]
+def _entries_as_they_come(connection: ldap3.Connection) -> None:
+    """Has the library hand out entries without making anything of their values: half of all the time would go into
+    that, and here all values are texts."""
+    decode = connection.strategy.decode_response_fast
+
+    def decode_response(message: Any) -> Any:
+        if message["protocolOp"] != _ENTRY or message["controls"]:
+            return decode(message)
+        name, attributes = message["payload"]
+        values = {
+            one[3][0][3].decode("utf-8", "replace"): [value[3] for value in one[3][1][3]] for one in attributes[3]
+        }
+        return {"type": "searchResEntry", "dn": name[3].decode("utf-8", "replace"), "raw_attributes": values}
+
+    connection.strategy.decode_response_fast = decode_response
 
 
-def _identity(attributes: Mapping[str, Sequence[str]]) -> str | Unparsed:
+def text(value: bytes) -> Value:
+    """A value that is no text is kept as it came, and listed as none."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+def _later(latest: str, moment: Value, now: datetime) -> str:
+    """The later of the two, but never one that is still to come: what is modified until then would be passed over."""
+    if not isinstance(moment, str) or moment <= latest:
+        return latest
+    instant = parsing.instant(moment)
+    if isinstance(instant, Unparsed):
+        return latest
+    return moment if instant <= now else max(latest, _stamp(now))
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
+
+
+def _identity(attributes: Mapping[str, Sequence[Value]]) -> str | Unparsed:
     for name, values in attributes.items():
-        if name.casefold() == "hsaidentity" and values:
-            return parsing.hsa_id(values[0])
+        if name.casefold() == "hsaidentity":
+            texts, _ = parsing.values(values)
+            return parsing.hsa_id(texts[0]) if texts else Unparsed("no_hsa_id")
     return Unparsed("no_hsa_id")
 
 
@@ -199,9 +246,9 @@ def _since(base: str, state: dict[str, Any] | None, now: datetime) -> str | None
         return None
     whole_at = datetime.fromisoformat(state["whole_at"])
     latest = parsing.instant(state["latest"])
-    if isinstance(latest, Unparsed) or not timedelta() <= now - whole_at < _WHOLE_AFTER:
+    if isinstance(latest, Unparsed) or latest > now or not timedelta() <= now - whole_at < _WHOLE_AFTER:
         return None
-    return (latest - _CLOCKS_APART).astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
+    return _stamp(latest - _CLOCKS_APART)
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from services.directory import records
 from services.directory.parsing import Rt90, Unparsed
 from services.directory.records import Person, Raw, RefusedPart, Unit
+from services.directory.sources import kiv_ldap
 
 PUBLIC = Path(__file__).parents[4] / "shared" / "testdata" / "kiv"
 
@@ -130,3 +131,14 @@ def test_every_real_record_becomes_a_unit(name, count):
     assert all(isinstance(one, Unit) for one in made)
     reasons = {part.reason for one in made for part in one.refused}
     assert reasons <= {"not_an_email_address", "short_number", "empty", "not_a_link"}
+
+
+def test_a_value_of_ldap_that_is_no_text_is_kept_as_it_came_and_listed():
+    attributes = {
+        "hsaIdentity": [kiv_ldap.text(b"SE2321000131-E000000000001")],
+        "ou": [kiv_ldap.text("Vårdcentralen Ek".encode())],
+        "l": [kiv_ldap.text("Göteborg".encode("iso-8859-1"))],
+    }
+    assert attributes["l"] == [{"base64": "R/Z0ZWJvcmc="}]
+    made = records.unit(Raw("ou=Ek", attributes))
+    assert (made.name, made.place, made.refused) == ("Vårdcentralen Ek", None, (RefusedPart("l", "not_text", ""),))
