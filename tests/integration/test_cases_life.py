@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
-from services.cases.rules import month_after
+from services.cases.rules import month_after, week_before
 from services.cases.tables import cases as case_table
 from shared.contracts import case_desk, cases
 from shared.contracts.base import Role
@@ -34,7 +34,7 @@ OPEN = {"new", "assigned", "awaiting_resident"}
 NUMBERS, PEOPLE = st.integers(0, 9), st.integers(0, 5)
 MOSTLY = st.sampled_from([True, True, True, False])
 DEEDS = ["start", *["assign"] * 4, *["reply"] * 6, *["write"] * 4, "close", "note", "rights", *["time"] * 3]
-DEEDS += [*["staff reads"] * 2, *["resident reads"] * 2]
+DEEDS += [*["staff reads"] * 2, *["resident reads"] * 2, *["staff looks for"] * 2]
 BOTH = (Role.CASE_RECEIVER, Role.CASE_HANDLER)
 
 
@@ -52,6 +52,19 @@ class Known:
     latest_at: datetime | None = None
     texts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remind_at: datetime | None = None
+    steps: list[Step] = field(default_factory=list)
+
+
+class Step(NamedTuple):
+    """What the case's activities say of something that was done; `wrote`: with a message."""
+
+    kind: str
+    by: str
+    person: str | None = None
+    handler: str | None = None
+    reason: str | None = None
+    wrote: bool = False
 
 
 class Life(RuleBasedStateMachine):
@@ -72,7 +85,13 @@ class Life(RuleBasedStateMachine):
         self.people = [world.receiver, world.handler, world.person(Role.CASE_HANDLER), world.person(*BOTH)]
         self.people += [world.person(*BOTH, clinic=world.new_clinic()), world.admin]
         self.known: list[Known] = []
-        self.readings = 0
+        self.numbers = {
+            str(one.acting_for or one.subject): f"19121212{place:04}" for place, one in enumerate(self.residents)
+        }
+        for resident, number in self.numbers.items():
+            world.set_resident(UUID(resident), number)
+        self.readings: Counter[tuple[str, UUID, bool]] = Counter()
+        """Who of the staff has read what, and whether in a list by identity number."""
         self.written = 0
 
     def teardown(self) -> None:
@@ -81,10 +100,16 @@ class Life(RuleBasedStateMachine):
                 self.lists_are_what_can_be_read(person)
             for resident in range(len(self.residents)):
                 self.inbox_is_what_can_be_read(resident)
+            for resident in self.numbers:
+                self.lists_by_number_are_what_can_be_read(self.world.receiver.subject, resident)
             for case in self.known:
                 assert self._texts(case) == case.texts, "nothing was recalled, changed or lost (R-CASE-9)"
+                self._staff_reads(self.world.staff(self.world.receiver.subject), case)
             log = self._pages(cases.ACCESS_LOG, cases.ReadAccessLog(clinic=self.world.clinic), self.world.reviewer)
-            assert len(log) == self.readings, "a row for each reading by staff, and no other (R-CASE-18)"
+            logged = Counter((one.person, one.case, one.in_list) for one in log)
+            assert logged == self.readings, "a row for each reading by staff, and no other (R-CASE-18)"
+            owners = {case.id: UUID(case.owner) for case in self.known}
+            assert all(one.resident == owners[one.case] for one in log)
         finally:
             next(self._made, None)
             self.folder.cleanup()
@@ -188,14 +213,20 @@ class Life(RuleBasedStateMachine):
             self.time_passes(days)
         elif deed == "staff reads":
             self.somebody_reads(number, by)
+        elif deed == "staff looks for":
+            self.lists_by_number_are_what_can_be_read(self._person(by).subject, sorted(self.numbers)[resident % 4])
         else:
             self.a_resident_reads(number, resident)
+
+    def _side(self, who: Caller) -> str:
+        return "guardian" if who.acting_for else "resident"
 
     def somebody_starts_a_case(self, resident: int) -> None:
         who, text = self.residents[resident], self._text()
         answers = [cases.Answer(component="what", values=[text])]
         case = Known(self.world.start(who, answers=answers).case, str(who.acting_for or who.subject))
         self._wrote(case, text, resident=True)
+        case.steps.append(Step("started", self._side(who), wrote=True))
         self.known.append(case)
 
     def it_is_given_to_someone(self, number: int, by: int, to: int, rightly: bool, with_reply: bool) -> None:
@@ -208,6 +239,7 @@ class Life(RuleBasedStateMachine):
         if self._tries(allowed, lambda: self.world.assign(case.id, handler, by=who, partial_reply=text)):
             case.handler = handler.subject
             case.state = "assigned" if case.state == "new" else case.state
+            case.steps.append(Step("assigned", "staff", who.subject, handler.subject, wrote=text is not None))
             if text:
                 self._wrote(case, text, resident=False)
 
@@ -222,8 +254,10 @@ class Life(RuleBasedStateMachine):
         if again:
             assert self.world.reply(case.id, kind, **same) == done, "once for each request id (R-CASE-17)"
         self._wrote(case, text, resident=False)
+        case.steps.append(Step(kind, "staff", who.subject, wrote=True))
         if kind == "counter_question":
             case.state, case.asked_at = "awaiting_resident", clock.now()
+            case.remind_at = week_before(month_after(case.asked_at))
         elif kind == "answer":
             case.state, case.reason = "closed", "answered"
 
@@ -235,6 +269,7 @@ class Life(RuleBasedStateMachine):
         allowed = self._sees(who, case) and case.state in OPEN and case.asked_at is not None
         if self._tries(allowed, lambda: self.world.write(case.id, who, text=text)):
             self._wrote(case, text, resident=True)
+            case.steps.append(Step("resident_message", self._side(who), wrote=True))
             if case.state == "awaiting_resident":
                 case.state = "assigned" if case.handler else "new"
 
@@ -243,18 +278,21 @@ class Life(RuleBasedStateMachine):
         allowed = self._sees(who, case) and case.state in OPEN
         if self._tries(allowed, lambda: self.world.close_case(case.id, by=who)):
             case.state, case.reason = "closed", "closed_by_clinic"
+            case.steps.append(Step("closed", "staff", who.subject, reason=case.reason))
 
     def somebody_notes_something(self, number: int, by: int) -> None:
         case, who, text = self._case(number), self._person(by), f"note {uuid4()}"
         request = case_desk.AddNote(request_id=uuid4(), case=case.id, text=text)
         if self._tries(self._sees(who, case), lambda: self.world.call(case_desk.ADD_NOTE, request, who)):
             case.notes.append(text)
+            case.steps.append(Step("note_added", "staff", who.subject))
 
     def a_right_is_taken_or_given(self, who: int, keep: bool) -> None:
         person = self.people[who].subject
         self.world.give(person, *(BOTH if who == 3 else BOTH[1:]) if keep else ())
         for case in self.known:
             if case.handler == person and not keep and case.state in OPEN:
+                case.steps.append(Step("handler_lost_right", "system", handler=case.handler))
                 case.handler = None
                 case.state = "new" if case.state == "assigned" else case.state
 
@@ -267,7 +305,12 @@ class Life(RuleBasedStateMachine):
             silent = waits and (case.wrote_at is None or case.wrote_at < case.asked_at)  # type: ignore[operator]
             if waits and silent and month_after(case.asked_at) <= clock.now():  # type: ignore[arg-type]
                 case.state, case.reason = "closed", "counter_question_expired"
+                case.steps.append(Step("closed", "system", handler=case.handler, reason=case.reason))
                 self.happened["expired"] += 1
+            elif waits and case.remind_at is not None and case.remind_at <= clock.now():
+                case.remind_at = None
+                case.steps.append(Step("reminded", "system", wrote=True))
+                self.happened["reminded"] += 1
 
     # --- what they see
 
@@ -278,7 +321,12 @@ class Life(RuleBasedStateMachine):
         shown = self._tries(self._sees(who, case), lambda: self.world.get(case.id, who))
         if shown is None:
             return False
-        self.readings += 1
+        self.readings[(who.subject, case.id, False)] += 1
+        steps = [
+            Step(one.kind, one.by, one.person, one.handler, one.reason, bool(one.message)) for one in shown.activities
+        ]
+        assert steps == case.steps, "each step that was taken, as it was taken (R-CASE-3)"
+        assert {one.message for one in shown.activities if one.message} == {one.message for one in shown.messages}
         assert (shown.state, shown.closed_reason, shown.handler) == (case.state, case.reason, case.handler)
         assert [one.text for one in shown.messages[1:]] == case.texts[1:]
         assert [one.text for one in shown.notes] == case.notes
@@ -296,6 +344,33 @@ class Life(RuleBasedStateMachine):
         assert (shown.activities, shown.handler, shown.notes) == ([], None, [])
         assert [one.text for one in shown.messages[1:]] == case.texts[1:]
         return True
+
+    def lists_by_number_are_what_can_be_read(self, person: str, resident: str) -> None:
+        """R-CASE-18, R-CASE-19: what a list or count by identity number tells is logged, case by case."""
+        who, number = self.world.staff(person), self.numbers[resident]
+        theirs = {case.id for case in self.known if case.owner == resident and self._sees(who, case)}
+        receives, handles = (role in self._roles(who) for role in BOTH)
+        ours = cases.ListClinicCases(clinic=self.world.clinic, identity_number=number)
+        found = self._tries(receives, lambda: self._pages(cases.LIST_CLINIC_CASES, ours, who))
+        if found is not None:
+            assert set(found) == theirs
+            assert len(found) == len(theirs)
+            self._told_of(who, found)
+            self.happened["listed by number"] += 1
+            ask = case_desk.CountCases(clinic=self.world.clinic, identity_number=number)
+            counts = self.world.call(case_desk.COUNT_CASES, ask, who)
+            assert counts.new + counts.assigned + counts.awaiting_resident + counts.closed == len(theirs)
+            self._told_of(who, found)
+        mine = cases.ListMyCases(clinic=self.world.clinic, identity_number=number)
+        found = self._tries(handles, lambda: self._pages(cases.LIST_MY_CASES, mine, who))
+        if found is not None:
+            held = {case.id for case in self.known if case.id in theirs and case.handler == who.subject}
+            assert set(found) == held
+            self._told_of(who, found)
+
+    def _told_of(self, who: Caller, found: list[UUID]) -> None:
+        for case in found:
+            self.readings[(who.subject, case, True)] += 1
 
     def _pages(self, call: Any, request: Any, who: Caller) -> list[Any]:
         found: list[Any] = []
@@ -374,7 +449,14 @@ def test_r_case_2_to_19_cases_live_by_the_rules_whatever_people_do(cases_databas
     """R-CASE-2 to R-CASE-7, R-CASE-9, R-CASE-10, R-CASE-17, R-CASE-18, R-CASE-19: the same lives in every run."""
     lived(cases_database, 20, 40, the_same=True)
     enough = {"CaseAssignedassigned": 30, "CaseAssignedawaiting_resident": 3, "ReplySentawaiting_resident": 20}
-    enough |= {"ReplySentclosed": 3, "MessageSentReplyassigned": 10, "NoteAdded": 1, "expired": 2}
+    enough |= {
+        "ReplySentclosed": 3,
+        "MessageSentReplyassigned": 10,
+        "NoteAdded": 1,
+        "expired": 2,
+        "reminded": 1,
+        "listed by number": 5,
+    }
     assert {name: Life.happened[name] for name, least in enough.items() if Life.happened[name] < least} == {}
 
 
