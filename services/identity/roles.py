@@ -47,10 +47,12 @@ def require_active(clinic: HsaId, found: directory.Clinics) -> None:
         raise Conflict("Mottagningen är inte aktiv i e-tjänsterna.", reason="clinic_not_active")
 
 
-def require_may_give(caller: Caller, clinic: HsaId, role: Role) -> None:
-    """Raises `Forbidden` unless the caller may give this role there (R-ID-6)."""
+def require_may_give(caller: Caller, clinic: HsaId, role: Role, person: HsaId) -> None:
+    """Raises `Forbidden` unless the caller may give the person this role there (R-ID-6)."""
     if not rules.may_give(_held_by(caller, clinic), role):
         raise Forbidden("Du får inte ge den behörigheten på mottagningen.", reason="may_not_give_role")
+    if caller.subject == person and role in rules.NEVER_TO_ONESELF:
+        raise Forbidden("Någon annan måste ge dig den behörigheten.", reason="not_to_oneself")
 
 
 def require_may_take(caller: Caller, clinic: HsaId, role: Role) -> None:
@@ -124,7 +126,7 @@ def give(tx: Transaction, request: identity.GiveRole, person: HsaId) -> identity
     `person` is normalised, and known to be in HSA. Raises `Forbidden` if the caller may not give it (R-ID-6).
     """
     revocations.wait_for_turn(tx)
-    require_may_give(_caller_now(tx), request.clinic, request.role)
+    require_may_give(_caller_now(tx), request.clinic, request.role, person)
     _add(tx, person)
     given = tx.execute(
         insert_or_not(roles)

@@ -95,6 +95,8 @@ GRANTS: Mapping[Role, Grant] = {
     ),
 }
 """The grant matrix: roles that are not named here give nothing to anybody."""
+NEVER_TO_ONESELF = frozenset({Role.LOG_REVIEWER})
+"""Nobody makes oneself the one who reviews what has been read: another regional administrator has to."""
 
 
 def may_give(held: Iterable[Role], role: Role) -> bool:

@@ -177,7 +177,7 @@ class IdentityService:
     @rpc(identity.GIVE_ROLE)
     def give_role(self, call: OngoingCall[identity.GiveRole, identity.RoleGiven]) -> identity.RoleGiven:
         clinic, person = call.request.clinic, roles.hsa_id_of(call.request.person)
-        roles.require_may_give(call.caller, clinic, call.request.role)
+        roles.require_may_give(call.caller, clinic, call.request.role, person)
         roles.require_active(clinic, call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic])))
         roles.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=person)))
         return call.write(roles.give, person)

@@ -70,6 +70,7 @@ class GiveRole(Command):
 
     `person` may be pasted with blanks (R-ID-7), and need not be known here before (R-ID-8), but must stand in HSA: else
     `invalid` with reason `staff_missing_in_directory`. The clinic must be active: else `conflict`, `clinic_not_active`.
+    Nobody makes oneself a log reviewer: `forbidden`, `not_to_oneself`.
     """
 
     clinic: HsaId

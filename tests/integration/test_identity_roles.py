@@ -362,3 +362,15 @@ def test_r_id_8_only_people_in_hsa_and_active_clinics(check: Callable[[], None],
     with pytest.raises((Invalid, Conflict)) as caught:
         check()
     assert caught.value.reason == reason
+
+
+def test_r_id_6_nobody_makes_oneself_a_log_reviewer(one: Identity) -> None:
+    """R-ID-6, R-CASE-18: another regional administrator has to; an administrator may well handle cases."""
+    regional, another, clinic = one.regional_admin(), one.regional_admin(), new_clinic()
+    with pytest.raises(Forbidden) as caught:
+        one.give(regional, clinic, regional.subject, Role.LOG_REVIEWER)
+    assert caught.value.reason == "not_to_oneself"
+    assert one.give(another, clinic, regional.subject, Role.LOG_REVIEWER).roles == [Role.LOG_REVIEWER]
+    one.give(regional, clinic, regional.subject, Role.LOCAL_ADMIN)
+    own = one.staff(regional.subject)
+    assert Role.CASE_HANDLER in one.give(own, clinic, own.subject, Role.CASE_HANDLER).roles
