@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from mmap import mmap
 
+from services.attachments.examination import profiles
 from services.attachments.examination.words import DAMAGED, Unfit
 
 Data = mmap | bytes
@@ -39,6 +40,11 @@ class Outline:
         """A part that does not."""
         if end > start:
             self.left_out.append(slice(start, end))
+
+    def replace(self, start: int, end: int, by: bytes) -> None:
+        """A part of which something else is kept; the part itself, if it is the same."""
+        self.kept.append(by)
+        self.leave_out(start, end)
 
     def pieces(self, data: Data) -> Iterator[bytes]:
         """The picture's bytes without what is left out."""
@@ -80,16 +86,16 @@ def _only_orientation(value: int) -> bytes:
 
 # --- JPEG -----------------------------------------------------------------------------------------------------------
 
-_SOI, _EOI, _SOS, _COM, _APP0, _APP15 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xEF
+_SOI, _EOI, _SOS, _COM, _APP0, _APP2, _APP14, _APP15 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xE2, 0xEE, 0xEF
 _ALONE = {0x01, *range(0xD0, 0xD8)}
 _SCAN_ENDS = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
-_EXIF = b"Exif\0\0"
-_JFIF_BYTES = 14
+_EXIF, _ICC, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe"
+_JFIF_BYTES, _ADOBE_BYTES, _PROFILE_PIECE_BYTES = 14, 12, 65_519
 
 
-def _jpeg(data: Data) -> Outline:
-    parts, at, turned = Outline(), 2, False
-    parts.keep(0, 2)
+def _segments(data: Data) -> Iterator[tuple[int, int, slice, int]]:
+    """Marker, start, body and end of each part up to the picture's end. Raises `Unfit`."""
+    at = 2
     while True:
         if data[at] != 0xFF:
             raise Unfit(DAMAGED)
@@ -97,12 +103,10 @@ def _jpeg(data: Data) -> Outline:
         while data[at] == 0xFF:
             at += 1
         marker, at = data[at], at + 1
-        if marker == _EOI:
-            parts.keep(start, at)
-            parts.leave_out(at, len(data))
-            return parts
-        if marker in _ALONE:
-            parts.keep(start, at)
+        if marker == _EOI or marker in _ALONE:
+            yield marker, start, slice(at, at), at
+            if marker == _EOI:
+                return
             continue
         if marker in (0x00, _SOI):
             raise Unfit(DAMAGED)
@@ -111,15 +115,60 @@ def _jpeg(data: Data) -> Outline:
         if length < 2 or end > len(data):
             raise Unfit(DAMAGED)
         body, at = slice(at + 2, end), end
-        if _APP0 <= marker <= _APP15 or marker == _COM:
-            turned = _application_segment(parts, data, marker, start, body, turned)
-            continue
         if marker == _SOS:
             found = _SCAN_ENDS.search(data, end)
             if found is None:
                 raise Unfit(DAMAGED)
             at = found.start()
-        parts.keep(start, at)
+        yield marker, start, body, at
+
+
+def _jpeg(data: Data) -> Outline:
+    parts, turned = Outline(), False
+    parts.keep(0, 2)
+    profile = _jpeg_profile(data)
+    for marker, start, body, end in _segments(data):
+        if marker == _EOI:
+            parts.keep(start, end)
+            parts.leave_out(end, len(data))
+        elif marker == _APP2 and _is_profile(data, body):
+            if profile is None:  # as it should be
+                parts.keep(start, end)
+            else:
+                parts.replace(start, end, profile)
+                profile = b""
+        elif _APP0 <= marker <= _APP15 or marker == _COM:
+            turned = _application_segment(parts, data, marker, start, body, turned)
+        else:
+            parts.keep(start, end)
+    return parts
+
+
+def _is_profile(data: Data, body: slice) -> bool:
+    return data[body.start : min(body.start + len(_ICC), body.stop)] == _ICC
+
+
+def _jpeg_profile(data: Data) -> bytes | None:
+    """What is to stand in the place of the parts that hold the profile of colours; None if they may stay."""
+    found = [
+        (data[start:end], data[body.start + len(_ICC) : body.stop])
+        for marker, start, body, end in _segments(data)
+        if marker == _APP2 and _is_profile(data, body)
+    ]
+    if sum(len(piece) for _, piece in found) > profiles.LARGEST:
+        return b""
+    bare = profiles.bare(b"".join(piece[2:] for _, piece in sorted(found, key=lambda one: one[1][:1])))
+    whole = b"" if bare is None else _profile_segments(bare)
+    return None if b"".join(segment for segment, _ in found) == whole else whole
+
+
+def _profile_segments(profile: bytes) -> bytes:
+    size = _PROFILE_PIECE_BYTES
+    pieces = [profile[at : at + size] for at in range(0, len(profile), size)]
+    return b"".join(
+        b"\xff\xe2" + struct.pack(">H", 2 + len(_ICC) + 2 + len(piece)) + _ICC + bytes([number, len(pieces)]) + piece
+        for number, piece in enumerate(pieces, 1)
+    )
 
 
 def _application_segment(parts: Outline, data: Data, marker: int, start: int, body: slice, turned: bool) -> bool:
@@ -133,8 +182,12 @@ def _application_segment(parts: Outline, data: Data, marker: int, start: int, bo
             parts.kept.append(b"\xff\xe0" + struct.pack(">H", len(bare) + 2) + bare)
             parts.leave_out(body.start + _JFIF_BYTES, end)
         return turned
-    if (marker == 0xE2 and head.startswith(b"ICC_PROFILE\0")) or (marker == 0xEE and head.startswith(b"Adobe")):
-        parts.keep(start, end)
+    if marker == _APP14 and head.startswith(_ADOBE) and body.stop - body.start >= _ADOBE_BYTES:
+        if end - body.start == _ADOBE_BYTES:
+            parts.keep(start, end)
+        else:  # with something after it
+            said = data[body.start : body.start + _ADOBE_BYTES]
+            parts.replace(start, end, b"\xff\xee" + struct.pack(">H", len(said) + 2) + said)
         return turned
     if marker == 0xE1 and head.startswith(_EXIF) and not turned:
         orientation = _orientation(data[body.start + len(_EXIF) : end])
@@ -152,7 +205,7 @@ def _application_segment(parts: Outline, data: Data, marker: int, start: int, bo
 # --- PNG ------------------------------------------------------------------------------------------------------------
 
 _CHUNKS = {
-    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"pHYs",
+    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs",
     b"hIST", b"cICP", b"mDCV", b"cLLI", b"acTL", b"fcTL", b"fdAT",
 }  # fmt: skip
 """What makes the picture, its colours and its movement."""
@@ -173,6 +226,8 @@ def _png(data: Data) -> Outline:
             parts.keep(at, end)
         elif name == b"eXIf":
             _png_exif(parts, data, at, end)
+        elif name == b"iCCP":
+            _png_profile(parts, data, at, end)
         elif name[0] & 0x20 == 0:  # nobody knows what it is, and without it the picture is another
             raise Unfit(DAMAGED)
         else:
@@ -196,11 +251,27 @@ def _png_exif(parts: Outline, data: Data, start: int, end: int) -> None:
     parts.leave_out(start, end)
 
 
+def _png_profile(parts: Outline, data: Data, start: int, end: int) -> None:
+    unpacker, packed = zlib.decompressobj(), data[start + 8 : end - 4].partition(b"\0")[2][1:]
+    try:
+        bare = profiles.bare(unpacker.decompress(packed, profiles.LARGEST))
+    except zlib.error:
+        bare = None
+    body = b"" if bare is None else b"icc\0\0" + zlib.compress(bare, 9)
+    if data[start + 8 : end - 4] == body:
+        parts.keep(start, end)
+    elif bare is None:
+        parts.leave_out(start, end)
+    else:
+        checksum = struct.pack(">I", zlib.crc32(b"iCCP" + body))
+        parts.replace(start, end, struct.pack(">I", len(body)) + b"iCCP" + body + checksum)
+
+
 # --- GIF ------------------------------------------------------------------------------------------------------------
 
 _EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
-_COMMENT, _APPLICATION = 0xFE, 0xFF
-_APPLICATIONS = (b"NETSCAPE2.0", b"ANIMEXTS1.0", b"ICCRGBG1012")
+_CONTROL, _APPLICATION = b"!\xf9\x04", b"!\xff\x0b"
+_LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 
 
 def _gif(data: Data) -> Outline:
@@ -220,9 +291,20 @@ def _gif(data: Data) -> Outline:
         if kind != _EXTENSION:
             raise Unfit(DAMAGED)
         at = _after_blocks(data, start + 2)
-        label = data[start + 1]
-        foreign = label == _APPLICATION and data[start + 3 : start + 14] not in _APPLICATIONS
-        (parts.leave_out if label == _COMMENT or foreign else parts.keep)(start, at)
+        made = _gif_extension(data[start:at])
+        if made == data[start:at]:
+            parts.keep(start, at)
+        else:
+            parts.replace(start, at, made)
+
+
+def _gif_extension(block: bytes) -> bytes:
+    """What is kept of it: how long a frame is shown, how often all are; and that in its shortest form."""
+    if block.startswith(_CONTROL):
+        return block[:7] + b"\0"
+    if block.startswith(_APPLICATION) and block[3:14] in _LOOPS and block[14:16] == b"\x03\x01":
+        return block[:18] + b"\0"
+    return b""
 
 
 def _colours(flags: int) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pikepdf
 from PIL import Image, ImageCms, PngImagePlugin
 
+from services.attachments.examination.profiles import bare
 from tests.unit.attachments import crafted
 from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
 from tests.unit.attachments.crafted_pdf import (
@@ -119,9 +120,24 @@ def little_endian_exif() -> bytes:
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entry + bytes(6) + b"Anna Testsson\0"
 
 
-def profiled_jpeg() -> bytes:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return saved(photo(), "JPEG", icc_profile=profile)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def profiled(form: str, profile: bytes) -> bytes:
+    """A picture with these bytes as its colour profile."""
+    return saved(photo(), form.partition("/")[2].upper(), icc_profile=profile)
+
+
+def telling_profile() -> bytes:
+    """sRGB with one more part, and a text where the light is described."""
+    count = struct.unpack_from(">I", SRGB, 128)[0]
+    table = bytearray(SRGB[132 : 132 + 12 * count])
+    for number in range(count):
+        at = 12 * number + 4
+        struct.pack_into(">I", table, at, struct.unpack_from(">I", table, at)[0] + 12)
+    more = struct.pack(">4sII", b"prvt", len(SRGB) + 12, 12)
+    made = SRGB[:128] + struct.pack(">I", count + 1) + bytes(table) + more + SRGB[132 + 12 * count :] + b"GPSSECRET..."
+    return struct.pack(">I", len(made)) + made[4:68] + b"GPSSECRET..." + made[80:]
 
 
 def several_in_one() -> bytes:
@@ -172,7 +188,8 @@ def _fit() -> Iterator[Case]:
     yield Case("jpeg, four inks", JPEG, lambda: saved(photo().convert("CMYK"), "JPEG"))
     yield Case("jpeg, grey", JPEG, lambda: saved(photo().convert("L"), "JPEG"))
     yield Case("jpeg, restarts", JPEG, lambda: saved(photo(), "JPEG", restart_marker_blocks=2))
-    yield Case("jpeg, colour profile", JPEG, profiled_jpeg)
+    yield Case("jpeg, colour profile of numbers alone", JPEG, lambda: profiled(JPEG, bare(SRGB) or b""))
+    yield Case("gif, loops", GIF, lambda: with_block(b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"))
     yield Case("gif, moving", GIF, crafted.gif)
     yield Case("gif, one frame", GIF, lambda: crafted.gif(frames=1))
     yield Case("gif, endless", GIF, lambda: saved(photo(), "GIF", save_all=True, append_images=[photo()], loop=0))
@@ -230,6 +247,20 @@ def _telling() -> Iterator[Case]:
     yield told("png, private chunk", PNG, lambda: with_chunk(b"prVt", b"GPSSECRET"))
     yield told("png, text that is a bomb", PNG, lambda: with_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26))))
     yield told("png, more after it", PNG, lambda: after(crafted.png(), b"GPSSECRET" * 5))
+    yield told("jpeg, colour profile", JPEG, lambda: profiled(JPEG, SRGB))
+    yield told("jpeg, profile that is none", JPEG, lambda: profiled(JPEG, b"GPSSECRET" * 20))
+    yield told("jpeg, profile with a text of its own", JPEG, lambda: profiled(JPEG, telling_profile()))
+    yield told("jpeg, more in Adobe's part", JPEG, lambda: with_segment(0xEE, b"Adobe\0d\0\0\0\0\1" + b"GPSSECRET"))
+    yield told("jpeg, too little in Adobe's part", JPEG, lambda: with_segment(0xEE, b"Adobe\0d"))
+    yield told("png, colour profile", PNG, lambda: profiled(PNG, SRGB))
+    yield told("png, profile that is none", PNG, lambda: profiled(PNG, b"GPSSECRET" * 20))
+    yield told("png, profile with a text of its own", PNG, lambda: profiled(PNG, telling_profile()))
+    yield told("gif, more in its loops", GIF, lambda: with_block(b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\x09GPSSECRET\0"))
+    yield told("gif, other words in its loops", GIF, lambda: with_block(b"!\xff\x0bANIMEXTS1.0\x09GPSSECRET\0"))
+    yield told("gif, profile", GIF, lambda: with_block(b"!\xff\x0bICCRGBG1012" + blocks(b"GPSSECRET")))
+    yield told("gif, more in a control", GIF, lambda: with_block(b"!\xf9\x04\0\0\0\0\x09GPSSECRET\0"))
+    yield told("gif, text that is hidden", GIF, lambda: with_block(b"!\x01\x0c" + bytes(12) + blocks(b"GPSSECRET")))
+    yield told("gif, an extension nobody knows", GIF, lambda: with_block(b"!\x77" + blocks(b"GPSSECRET")))
     yield told("gif, comment", GIF, lambda: with_block(b"!\xfe" + blocks(b"Anna Testsson")))
     yield told("gif, xmp", GIF, lambda: with_block(b"!\xff\x0bXMP DataXMP" + blocks(b"<x:xmpmeta/>")))
     yield told("gif, more after it", GIF, lambda: after(crafted.gif(), bytes(100)))
