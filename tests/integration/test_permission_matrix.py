@@ -1,7 +1,7 @@
 """Who may make which call, through real RPC, as two tables say: the contracts' audiences, and the roles at a clinic.
 
 Every call of every service is made by every kind of caller, with and without the terms accepted (R-SYS-1, R-ID-2,
-R-ID-3); then every call of identity that depends on a role, by every role, at its own clinic and at another one, by
+R-ID-3); then every call that a role at a clinic decides, by every role, at its own clinic and at another one, by
 staff with and without protected identity (R-ID-5, R-ID-6, R-ID-16).
 """
 
@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import uuid4
 
 from deploy.local.people import cast
 from deploy.local.people.residents import named
-from shared.contracts import access, disturbances, identity, subject_access
+from shared.contracts import (
+    access,
+    case_desk,
+    case_records,
+    case_types,
+    cases,
+    contacting,
+    directory,
+    disturbances,
+    identity,
+    notifications,
+    subject_access,
+)  # fmt: skip
 from shared.contracts.base import Call, Role
 from shared.messaging.errors import Refused
 from shared.messaging.topology import all_contracts
@@ -130,12 +142,21 @@ TAKEN_BY = GIVEN_BY | {Role.OPERATIONS_ASSISTANT: {Role.OPERATIONS_MANAGER, Role
 NUMBER = cast.SECOND_RESIDENT
 
 
-def _command(call: Call[Any, Any], **arguments: Any) -> tuple[Call[Any, Any], Callable[[str], Any]]:
-    return call, lambda clinic: call.request(request_id=uuid4(), clinic=clinic, **arguments)
+LOCALLY = {Role.LOCAL_ADMIN}
+REVIEWS = {Role.LOG_REVIEWER}
+CONTACTS_RESIDENTS = {Role.CASE_HANDLER, Role.LOCAL_ADMIN}
+PERIOD = {"since": datetime(2026, 1, 1, tzinfo=UTC), "until": datetime(2026, 1, 31, tzinfo=UTC)}
+NO_CLINIC = "SE2321000131-E000000000000"
 
 
-def _query(call: Call[Any, Any]) -> tuple[Call[Any, Any], Callable[[str], Any]]:
-    return call, lambda clinic: call.request(clinic=clinic)
+def _command(
+    call: Call[Any, Any], to: str | None = None, **arguments: Any
+) -> tuple[Call[Any, Any], Callable[[str], Any]]:
+    return call, lambda clinic: call.request(request_id=uuid4(), clinic=to or clinic, **arguments)
+
+
+def _query(call: Call[Any, Any], **arguments: Any) -> tuple[Call[Any, Any], Callable[[str], Any]]:
+    return call, lambda clinic: call.request(clinic=clinic, **arguments)
 
 
 Row = tuple[Call[Any, Any], Callable[[str], Any], set[Role]]
@@ -168,6 +189,59 @@ TABLE: dict[str, Row] = {
         REGION,
     ),
     "all disturbances": (disturbances.ALL_DISTURBANCES, lambda _: disturbances.AllDisturbances(), REGION),
+    # --- cases ---
+    "activate a case type": (
+        *_command(cases.ACTIVATE_CASE_TYPE, name="x", components=[{"id": "x", "kind": "text", "label": "x"}]),
+        LOCALLY,
+    ),
+    "order case types": (*_command(case_types.ORDER_CASE_TYPES, case_types=[uuid4()]), LOCALLY),
+    "take up a central case type": (*_command(case_types.TAKE_UP_CENTRAL_CASE_TYPE, central=uuid4()), LOCALLY),
+    "create a template": (*_command(case_types.CREATE_TEMPLATE, purpose="information", name="x"), LOCALLY),
+    "list templates": (*_query(case_types.LIST_TEMPLATES), CONTACTS_RESIDENTS | {Role.CASE_RECEIVER}),
+    "save a standard answer": (*_command(case_types.SAVE_STANDARD_ANSWER, title="x", text="x"), LOCALLY),
+    "remove a standard answer": (*_command(case_types.REMOVE_STANDARD_ANSWER, standard_answer=uuid4()), LOCALLY),
+    "list standard answers": (*_query(case_types.LIST_STANDARD_ANSWERS), CONTACTS_RESIDENTS | {Role.CASE_RECEIVER}),
+    "list the clinic's cases": (*_query(cases.LIST_CLINIC_CASES), {Role.CASE_RECEIVER}),
+    "count the clinic's cases": (*_query(case_desk.COUNT_CASES), {Role.CASE_RECEIVER}),
+    "read the access log": (*_query(cases.ACCESS_LOG), REVIEWS),
+    "draw from the access log": (*_query(case_records.SAMPLE_ACCESS_LOG, **PERIOD), REVIEWS),
+    "take out the access log": (
+        *_query(case_records.EXTRACT_ACCESS_LOG, identity_number=NUMBER, format="text", **PERIOD),
+        REVIEWS,
+    ),
+    "statistics": (
+        *_query(case_records.STATISTICS, first_day=date(2026, 1, 1), last_day=date(2026, 1, 31)),
+        LOCALLY | {Role.CASE_RECEIVER},
+    ),
+    "contact a resident": (
+        *_command(contacting.CONTACT_RESIDENT, template=uuid4(), identity_number=NUMBER),
+        {Role.CASE_HANDLER},
+    ),
+    "create a mailing": (*_command(contacting.CREATE_MAILING, template=uuid4()), {Role.CASE_HANDLER}),
+    "list mailings": (*_query(contacting.LIST_MAILINGS), CONTACTS_RESIDENTS),
+    # --- directory: at a clinic that there is not, since one that was inactivated would be no use to the others ---
+    "activate a clinic": (*_command(directory.ACTIVATE_CLINIC, to=NO_CLINIC), REGION),
+    "inactivate a clinic": (*_command(directory.INACTIVATE_CLINIC, to=NO_CLINIC), REGION),
+    "decide an application": (
+        directory.DECIDE_APPLICATION,
+        lambda _: directory.DecideApplication(request_id=uuid4(), application=uuid4(), approved=True),
+        REGION,
+    ),
+    "write a contact card": (*_command(directory.WRITE_CONTACT_CARD, text="x", version=10**6), LOCALLY),
+    "set the public order": (*_command(directory.SET_PUBLIC_ORDER, case_types=[uuid4()]), REGION),
+    "begin a sync": (
+        directory.START_SYNC,
+        lambda _: directory.StartSync(request_id=uuid4(), source="there_is_no_such"),
+        REGION,
+    ),
+    "read a sync": (directory.GET_SYNC_RUN, lambda _: directory.GetSyncRun(run=uuid4()), REGION),
+    "list syncs": (directory.LIST_SYNC_RUNS, lambda _: directory.ListSyncRuns(), REGION),
+    # --- notifications ---
+    "set a clinic's addresses": (*_command(notifications.SET_CLINIC_SETTINGS, new_case_addresses=[]), LOCALLY),
+    "read a clinic's addresses": (*_query(notifications.GET_CLINIC_SETTINGS), LOCALLY),
+    "send a test": (*_command(notifications.SEND_TEST_MESSAGE, address="no address"), LOCALLY),
+    "list a clinic's deliveries": (*_query(notifications.LIST_CLINIC_DELIVERIES), LOCALLY),
+    "statistics of deliveries": (*_query(notifications.DELIVERY_STATISTICS, **PERIOD), LOCALLY),
     **{
         f"give {role}": (*_command(identity.GIVE_ROLE, person=cast.UNKNOWN_STAFF, role=role), GIVEN_BY[role])
         for role in CLINIC_ROLES
@@ -179,17 +253,58 @@ TABLE: dict[str, Row] = {
 }
 """What may be done by which roles: at the clinic where they are held; by the region everywhere. Nobody else may."""
 
-WITHOUT_A_ROLE = {
-    # About oneself, or about nobody: any member of staff may.
-    "log_out", "read_terms", "accept_terms", "list_sessions", "end_session", "set_contact", "list_roles_of",
-    "my_settings", "refresh_from_hsa", "send_verification_code", "verify_address",
-}  # fmt: skip
+BY_THE_CASE = "the case says whose it is: tests/integration/test_cases_strangers.py, test_cases_access.py"
+BY_THE_MAILING = "the mailing says whose it is: test_cases_contacting.py"
+BY_THE_TYPE = "the case type says whose it is: test_cases_strangers.py, test_cases_offer.py"
+BY_THE_LEVEL = "the level says who: test_cases_offer.py"
+BY_THE_FILE = "only one's own: test_attachments_upload.py"
+ONESELF = "about oneself"
+NOBODY = "about no person, for anybody who is logged in"
+NOT_BY_ROLE_AT_A_CLINIC = {
+    "identity": {
+        **dict.fromkeys(("log_out", "accept_terms", "list_sessions", "end_session", "set_contact"), ONESELF),
+        **dict.fromkeys(("my_settings", "refresh_from_hsa", "send_verification_code", "verify_address"), ONESELF),
+        "read_terms": NOBODY,
+        "list_roles_of": "shows what the caller may know: test_identity_roles.py",
+    },
+    "directory": {
+        "get_clinics": NOBODY,
+        "search_clinics": NOBODY,
+        "get_contact_card": NOBODY,
+        "refresh_my_facts": ONESELF,
+        "apply_for_clinic": "anybody may, but not for one that replaces another's: test_directory_applications.py",
+        "list_applications": "one's own, or all of the region: test_directory_applications.py",
+    },
+    "cases": {
+        **dict.fromkeys(("assign_case", "reply", "close_case", "get_case", "open_attachment", "add_note"), BY_THE_CASE),
+        **dict.fromkeys(("save_draft", "get_draft", "discard_draft", "take_out_case", "mark_recorded"), BY_THE_CASE),
+        **dict.fromkeys(("set_signature", "get_signature", "list_my_cases"), ONESELF),
+        "list_case_types": NOBODY,
+        **dict.fromkeys(("deactivate_case_type", "update_case_type", "reactivate_case_type"), BY_THE_TYPE),
+        **dict.fromkeys(("write_central_case_type", "withdraw_central_case_type"), BY_THE_LEVEL),
+        "list_central_case_types": BY_THE_LEVEL,
+        **dict.fromkeys(("add_recipients", "send_mailing", "cancel_mailing"), BY_THE_MAILING),
+        **dict.fromkeys(("get_mailing", "list_recipients"), BY_THE_MAILING),
+    },
+    "attachments": {
+        **dict.fromkeys(("ask_upload", "uploaded", "get_attachment", "list_unsent"), BY_THE_FILE),
+        **dict.fromkeys(("preview_attachment", "remove_attachment"), BY_THE_FILE),
+        "limits": NOBODY,
+    },
+    "notifications": {"resend_delivery": "the delivery says whose it is: test_notifications_administering.py"},
+}
+"""The calls that staff may make and no row is about, and why not."""
 
 
-def test_the_table_has_every_call_that_staff_may_make() -> None:
-    """R-ID-6: a new call of identity's gets a row here, or is for everybody."""
-    for_staff = {name for name, call in identity.identity.calls.items() if "staff" in call.who}
-    assert for_staff - {call.name for call, _, _ in TABLE.values()} - WITHOUT_A_ROLE == set()
+def test_every_call_that_staff_may_make_has_a_row_or_a_reason() -> None:
+    """R-SYS-1, R-ID-6: a call that is added to any service fails here until it is said who may make it."""
+    in_table = {call.routing_key for call, _, _ in TABLE.values()}
+    reasoned = {f"{service}.{name}" for service, calls in NOT_BY_ROLE_AT_A_CLINIC.items() for name in calls}
+    for_staff = {
+        call.routing_key for contract in all_contracts() for call in contract.calls.values() if "staff" in call.who
+    }
+    assert in_table | reasoned == for_staff
+    assert in_table & reasoned == set()
 
 
 def clinics_of_each_role(system: Any) -> dict[Role, Any]:
