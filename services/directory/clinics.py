@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import rules
@@ -49,6 +49,15 @@ def held(tx: Transaction, *ids: HsaId | None) -> dict[HsaId, Row[Any]]:
     return {row.hsa_id: row for row in tx.execute(query.order_by(clinics.c.hsa_id).with_for_update())}
 
 
+_BEFORE = text(
+    """WITH RECURSIVE former AS (
+           SELECT replaces FROM clinics WHERE hsa_id = :clinic
+           UNION SELECT clinics.replaces FROM clinics JOIN former ON clinics.hsa_id = former.replaces)
+       SELECT replaces FROM former WHERE replaces IS NOT NULL"""
+)
+"""All that a clinic has replaced, one after the other."""
+
+
 def require_replaceable(tx: Transaction, known: Mapping[HsaId, Row[Any]], clinic: HsaId, old: HsaId) -> None:
     """Raises `Invalid` for a clinic that would replace itself, `NotFound` where the old one never was a clinic, or
     `Conflict` where one has replaced, or is replaced by, another already. `known`: both, as `held`."""
@@ -56,7 +65,7 @@ def require_replaceable(tx: Transaction, known: Mapping[HsaId, Row[Any]], clinic
         raise Invalid(fields=[("replaces", "är samma enhet")])
     if old not in known:
         raise NotFound("Den gamla mottagningen finns inte.", reason="replaced_clinic_not_found")
-    if known[old].replaces == clinic:
+    if clinic in set(tx.execute(_BEFORE, {"clinic": old}).scalars()):
         raise Conflict("Mottagningarna kan inte ersätta varandra.", reason="replace_each_other")
     other = select(clinics.c.hsa_id).where(clinics.c.replaces == old, clinics.c.hsa_id != clinic)
     if tx.execute(other).first() is not None:

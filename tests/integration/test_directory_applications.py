@@ -127,6 +127,18 @@ def test_an_approval_links_a_clinic_that_was_activated_meanwhile_to_the_old_one_
     assert activate(directory, 2, replaces=1).version == 1
 
 
+def test_no_clinic_replaces_one_that_has_come_after_it_r_dir_3(directory):
+    """However many there are between them."""
+    directory.run(FakeSource([unit(n) for n in range(1, 5)]))
+    activate(directory, 1)
+    for number in (2, 3, 4):
+        activate(directory, number, replaces=number - 1)
+    with pytest.raises(Conflict) as refused:
+        activate(directory, 1, replaces=4)
+    assert refused.value.reason == "replace_each_other"
+    assert facts(directory, 1).replaces is None
+
+
 def test_a_run_and_an_activation_at_once_do_not_wait_for_each_other_r_dir_2_r_dir_3(directory):
     """Whichever has the unit first is waited for; the run then tells of the new name."""
     directory.run(FakeSource([unit(1, "Vårdcentralen Ek")]))

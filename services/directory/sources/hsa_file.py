@@ -63,7 +63,14 @@ def records(path: Path) -> Iterator[Raw | None]:
     found = False
     with path.open("rb") as file:
         reading = etree.iterparse(
-            file, events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
+            file,
+            events=("start", "end"),
+            remove_comments=True,
+            remove_pis=True,
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
         )
         try:
             _, root = next(reading)
@@ -71,24 +78,33 @@ def records(path: Path) -> Iterator[Raw | None]:
                 raise SourceError("document_type")
             if root.tag != _ROOT:
                 raise SourceError("not_a_unit_file")
+            unit: Any = None
             for event, element in reading:
-                if event != "end" or element.tag != _UNIT:
+                if event == "start":
+                    parent = element.getparent()
+                    if unit is None and element.tag == _UNIT and parent.tag == _UNITS:
+                        unit = element
                     continue
-                parent = element.getparent()
-                if parent is None or parent.tag != _UNITS:
+                if unit is not None and element is not unit:
                     continue
-                found = True
-                record = _record(element)
-                # What has been read is let go: the element's content, and its place among its siblings.
-                element.clear()
-                while element.getprevious() is not None:
-                    del parent[0]
+                record = None
+                if unit is not None:
+                    unit, found, record = None, True, _record(element)
+                _let_go(element)
                 if record is not None:
                     yield record
         except (etree.XMLSyntaxError, StopIteration):
             raise SourceError("not_xml") from None
     if not found:
         raise SourceError("no_records")
+
+
+def _let_go(element: Any) -> None:
+    """Forgets what has been read, unit or not: the element's content, and its place among its siblings."""
+    element.clear()
+    parent = element.getparent()
+    while parent is not None and element.getprevious() is not None:
+        del parent[0]
 
 
 def _record(element: Any) -> Raw | None:

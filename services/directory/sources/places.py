@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import requests
 
@@ -70,13 +72,35 @@ def _read(session: requests.Session, access: Access, place: str, path: Path, kno
         return _download(session, access, place, path, known or {})
     if "://" in place:
         raise SourceError("not_https")
-    path = Path(place)
+    return _copy(access, place, path, known or {})
+
+
+def _copy(access: Access, place: str, path: Path, known: dict[str, str]) -> Read:
+    """A file of somebody else's, who may put another in its place at any moment: opened once, and copied."""
+    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        raise SourceError("file_unreadable") from None
-    return Read(place, path, {"digest": digest}, unchanged=known is not None and known["digest"] == digest)
+        with Path(place).open("rb") as original:
+            if known and hashlib.file_digest(original, "sha256").hexdigest() == known["digest"]:
+                return Read(place, path, known, unchanged=True, not_modified=True)
+            original.seek(0)
+            before = _written(original)
+            if before[0] > access.max_bytes:
+                raise SourceError("too_large")
+            with path.open("wb") as file:
+                while piece := original.read(_PIECE):
+                    digest.update(piece)
+                    file.write(piece)
+                if file.tell() != before[0] or _written(original) != before:
+                    raise SourceError("file_changing")
+    except OSError as error:
+        raise SourceError("no_room" if error.errno == errno.ENOSPC else "file_unreadable") from None
+    return Read(place, path, {"digest": digest.hexdigest()}, unchanged=False)
+
+
+def _written(file: BinaryIO) -> tuple[int, int]:
+    """Its size, and when it was written to last."""
+    state = os.fstat(file.fileno())
+    return state.st_size, state.st_mtime_ns
 
 
 def _download(session: requests.Session, access: Access, place: str, path: Path, known: dict[str, str]) -> Read:

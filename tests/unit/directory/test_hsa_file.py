@@ -102,20 +102,29 @@ print(count, Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
 """
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path):
+NOISE = "<annat><nytt>x</nytt><!-- sagt i förbigående --><?nu då?></annat>"
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "after"),
+    [("", "", ""), ("", NOISE, ""), ("<hsaUnits>", "", "</hsaUnits>"), ("<annat>", NOISE, "</annat>")],
+    ids=["units alone", "what is no unit between them", "one unit list in another", "units where none belong"],
+)
+def test_memory_does_not_grow_with_the_file(tmp_path, before, between, after):
+    """Nor with what stands in it that is no unit."""
     peaks = []
     for count in (500, 30_000):
         file = tmp_path / f"{count}.xml"
         filling = "x" * 500
         with file.open("w") as text:
-            text.write(BEGIN)
-            text.writelines(unit(n, publicName=f"Enhet {n} {filling}") for n in range(count))
-            text.write(END)
+            text.write(BEGIN + unit(0) + before)
+            text.writelines(unit(n, publicName=f"Enhet {n} {filling}") + between for n in range(1, count))
+            text.write(after + END)
         done = subprocess.run(
             [sys.executable, "-c", COUNTING, str(file)], capture_output=True, text=True, check=True, cwd=Path.cwd()
         )
         read_, peak = map(int, done.stdout.split())
-        assert read_ == count
+        assert read_ == (1 if before == "<annat>" else count)
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 20 * 1024  # kilobytes; the file has grown by 20 MB
 
