@@ -122,28 +122,43 @@ def instant(value: str) -> datetime | Unparsed:
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Open from `opens` to `closes` on each of the days (1 is Monday); `closes` at or before `opens`: the day after."""
+    """Open from `opens` to `closes` on each of the days (1 is Monday); `closes` at or before `opens`: the day after.
+    From the first day to the last alone, both included, where they are given."""
 
     days: tuple[int, ...]
     opens: str
     closes: str
     comment: str | None = None
+    first_day: date | None = None
+    last_day: date | None = None
 
 
-_HOURS = re.compile(r"([1-7])(?:-([1-7]))?#(\d\d?)[:.]?(\d\d)#(\d\d?)[:.]?(\d\d)(?:#(.*))?", re.ASCII | re.DOTALL)
+_HOURS = re.compile(
+    r"(?:(?P<from>\d{8})?-(?P<to>\d{8})? )?(?P<first>[1-7])(?:-(?P<last>[1-7]))?"
+    r"#(\d\d?)[:.]?(\d\d)#(\d\d?)[:.]?(\d\d)(?:#(?P<comment>.*))?",
+    re.ASCII | re.DOTALL,
+)
 
 
 def hours(value: str) -> Hours | Unparsed:
-    """`1-5#08:00#17:00`; days may wrap the week: `6-1` is Saturday, Sunday, Monday."""
+    """`1-5#08:00#17:00`; days may wrap the week: `6-1` is Saturday, Sunday, Monday. Before it, as HSA has them and
+    in the form of temporary information, the days between which it holds: `20261201-20261231 `, one of them or both."""
     found = _HOURS.fullmatch(value.strip())
     if not found:
         return Unparsed("not_hours")
-    first, last = int(found[1]), int(found[2] or found[1])
-    opens, closes = _time_of_day(found[3], found[4]), _time_of_day(found[5], found[6])
+    first, last = int(found["first"]), int(found["last"] or found["first"])
+    opens, closes = _time_of_day(found[5], found[6]), _time_of_day(found[7], found[8])
     if opens is None or closes is None:
         return Unparsed("not_a_time_of_day")
+    try:
+        begins, ends = (date.fromisoformat(day) if day else None for day in (found["from"], found["to"]))
+    except ValueError:
+        return Unparsed("not_a_date")
+    if begins and ends and begins > ends:
+        return Unparsed("ends_before_it_begins")
     days = tuple((first - 1 + step) % 7 + 1 for step in range((last - first) % 7 + 1))
-    return Hours(days, opens, closes, line(found[7].replace("#", " ")) or None if found[7] else None)
+    comment = line((found["comment"] or "").replace("#", " ")) or None
+    return Hours(days, opens, closes, comment, begins, ends)
 
 
 def _time_of_day(hour: str, minute: str) -> str | None:

@@ -265,7 +265,9 @@ def _marked(reader: _Reader, classes: set[str], *names: str) -> bool:
 
 
 def _hours(value: Hours) -> dict[str, Any]:
-    shown = {"days": list(value.days), "opens": value.opens, "closes": value.closes}
+    shown: dict[str, Any] = {"days": list(value.days), "opens": value.opens, "closes": value.closes}
+    between = {"first_day": value.first_day, "last_day": value.last_day}
+    shown |= {name: day.isoformat() for name, day in between.items() if day}
     return shown | ({"comment": value.comment} if value.comment else {})
 
 

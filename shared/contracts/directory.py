@@ -279,12 +279,15 @@ SEARCH_CLINICS = directory.call("search_clinics", SearchClinics, FoundClinics, w
 
 
 class OpeningHours(Reply):
-    """Open on each of the days (1 is Monday); `closes` at or before `opens` is on the day after."""
+    """Open on each of the days (1 is Monday); `closes` at or before `opens` is on the day after. From `first_day` to
+    `last_day` alone, both included, where they are given."""
 
     days: list[int]
     opens: str
     closes: str
     comment: str | None = None
+    first_day: date | None = None
+    last_day: date | None = None
 
 
 class Position(Reply):

@@ -168,10 +168,12 @@ def _inside(element: Any) -> dict[str, str]:
 
 
 def _hours(span: dict[str, str]) -> str:
-    """A span of days and times in KiV's form."""
+    """A span of days and times in KiV's form; before it the dates between which it holds, if it has any."""
+    begins, ends = (span.get(name, "").strip().replace("-", "") for name in ("fromDate", "toDate"))
+    dates = f"{begins}-{ends} " if begins or ends else ""
     comment = f"#{span['comment']}" if span.get("comment") else ""
     days = f"{span.get('fromDay', '')}-{span.get('toDay', '')}"
-    return f"{days}#{span.get('fromTime', '')[:5]}#{span.get('toTime', '')[:5]}{comment}"
+    return f"{dates}{days}#{span.get('fromTime', '')[:5]}#{span.get('toTime', '')[:5]}{comment}"
 
 
 def _same(raw: Raw, hsa_id: str) -> bool:

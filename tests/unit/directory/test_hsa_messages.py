@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
+from services.directory import records
 from services.directory.sources import SourceError, hsa
 from services.directory.sources.soap import question, response_in
+from shared.contracts.directory import OpeningHours
 
 EMPLOYEE = "urn:riv:infrastructure:directory:employee:4"
 RESPONDER = "urn:riv:infrastructure:directory:employee:GetEmployeeIncludingProtectedPersonResponder:4"
@@ -53,6 +56,43 @@ def test_an_end_date_in_the_answer_counts():
     [person] = persons_in(answer(WHOLE + "<personEndDate>2026-01-01T00:00:00</personEndDate>"))
     assert person.end_date is not None
     assert person.end_date.isoformat() == "2025-12-31T23:00:00+00:00"
+
+
+ORGANIZATION = "urn:riv:infrastructure:directory:organization:5"
+UNIT_RESPONDER = "urn:riv:infrastructure:directory:organization:GetUnitResponder:5"
+
+
+def hours(*spans: str) -> str:
+    return "".join(
+        f"<r:telephoneHour><o:fromDay>1</o:fromDay><o:fromTime>08:00:00</o:fromTime><o:toDay>5</o:toDay>"
+        f"<o:toTime>16:30:00</o:toTime>{span}</r:telephoneHour>"
+        for span in spans
+    )
+
+
+def test_hours_that_hold_between_two_days():
+    """The days may be written in two ways; those that are none are listed."""
+    spans = (
+        "",
+        "<o:fromDate>2026-12-01</o:fromDate><o:toDate>20261231</o:toDate>",
+        "<o:comment>Sommar</o:comment><o:fromDate>2027-06-01</o:fromDate>",
+        "<o:toDate>2026-02-30</o:toDate>",
+    )
+    unit = f"<r:unitHsaId>SE2321000131-E1</r:unitHsaId><r:publicName>Ek</r:publicName>{hours(*spans)}"
+    name = "GetUnitResponse"
+    body = f'<r:{name} xmlns:r="{UNIT_RESPONDER}" xmlns:o="{ORGANIZATION}"><r:unit>{unit}</r:unit></r:{name}>'
+    raw = hsa.unit_in(response_in(envelope(body), hsa.UNIT, UNIT_RESPONDER))
+    made = records.unit(raw)
+    week = {"days": [1, 2, 3, 4, 5], "opens": "08:00", "closes": "16:30"}
+    assert made.details["phone_hours"] == [
+        week,
+        week | {"first_day": "2026-12-01", "last_day": "2026-12-31"},
+        week | {"first_day": "2027-06-01", "comment": "Sommar"},
+    ]
+    assert [(one.field, one.reason) for one in made.refused] == [("hsatelephonetime", "not_a_date")]
+    assert [OpeningHours.model_validate(one).last_day for one in made.details["phone_hours"]] == [
+        *(None, date(2026, 12, 31), None),
+    ]
 
 
 @pytest.mark.parametrize(
