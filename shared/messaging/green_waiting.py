@@ -36,8 +36,8 @@ class GreenArrivals:
             self._woken = False
             return
         hub = get_hub()
-        if self._listener is None:
-            self._listener = hub.add(hub.READ, sock.fileno(), self._readable, self._closed, self._closed)
+        if not self._is_heard(hub):
+            self._listener = hub.add(hub.READ, sock.fileno(), self._readable, self._nothing, self._recycled)
         if self._timer is None:
             self._timer = hub.schedule_call_global(LONGEST_WAIT_SECONDS, self._late)
         self._waiting = getcurrent()
@@ -46,7 +46,12 @@ class GreenArrivals:
         finally:
             self._waiting = None
 
-    def _go_on(self, *_: object) -> bool:
+    def _is_heard(self, hub: Any) -> bool:
+        """Whether the hub has our listener: it drops those of a descriptor when one of their threads raises."""
+        listener = self._listener
+        return listener is not None and hub.listeners[hub.READ].get(listener.fileno) is listener
+
+    def _go_on(self) -> bool:
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return False
@@ -61,9 +66,13 @@ class GreenArrivals:
         self._timer = None
         self._go_on()
 
-    def _closed(self, *_: object) -> None:
+    def _recycled(self) -> None:
+        # On the thread of whoever opened the descriptor anew, which would be left for good if we switched from here.
         self._listener = None
-        self._go_on()
+        get_hub().schedule_call_global(0, self._go_on)
+
+    def _nothing(self, *_: object) -> None:
+        """What the hub would throw into our thread after `_recycled`."""
 
     def wake(self) -> None:
         if self._waiting is None:
@@ -72,9 +81,10 @@ class GreenArrivals:
             get_hub().schedule_call_global(0, self._go_on)
 
     def let_go(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            get_hub().remove(listener)
+        hub = get_hub()
+        heard, listener, self._listener = self._is_heard(hub), self._listener, None
+        if heard:
+            hub.remove(listener)
 
     def close(self) -> None:
         self.let_go()

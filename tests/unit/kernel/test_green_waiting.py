@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
 
 import eventlet
 import pytest
+from eventlet.green import socket as green_socket
 
 from shared.messaging import waiting
 from shared.messaging.green_waiting import GreenArrivals, GreenGate, nobody_else_can_run
@@ -114,6 +116,64 @@ def test_a_socket_that_was_let_go_may_be_read_by_others(ends: tuple[socket.socke
     arrivals.wait(reading)
     arrivals.let_go()
     eventlet.hubs.trampoline(reading.fileno(), read=True, timeout=1)  # eventlet forbids two readers of one socket
+    arrivals.close()
+
+
+def test_who_opens_a_descriptor_anew_that_was_read_before_goes_on_and_so_does_its_reader() -> None:
+    reading, writing = socket.socketpair()
+    arrivals = GreenArrivals()
+    reader = eventlet.spawn(arrivals.wait, reading)
+    eventlet.sleep(0.01)
+
+    def open_it_anew() -> bool:
+        descriptor = reading.detach()
+        os.close(descriptor)
+        with green_socket.socket() as another:
+            return bool(another.fileno() == descriptor)
+
+    other = eventlet.spawn(open_it_anew)
+    with writing, eventlet.Timeout(waiting.LONGEST_WAIT_SECONDS / 2):
+        assert other.wait(), "the test wants the same number"
+        reader.wait()
+    arrivals.close()
+
+
+def drop(descriptor: int) -> None:
+    """The hub drops all who wait for a descriptor when a thread that waited for it raises."""
+
+    def write() -> None:
+        eventlet.hubs.trampoline(descriptor, write=True)
+        raise RuntimeError
+
+    eventlet.spawn_n(write)
+
+
+def test_a_thread_that_ends_badly_while_it_writes_does_not_make_the_reading_one_deaf_for_good(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shared.messaging.green_waiting.LONGEST_WAIT_SECONDS", 0.2)
+    reading, writing = ends
+    arrivals = GreenArrivals()
+    drop(reading.fileno())
+    arrivals.wait(reading)
+    assert "Removing descriptor" in capsys.readouterr().err
+    arrivals.wait(reading)
+    for _ in range(3):
+        eventlet.spawn_after(0.01, writing.send, b"x")
+        began = time.monotonic()
+        arrivals.wait(reading)
+        assert reading.recv(10) == b"x"
+        assert time.monotonic() - began < 0.1
+    arrivals.close()
+
+
+def test_a_reading_thread_that_the_hub_has_dropped_can_let_go(ends: tuple[socket.socket, socket.socket]) -> None:
+    reading, _ = ends
+    arrivals = GreenArrivals()
+    eventlet.spawn_after(0.05, arrivals.wake)
+    drop(reading.fileno())
+    arrivals.wait(reading)
+    arrivals.wait(reading)
     arrivals.close()
 
 
