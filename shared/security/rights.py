@@ -196,13 +196,27 @@ def apply(connection: Connection, change: identity.RightsChanged) -> None:
         _advance(connection, applied)
 
 
-def pass_over(connection: Connection, number: int) -> None:
-    """Goes on without those changes up to `number` that have not come, after it was found that none is lacking."""
-    applied = _applied(connection)
-    if applied < number:
-        connection.execute(text("UPDATE rights_state SET applied = :number"), {"number": number})
-        connection.execute(text("DELETE FROM rights_pending WHERE number <= :number"), {"number": number})
-        _advance(connection, number)
+def progress(connection: Connection, number: int) -> tuple[int, int]:
+    """`applied`, and how many of the changes from there up to `number` have come."""
+    come = """SELECT coalesce((SELECT applied FROM rights_state), 0),
+                     (SELECT count(*) FROM rights_pending WHERE number <= :number)"""
+    applied, early = connection.execute(text(come), {"number": number}).one()
+    return applied, early
+
+
+def pass_over(connection: Connection, number: int, compared: tuple[int, int]) -> bool:
+    """Goes on without those changes up to `number` that have not come, after it was found that nothing differs.
+
+    Answers False, and leaves all as it is, where one of them has come since the `progress` with which the copy began to
+    be compared: it may be the first of two that belong together, and the second would not be believed any more.
+    """
+    _applied(connection)
+    if progress(connection, number) != compared:
+        return False
+    connection.execute(text("UPDATE rights_state SET applied = :number"), {"number": number})
+    connection.execute(text("DELETE FROM rights_pending WHERE number <= :number"), {"number": number})
+    _advance(connection, number)
+    return True
 
 
 def _applied(connection: Connection) -> int:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from shared.contracts import identity
 from shared.contracts.base import Call
 from shared.operations.logs import log
-from shared.security.rights import Freshness, pass_over
+from shared.security.rights import Freshness, pass_over, progress
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
@@ -39,12 +39,13 @@ def mend(transaction: Transactions, ask: Ask, freshness: Freshness, now: float |
     """Closes a gap that has been there for ten minutes. `now`: monotonic seconds. Raises what identity refuses with."""
     settled = freshness.settled(time.monotonic() if now is None else now)
     with transaction() as tx:
-        applied = tx.execute(text("SELECT applied FROM rights_state")).scalar_one_or_none() or 0
-    if applied >= settled or compare(transaction, ask):
+        before = progress(tx.connection, settled)
+    if before[0] >= settled or compare(transaction, ask):
         return
     with transaction() as tx:
-        pass_over(tx.connection, settled)
-    log.warning("rights_gap_closed", applied=applied, settled=settled)
+        passed = pass_over(tx.connection, settled, before)
+    if passed:
+        log.warning("rights_gap_closed", applied=before[0], settled=settled)
 
 
 def compare(transaction: Transactions, ask: Ask) -> int:
