@@ -88,10 +88,8 @@ class Wire:
         sock.settimeout(HEARTBEAT_SECONDS * 2)
         self._secure = isinstance(sock, ssl.SSLSocket)
         self._receive = transport._quick_recv
-        self._at_once = self._receive
         self._own: socket.socket | None = None
-        if not self._secure:
-            self._at_once = self._never_waiting()
+        self._at_once = self._secure_at_once if self._secure else self._never_waiting()
         self._send = transport._write
         self._out = bytearray()
         self.gathers = False
@@ -106,6 +104,16 @@ class Wire:
         self._own = self._sock.dup()
         self._own.settimeout(0)
         return self._own.recv
+
+    def _secure_at_once(self, size: int) -> Any:
+        # Not by a timeout of 0: with that, a green TLS socket asks the hub all the same, where its listener is already.
+        timeout = self._sock.gettimeout()
+        self._sock.setblocking(False)
+        try:
+            return self._receive(size)
+        finally:
+            self._sock.setblocking(True)
+            self._sock.settimeout(timeout)
 
     def close(self) -> None:
         """Lets go of what is ours."""
@@ -147,12 +155,8 @@ class Wire:
     def _there_now(self) -> bytes:
         """The bytes that have come in, at most a buffer of them. Raises OSError where the other end has closed."""
         try:
-            if self._secure:
-                with self._transport.having_timeout(0):
-                    taken = self._receive(_READ_AHEAD_BYTES)
-            else:
-                taken = self._at_once(_READ_AHEAD_BYTES)
-        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            taken = self._at_once(_READ_AHEAD_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return b""
         if not taken:
             raise ConnectionResetError("the broker closed the connection")
