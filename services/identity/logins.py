@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from services.identity import residents, rules, sessions
@@ -21,6 +22,7 @@ from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.openid import IdentityProviders, Provider, refused
 from services.identity.population_register import RegisteredPerson
 from services.identity.settings import IdentitySettings
+from services.identity.tables import logins as begun_logins
 from services.identity.tables import staff
 from shared.contracts import directory, identity, logging_in
 from shared.contracts.base import Done, HsaId
@@ -100,6 +102,15 @@ def begun(tx: Transaction, requests: Sequence[Completing]) -> list[BegunLogin | 
     """The logins that are to be completed, in the order of the requests."""
     found = {row[0]: BegunLogin(*row) for row in tx.look(_BEGUN, ([request.login for request in requests],))}
     return [found.get(request.login) for request in requests]
+
+
+def forget_old(tx: Transaction, before: datetime, at_most: int = 1000) -> int:
+    """Removes logins begun before then, not more than so many; says how many.
+
+    Anyone may begin one, so they are not kept for longer than they can be good for anything.
+    """
+    old = select(begun_logins.c.login).where(begun_logins.c.begun_at < before).limit(at_most)
+    return tx.execute(delete(begun_logins).where(begun_logins.c.login.in_(old))).rowcount
 
 
 def require_begun(login: BegunLogin | None, now: datetime, purpose: str = "session") -> BegunLogin:

@@ -43,6 +43,7 @@ from shared.messaging.kernel import Kernel
 from shared.messaging.server import OngoingCall
 
 KEEP_ENDED = timedelta(days=7)
+KEEP_LOGINS = timedelta(hours=1)
 PLACES_SECONDS = 2.0
 CUSTODY_FRESH = timedelta(hours=24)
 
@@ -447,6 +448,13 @@ class IdentityService:
                 removed = sessions.forget_old(tx, run.now - KEEP_ENDED) > 0
         with run.transaction() as tx:
             verification.forget_old(tx, run.now - KEEP_ENDED)
+
+    @job("forget_old_logins", every=timedelta(minutes=10))
+    def forget_old_logins(self, run: Any) -> None:
+        removed = True
+        while removed:
+            with run.transaction() as tx:
+                removed = logins.forget_old(tx, run.now - KEEP_LOGINS) > 0
 
     @job("gather_subject_access", every=timedelta(seconds=10))
     def gather_subject_access(self, run: Any) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Row, delete, or_, select, update
 
 from services.identity import revocations, rules, terms, unreachable
 from services.identity.signing_keys import KeyRing
-from services.identity.tables import logins, renewal_tokens, sessions
+from services.identity.tables import renewal_tokens, sessions
 from shared.contracts import identity, logging_in
 from shared.contracts.base import Done
 from shared.messaging.errors import NotAuthenticated, NotFound
@@ -190,16 +190,10 @@ def end_acting(tx: Transaction, resident: UUID, reason: str, guardian: UUID | No
 
 
 def forget_old(tx: Transaction, before: datetime, at_most: int = 1000) -> int:
-    """Removes logins begun before then, and sessions past their limit before then with their renewal tokens.
-
-    Not more than `at_most` of each; says how many of the more numerous kind.
-    """
-    old_logins = select(logins.c.login).where(logins.c.begun_at < before).limit(at_most)
-    old_sessions = select(sessions.c.session).where(sessions.c.ends_at < before).limit(at_most)
-    return max(
-        tx.execute(delete(logins).where(logins.c.login.in_(old_logins))).rowcount,
-        tx.execute(delete(sessions).where(sessions.c.session.in_(old_sessions))).rowcount,
-    )
+    """Removes sessions past their limit before then, with their renewal tokens; not more than so many, and says how
+    many."""
+    old = select(sessions.c.session).where(sessions.c.ends_at < before).limit(at_most)
+    return tx.execute(delete(sessions).where(sessions.c.session.in_(old))).rowcount
 
 
 def _end_where(tx: Transaction, which: ColumnElement[bool], reason: str) -> None:

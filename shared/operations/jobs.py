@@ -41,6 +41,8 @@ _DRAIN_SECONDS = 25.0
 _SET_BACK = timedelta(minutes=1)
 """A due time so far ahead is from before the clock was set back; less is another machine's clock."""
 _KEEP_REQUESTS = timedelta(days=7)
+_KEEP_STRANGERS_REQUESTS = timedelta(hours=2)
+"""Those that anyone may make without a token, to log in and to renew: as many as somebody likes, and no use later."""
 _KEEP_INBOX = timedelta(days=30)
 _AT_A_TIME = 5000
 
@@ -278,6 +280,7 @@ def compare_rights(run: Run) -> None:
 def forget_old_kernel_rows(run: Run) -> None:
     """Removes answered requests, heard events and ended sessions that nobody can ask about any more."""
     for table, key, old, before in (
+        ("requests", "request_id", "caller = 'anyone:' AND at", run.now - _KEEP_STRANGERS_REQUESTS),
         ("requests", "request_id", "at", run.now - _KEEP_REQUESTS),
         ("inbox", "event_id", "at", run.now - _KEEP_INBOX),
         ("ended_sessions", "session", "until", run.now),

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import jwt
 import pytest
 
-from services.identity import revocations, sessions, terms, unreachable
+from services.identity import logins, revocations, sessions, terms, unreachable
 from shared.contracts import identity, logging_in, notifications
 from shared.messaging.errors import Conflict, NotAuthenticated, NotFound
 from shared.security.caller import Caller
@@ -243,3 +243,16 @@ def test_a_guardians_address_for_a_child_is_told_where_they_act_for_that_child(o
     assert one.opened("resident", guardian).unreachable == []
     assert one.run(lambda tx: unreachable.channels(tx, "resident", [guardian], child)) == {guardian: ["email"]}
     assert one.run(lambda tx: unreachable.channels(tx, "resident", [guardian], uuid4())) == {}
+
+
+def test_logins_that_anyone_may_begin_are_kept_for_no_longer_than_they_are_good_for(one: Identity) -> None:
+    """R-ID-1: as many as somebody likes to begin, they do not fill the database."""
+    one.moved = timedelta()
+    begun = [one.begin_login(logging_in.BeginLogin(request_id=uuid4(), kind="staff")).login for _ in range(3)]
+    one.run(lambda tx: logins.forget_old(tx, one.now - timedelta(minutes=10)))
+    kept = one.rows("SELECT 1 FROM logins WHERE login = ANY(%s)", begun)
+    assert len(kept) == 3
+    later = one.now + timedelta(seconds=1)
+    while one.run(lambda tx: logins.forget_old(tx, later, at_most=2)):
+        pass
+    assert one.rows("SELECT 1 FROM logins") == []
