@@ -93,8 +93,8 @@ _EXIF, _ICC, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe"
 _JFIF_BYTES, _ADOBE_BYTES, _PROFILE_PIECE_BYTES = 14, 12, 65_519
 
 
-def _segments(data: Data) -> Iterator[tuple[int, int, slice, int]]:
-    """Marker, start, body and end of each part up to the picture's end. Raises `Unfit`."""
+def _segments(data: Data, *, scans: bool = True) -> Iterator[tuple[int, int, slice, int]]:
+    """Marker, start, body and end of each part up to the picture's end, or its first scan. Raises `Unfit`."""
     at = 2
     while True:
         if data[at] != 0xFF:
@@ -116,6 +116,8 @@ def _segments(data: Data) -> Iterator[tuple[int, int, slice, int]]:
             raise Unfit(DAMAGED)
         body, at = slice(at + 2, end), end
         if marker == _SOS:
+            if not scans:
+                return
             found = _SCAN_ENDS.search(data, end)
             if found is None:
                 raise Unfit(DAMAGED)
@@ -141,6 +143,8 @@ def _jpeg(data: Data) -> Outline:
             turned = _application_segment(parts, data, marker, start, body, turned)
         else:
             parts.keep(start, end)
+            if marker == _SOS:  # a profile comes before the picture: of what comes later nothing stays
+                profile = b""
     return parts
 
 
@@ -152,7 +156,7 @@ def _jpeg_profile(data: Data) -> bytes | None:
     """What is to stand in the place of the parts that hold the profile of colours; None if they may stay."""
     found = [
         (data[start:end], data[body.start + len(_ICC) : body.stop])
-        for marker, start, body, end in _segments(data)
+        for marker, start, body, end in _segments(data, scans=False)
         if marker == _APP2 and _is_profile(data, body)
     ]
     if sum(len(piece) for _, piece in found) > profiles.LARGEST:

@@ -128,6 +128,12 @@ def profiled(form: str, profile: bytes) -> bytes:
     return saved(photo(), form.partition("/")[2].upper(), icc_profile=profile)
 
 
+def late_profile() -> bytes:
+    """A fit profile, and a piece of another between the picture and its end."""
+    picture = profiled(JPEG, bare(SRGB) or b"")
+    return picture[:-2] + segment(0xE2, b"ICC_PROFILE\0\1\1GPSSECRET") + picture[-2:]
+
+
 def telling_profile() -> bytes:
     """sRGB with one more part, and a text where the light is described."""
     count = struct.unpack_from(">I", SRGB, 128)[0]

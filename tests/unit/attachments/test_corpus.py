@@ -127,6 +127,12 @@ def test_whatever_the_bytes_there_is_a_verdict_and_what_is_kept_is_whole_r_att_7
         assert outline(examined.kept, FORMS[which.content_type]).left_out == []
 
 
+def test_a_profile_after_the_picture_does_not_stay_r_att_7(tmp_path: Path) -> None:
+    examined = Examined(corpus.late_profile(), JPEG, tmp_path)
+    assert (examined.refusal, examined.rewritten) == (None, True)
+    assert examined.kept == corpus.profiled(JPEG, corpus.bare(corpus.SRGB) or b"")
+
+
 def test_a_stream_that_lies_in_another_file_is_refused_r_att_7(tmp_path: Path) -> None:
     for clean in (False, True):
         assert Examined(crafted_pdf.pdf_outside_stream(), PDF, tmp_path, clean_pdf=clean).refusal == "active_content"
