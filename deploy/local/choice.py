@@ -42,11 +42,12 @@ def _containers_can(say: Callable[[str], None]) -> bool:
 
 def make_servers(kind: str, place: Place) -> dict[str, Server]:
     """The servers, not yet started."""
+    from deploy.local.servers.door import Door
+
     if kind == "containers":
         from deploy.local.servers import containers
 
-        return {one.name: one for one in containers.make(place)}
-    from deploy.local.servers.door import Door
+        return {one.name: one for one in (*containers.make(place), Door(place))}
     from deploy.local.servers.postgres import Postgres
     from deploy.local.servers.rabbitmq import RabbitMQ
     from deploy.local.servers.seaweedfs import SeaweedFS

@@ -15,13 +15,12 @@ from pathlib import Path
 from deploy.local.problems import Problem
 
 # Package -> whether it is there. The packages' own services are not used: ours run beside them.
-SERVERS = ("rabbitmq-server", "postgresql", "nginx-light")
+SERVERS = ("rabbitmq-server", "postgresql")
 Say = Callable[[str], None]
 
 _PRESENT: dict[str, Callable[[], bool]] = {
     "rabbitmq-server": lambda: any(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server")),
     "postgresql": lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb") is not None,
-    "nginx-light": lambda: shutil.which("nginx") is not None or Path("/usr/sbin/nginx").exists(),
     "python3-venv": lambda: _has_venv(),
     "clamav-daemon": lambda: shutil.which("clamd") is not None or Path("/usr/sbin/clamd").exists(),
     "slapd": lambda: Path("/usr/sbin/slapd").exists(),
@@ -99,9 +98,7 @@ def _what_to_install(wanted: list[str]) -> str:
     servers = [package for package in missing(SERVERS) if package not in wanted]
     how = f"install with: sudo apt-get install --no-install-recommends {' '.join([*wanted, *servers])}"
     if not shutil.which("apt-get"):
-        how = (
-            "install what your system calls them (RabbitMQ 3.10 or later, PostgreSQL 15 or later, nginx, Python's venv)"
-        )
+        how = "install what your system calls them (RabbitMQ 3.10 or later, PostgreSQL 15 or later, Python's venv)"
     needed = ", ".join(wanted) + (f", and {', '.join(servers)} for the servers" if servers else "")
     engine = " (a container engine runs the servers instead, where there is one)" if missing(SERVERS) else ""
     return f"not installed: {needed}, and no right to install without a password; {how}{engine}"
@@ -162,7 +159,8 @@ class _NoServicesStarted:
         if not self._had_clusters and "postgresql" in self._packages:
             command = f'if [ -e "{_CLUSTERS_SHIPPED}" ]; then cp "{_CLUSTERS_SHIPPED}" "{_CLUSTERS}"; fi'
             subprocess.run([*self._become, "sh", "-c", command], check=False)
-        for package, unit in (("rabbitmq-server", "rabbitmq-server.service"), ("nginx-light", "nginx.service")):
-            if package in self._packages and Path("/run/systemd/system").exists():
-                # Else the system's own would start with the machine, on the port that everyone else expects free.
-                subprocess.run([*self._become, "systemctl", "disable", unit], capture_output=True, check=False)
+        if "rabbitmq-server" in self._packages and Path("/run/systemd/system").exists():
+            # Else the system's own broker would start with the machine, on the port that everyone else expects free.
+            subprocess.run(
+                [*self._become, "systemctl", "disable", "rabbitmq-server.service"], capture_output=True, check=False
+            )

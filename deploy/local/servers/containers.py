@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +20,12 @@ from deploy.local import ports
 from deploy.local.broker_admin import BrokerAdmin
 from deploy.local.problems import Problem
 from deploy.local.servers import ADMINISTRATOR, Place, Server
-from deploy.local.servers.door import RULES, configuration, door_answers
 from deploy.local.servers.postgres import PASSING_SETTINGS, SETTINGS, can_connect
 from deploy.local.servers.rabbitmq import STATISTICS
 from deploy.local.servers.seaweedfs import s3_answers, s3_config, sse_key
 
 POSTGRES, RABBITMQ, SEAWEEDFS = "postgres:17", "rabbitmq:4-management", "chrislusf/seaweedfs:4.48"
-NGINX = "nginx:1.28"
-IMAGES = (POSTGRES, RABBITMQ, SEAWEEDFS, NGINX)
+IMAGES = (POSTGRES, RABBITMQ, SEAWEEDFS)
 LABEL = "vardarende.stack"
 _LOG_LINES = 15
 _START_SECONDS = 120.0
@@ -240,53 +237,20 @@ class SeaweedFS(ContainerServer):
         )
 
     def run_options(self) -> dict[str, Any]:
-        return super().run_options() | {"entrypoint": ["/bin/sh", "-c"], "network": _network(self)}
+        return super().run_options() | {"entrypoint": ["/bin/sh", "-c"]}
 
     def answers(self) -> bool:
         """Whether it takes a signed request."""
         return s3_answers(f"http://{self.host}:{self.place.ports['s3']}", self.place.keys.password("s3"))
 
 
-class Door(ContainerServer):
-    """nginx before the store's public address; it reaches the store by the container's name, in a network of theirs."""
-
-    name, title, container_port, port_name = "door", "nginx, the store's door,", 8333, "s3_public"
-
-    def describe(self) -> DockerContainer:
-        rules = f"resolver 127.0.0.11 valid=2s;\n{RULES.read_text()}"
-        settings = configuration("8333", f"http://{self.place.label}-{SeaweedFS.name}:8333", rules)
-        script = 'printf %s "$DOOR" > /tmp/nginx.conf && exec nginx -e stderr -p /tmp -c /tmp/nginx.conf'
-        return DockerContainer(NGINX).with_env("DOOR", settings).with_command([script])
-
-    def run_options(self) -> dict[str, Any]:
-        return super().run_options() | {"entrypoint": ["/bin/sh", "-c"], "network": _network(self)}
-
-    def answers(self) -> bool:
-        """Whether one reaches the store through it."""
-        return door_answers(f"http://{self.host}:{self.place.ports['s3_public']}")
-
-
-_NETWORK_MAKING = threading.Lock()
-
-
-def _network(server: ContainerServer) -> str:
-    """The name of the network in which the store and its door know each other; made if it is missing."""
-    name, client = f"{server.place.label}-store", docker.from_env()
-    with _NETWORK_MAKING:
-        if not client.networks.list(names=[name]):
-            client.networks.create(name, labels={LABEL: str(server.place.folder)})
-    return name
-
-
 def make(place: Place) -> list[Server]:
     """The servers of a stack, not yet started."""
-    return [Postgres(place), RabbitMQ(place), SeaweedFS(place), Door(place)]
+    return [Postgres(place), RabbitMQ(place), SeaweedFS(place)]
 
 
 def sweep(folder: Path) -> None:
-    """Removes the containers of a stack whose folder is about to be removed, and their network."""
+    """Removes the containers of a stack whose folder is about to be removed."""
     client, ours = docker.from_env(), {"label": f"{LABEL}={folder}"}
     for container in client.containers.list(all=True, filters=ours):
         container.remove(force=True, v=True)
-    for network in client.networks.list(filters=ours):
-        network.remove()

@@ -95,7 +95,7 @@ def test_missing_packages_are_named_when_they_may_not_be_installed(monkeypatch: 
 def test_what_will_be_missing_next_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_packages, "_PRESENT", dict.fromkeys(system_packages._PRESENT, lambda: False))
     monkeypatch.setattr(system_packages, "_privilege", lambda: None)
-    with pytest.raises(Problem, match="python3-venv, and rabbitmq-server, postgresql, nginx-light for the servers"):
+    with pytest.raises(Problem, match="python3-venv, and rabbitmq-server, postgresql for the servers"):
         system_packages.require(["python3-venv"], lambda text: None)
 
 
