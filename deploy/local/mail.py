@@ -59,6 +59,13 @@ class Inbox:
     def __init__(self, messages: Messages, behaviours: Behaviours) -> None:
         self._messages, self._behaviours = messages, behaviours
 
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """What it offers. It takes commands as they come, so several at once too (RFC 2920)."""
+        session.host_name = hostname
+        return [responses[0], "250-PIPELINING", *responses[1:]]
+
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HANG_UP = "hang up"
+DRIPS = "drips"
+"""A byte of the answer now and then, and never all of it."""
+PIPELINES = "250-hello\r\n250 PIPELINING"
+"""The answer to EHLO of a server that takes several commands at once."""
 SILENCE = "silence"
 
 
@@ -23,6 +27,7 @@ class Scripted:
     mails: list[bytes] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, step: str) -> str:
         usual = {"": "220 hello", "EHLO": "250 hello", "DATA": "354 go on", "QUIT": "221 bye", ".": "250 taken as 17"}
@@ -67,6 +72,11 @@ def serving(script: Scripted) -> Iterator[Scripted]:
                 return False
             if answer == HANG_UP:
                 return False
+            if answer == DRIPS:
+                self.wfile.write(b"250-")
+                while not script.over.wait(0.2):
+                    self.wfile.write(b"x")
+                return False
             self.wfile.write(answer.encode() + b"\r\n")
             return not answer.startswith("421")
 
@@ -82,4 +92,5 @@ def serving(script: Scripted) -> Iterator[Scripted]:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield script
+        script.over.set()
         server.shutdown()

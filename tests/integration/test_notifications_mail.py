@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from services.notifications.channels.outcome import Accepted, Letter, NotAccepte
 from services.notifications.providers import MailServer
 from services.notifications.rendering import Words, words
 from shared.contracts.notifications import Channel, DeliveryKind
-from tests.integration.scripted_smtp import HANG_UP, SILENCE, Scripted, serving
+from tests.integration.scripted_smtp import DRIPS, HANG_UP, PIPELINES, SILENCE, Scripted, serving
 
 DELIVERY = "5b9e3a0e-6f0e-4a52-9d0f-3c1f9f0e7a51"
 TO = "anna@vgregion.example"
@@ -59,8 +60,9 @@ def one_attempt(**answers: str) -> tuple[str, Outcome, Scripted]:
         return half, outcome, script
 
 
-def test_a_mail_arrives_whole() -> None:
-    _, outcome, script = one_attempt()
+@pytest.mark.parametrize("hello", ["250 hello", PIPELINES], ids=["one by one", "pipelining"])
+def test_a_mail_arrives_whole(hello: str) -> None:
+    _, outcome, script = one_attempt(EHLO=hello)
     assert outcome == Accepted(None)
     [raw] = script.mails
     mail = email.message_from_bytes(raw, policy=email.policy.default)
@@ -178,24 +180,33 @@ def test_every_attempt_has_the_same_message_id_and_the_connection_is_kept() -> N
         ({"RCPT": HANG_UP}, "smtp_connection", False),
         ({"RCPT": SILENCE}, "smtp_timeout", False),
         ({"RCPT": "~~~ what"}, "smtp_unintelligible_answer", False),
+        ({"RCPT": "450 later", "DATA": HANG_UP}, "smtp_recipient_450", False),
+        ({"RCPT": "550 no such mailbox", "DATA": "503 no recipient"}, "smtp_recipient_550", True),
+        ({"DATA": "451 later"}, "smtp_data_451", False),
+        ({"DATA": "554 no"}, "smtp_data_554", True),
+        ({"DATA": HANG_UP}, "smtp_connection", False),
+        ({"DATA": SILENCE}, "smtp_timeout", False),
+        ({"greeting": DRIPS}, "smtp_timeout", False),
+        ({"RCPT": DRIPS}, "smtp_timeout", False),
     ],
 )
-def test_what_fails_before_the_attempt_is_recorded(answers: dict[str, str], reason: str, permanent: bool) -> None:
-    """R-NOT-7: nothing was handed over; only what is about this recipient can be permanent."""
-    half, outcome, script = one_attempt(**answers)
+@pytest.mark.parametrize("hello", ["250 hello", PIPELINES], ids=["one by one", "pipelining"])
+def test_what_fails_before_the_attempt_is_recorded(
+    answers: dict[str, str], reason: str, permanent: bool, hello: str
+) -> None:
+    """R-NOT-7: nothing was handed over; only what is about this mail can be permanent."""
+    began = time.monotonic()
+    half, outcome, script = one_attempt(EHLO=hello, **answers)
+    assert time.monotonic() - began < 3
     assert (half, script.mails) == ("before", [])
     assert isinstance(outcome, NotAccepted)
     assert (outcome.reason, outcome.permanent) == (reason, permanent)
-    assert outcome.provider_down is not reason.startswith("smtp_recipient")
+    assert outcome.provider_down is not reason.startswith(("smtp_recipient", "smtp_data"))
 
 
 @pytest.mark.parametrize(
     ("answers", "reason", "permanent"),
     [
-        ({"DATA": "451 later"}, "smtp_data_451", False),
-        ({"DATA": "554 no"}, "smtp_data_554", True),
-        ({"DATA": HANG_UP}, "smtp_connection", False),
-        ({"DATA": SILENCE}, "smtp_timeout", False),
         ({"dot": "451 later"}, "smtp_mail_451", False),
         ({"dot": "552 too large"}, "smtp_mail_552", True),
         ({"dot": "421 closing"}, "smtp_mail_421", False),
@@ -204,7 +215,7 @@ def test_what_fails_before_the_attempt_is_recorded(answers: dict[str, str], reas
 def test_what_was_certainly_not_accepted_may_be_tried_again(
     answers: dict[str, str], reason: str, permanent: bool
 ) -> None:
-    """R-NOT-7: no final dot, or a no in answer to it."""
+    """R-NOT-7: a no in answer to the final dot."""
     half, outcome, _ = one_attempt(**answers)
     assert half == "after"
     assert isinstance(outcome, NotAccepted)
@@ -216,6 +227,7 @@ def test_what_was_certainly_not_accepted_may_be_tried_again(
     [
         (HANG_UP, "smtp_connection_lost"),
         (SILENCE, "smtp_no_answer"),
+        (DRIPS, "smtp_no_answer"),
         ("\x07\x1b[2J ~~~", "smtp_unintelligible_answer"),
         ("354 what", "smtp_unintelligible_answer"),
     ],
@@ -237,15 +249,39 @@ def test_a_connection_that_breaks_in_the_middle_of_the_mail_is_safe_to_try_again
     assert script.mails == []
 
 
-def test_after_a_refused_recipient_the_next_one_is_served_on_the_same_connection() -> None:
-    with serving(Scripted({"RCPT": "550 no"})) as script:
+@pytest.mark.parametrize("hello", ["250 hello", PIPELINES], ids=["one by one", "pipelining"])
+def test_after_a_refused_recipient_the_next_one_is_served_on_the_same_connection(hello: str) -> None:
+    with serving(Scripted({"EHLO": hello, "RCPT": "550 no", "DATA": "503 no recipient"})) as script:
         channel = MailChannel(mail_server(script.port))
         assert attempt(channel)[0] == "before"
-        script.answers.clear()
+        del script.answers["RCPT"], script.answers["DATA"]
         assert isinstance(attempt(channel)[1], Accepted)
         channel.close()
     assert script.connections == 1
     assert script.steps.count("RSET") == 1
+
+
+def test_a_server_that_waits_for_a_mail_to_nobody_gets_none() -> None:
+    """What was said at once with a refused recipient is not the beginning of a mail."""
+    with serving(Scripted({"EHLO": PIPELINES, "RCPT": "550 no"})) as script:
+        channel = MailChannel(mail_server(script.port))
+        assert attempt(channel) == ("before", NotAccepted("smtp_recipient_550", permanent=True, about_the_address=True))
+        del script.answers["RCPT"]
+        assert isinstance(attempt(channel)[1], Accepted)
+        channel.close()
+    assert len(script.mails) == 1
+
+
+def test_what_was_prepared_and_is_not_sent_after_all_is_no_mail() -> None:
+    """R-NOT-7: it is in other hands; the next one is sent as itself."""
+    with serving(Scripted()) as script:
+        channel = MailChannel(mail_server(script.port))
+        assert channel.prepare("other@vgregion.example") is None
+        channel.abandon()
+        assert isinstance(attempt(channel)[1], Accepted)
+        channel.close()
+    [raw] = script.mails
+    assert f"To: {TO}".encode() in raw
 
 
 def test_a_kept_connection_that_the_server_has_closed_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import base64
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,17 +29,18 @@ LETTER = Letter("5b9e3a0e", "5b9e3a0e.0", TO, WORDS)
 
 
 class Provider:
-    """Takes requests, and answers with these bytes, or not at all."""
+    """Takes requests, and answers with these bytes, or not at all. `drips`: then bytes without end."""
 
-    def __init__(self, answer: bytes | None) -> None:
+    def __init__(self, answer: bytes | None, drips: bool = False) -> None:
         self.answer = answer
+        self.drips = drips
         self.requests: list[tuple[dict[str, str], dict[str, list[str]]]] = []
         self.port = 0
 
 
 @contextmanager
-def serving(answer: bytes | None) -> Iterator[Provider]:
-    provider = Provider(answer)
+def serving(answer: bytes | None, drips: bool = False) -> Iterator[Provider]:
+    provider, over = Provider(answer, drips), threading.Event()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -53,6 +55,8 @@ def serving(answer: bytes | None) -> Iterator[Provider]:
                 self.rfile.read()
             else:
                 self.wfile.write(provider.answer)
+            while provider.drips and not over.wait(0.2):
+                self.wfile.write(b"x")
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -64,6 +68,7 @@ def serving(answer: bytes | None) -> Iterator[Provider]:
         provider.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield provider
+        over.set()
         server.shutdown()
 
 
@@ -74,8 +79,8 @@ def settings(tmp_path: Path) -> SmsProvider:
     return SmsProvider("http://127.0.0.1:9/", "vardarende", password, "Etjanster", timeout=1.0)
 
 
-def send(settings: SmsProvider, answer: bytes | None) -> tuple[Outcome, Provider]:
-    with serving(answer) as provider:
+def send(settings: SmsProvider, answer: bytes | None, drips: bool = False) -> tuple[Outcome, Provider]:
+    with serving(answer, drips) as provider:
         channel = SmsChannel(replace(settings, url=f"http://127.0.0.1:{provider.port}/a1/sms"))
         assert channel.prepare(TO) is None
         return channel.send(LETTER), provider
@@ -171,3 +176,12 @@ def test_an_unknown_host_is_no_connection(settings: SmsProvider) -> None:
 def test_a_missing_password_file_is_told_and_sends_nothing(settings: SmsProvider) -> None:
     channel = SmsChannel(replace(settings, url="http://127.0.0.1:9/", password_file=Path("/nowhere")))
     assert channel.send(LETTER) == NotAccepted("sms_password_missing", provider_down=True)
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX-Long: ", http("200 OK", b"{" * 65_536)[:100]])
+def test_an_answer_that_never_ends_keeps_no_sender(settings: SmsProvider, begun: bytes) -> None:
+    """R-NOT-7: it may have been taken; and the sender goes on to the next message."""
+    began = time.monotonic()
+    outcome, _ = send(settings, begun, drips=True)
+    assert isinstance(outcome, Unknown)
+    assert time.monotonic() - began < 2

@@ -11,6 +11,7 @@ import smtplib
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -20,6 +21,7 @@ from functools import lru_cache
 
 from services.notifications.bounces import is_about_the_address
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
+from services.notifications.channels.smtp import Client, TlsClient
 from services.notifications.providers import MailServer, read_password
 from services.notifications.rendering import Words
 from shared.operations import clock
@@ -82,23 +84,15 @@ class MailChannel:
 
     def __init__(self, server: MailServer) -> None:
         self._server = server
-        self._smtp: smtplib.SMTP | None = None
+        self._smtp: Client | None = None
         self._used = 0.0
 
     def prepare(self, address: str) -> NotAccepted | None:
-        """Connects, if need be, and says from whom and to whom."""
+        """Connects, if need be, says from whom and to whom, and that the mail is to come: all but the mail."""
         if not (address.isascii() and address.isprintable()):
             return NotAccepted("no_address", permanent=True)
         try:
-            smtp = self._connected()
-            code, _ = smtp.mail(self._server.sender)
-            if code != 250:
-                return self._said_no("mail_from", code, about_the_mail=False)
-            code, said = smtp.rcpt(address)
-            if code not in (250, 251):
-                refused = self._said_no("recipient", code, about_the_mail=True)
-                return replace(refused, about_the_address=refused.permanent and _nobody_there(code, said))
-            return None
+            return self._offer(self._connected(), address)
         except smtplib.SMTPAuthenticationError as error:
             self.close()
             return NotAccepted(f"smtp_login_{error.smtp_code}", provider_down=True)
@@ -116,15 +110,12 @@ class MailChannel:
             return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
 
     def send(self, letter: Letter) -> Outcome:
-        """DATA, the mail, the dot, and the answer to it."""
+        """The mail, the dot, and the answer to it."""
         smtp = self._smtp
         assert smtp is not None, "prepare comes first"
+        smtp.patience()
         try:
-            body = _LEADING_DOT.sub(b"..", compose(self._server, letter))
-            code, _ = smtp.docmd("DATA")
-            if code != 354:
-                return self._said_no("data", code, about_the_mail=True)
-            smtp.send(body)
+            smtp.send(_LEADING_DOT.sub(b"..", compose(self._server, letter)))
         except (smtplib.SMTPException, OSError) as error:
             self.close()
             return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
@@ -144,26 +135,51 @@ class MailChannel:
         return Unknown("smtp_unintelligible_answer")
 
     def abandon(self) -> None:
-        """Takes back from whom and to whom."""
-        if self._smtp is not None:
-            try:
-                self._smtp.rset()
-            except (smtplib.SMTPException, OSError):
-                self.close()
+        """Hangs up: the server waits for the mail, and only the end of the connection is no mail."""
+        smtp, self._smtp = self._smtp, None
+        if smtp is not None:
+            smtp.close()
 
     def close(self) -> None:
         """Hangs up; says so first if there is anyone to say it to."""
         smtp, self._smtp = self._smtp, None
         if smtp is not None:
             try:
-                # A server that has stopped answering should not hold us up a second time.
-                if smtp.sock is not None:
-                    smtp.sock.settimeout(1)
+                smtp.patience(1)  # a server that has stopped answering should not hold us up a second time
                 smtp.quit()
             except (smtplib.SMTPException, OSError):
                 smtp.close()
 
-    def _connected(self) -> smtplib.SMTP:
+    def _offer(self, smtp: Client, address: str) -> NotAccepted | None:
+        """From whom, to whom, and DATA. The first that is refused decides; None: the server waits for the mail."""
+        steps = (
+            ("mail_from", f"MAIL FROM:{smtplib.quoteaddr(self._server.sender)}", (250,)),
+            ("recipient", f"RCPT TO:{smtplib.quoteaddr(address)}", (250, 251)),
+            ("data", "DATA", (354,)),
+        )
+        answers = smtp.said(*(command for _, command, _ in steps))
+        for step, _, yes in steps:
+            code, said = next(answers)
+            if code not in yes:
+                if code != 421 and 400 <= code < 600 and smtp.pipelines:
+                    self._pass_over(answers)
+                refused = self._said_no(step, code, about_the_mail=step != "mail_from")
+                nobody = step == "recipient" and refused.permanent and _nobody_there(code, said)
+                return replace(refused, about_the_address=nobody)
+        return None
+
+    def _pass_over(self, answers: Iterator[tuple[int, bytes]]) -> None:
+        """The answers to what was said at once with something that was refused. A server that waits for a mail even so
+        gets none."""
+        try:
+            if any(code == 354 for code, _ in list(answers)):
+                self.abandon()
+        except (smtplib.SMTPException, OSError):
+            self.close()
+
+    def _connected(self) -> Client:
+        if self._smtp is not None:
+            self._smtp.patience()
         if self._smtp is not None and time.monotonic() - self._used > _IDLE_TOO_LONG:
             try:
                 if self._smtp.noop()[0] != 250:
@@ -175,15 +191,15 @@ class MailChannel:
         self._used = time.monotonic()
         return self._smtp
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self) -> Client:
         server = self._server
         context = ssl.create_default_context(cafile=str(server.ca_file) if server.ca_file else None)
         ours = socket.gethostname() or "localhost"
-        smtp: smtplib.SMTP
+        smtp: Client
         if server.tls == "implicit":
-            smtp = smtplib.SMTP_SSL(server.host, server.port, ours, timeout=server.timeout, context=context)
+            smtp = TlsClient(server.host, server.port, ours, timeout=server.timeout, context=context)
         else:
-            smtp = smtplib.SMTP(server.host, server.port, ours, timeout=server.timeout)
+            smtp = Client(server.host, server.port, ours, timeout=server.timeout)
         try:
             # The mail and its final dot are written one after the other: the dot must not wait until the mail is
             # acknowledged, which takes the other end's kernel 40 ms.
@@ -205,7 +221,11 @@ class MailChannel:
         if code == 421 or not 400 <= code < 600:
             self.close()
             return NotAccepted(f"smtp_{step}_{code}" if code > 0 else "smtp_unintelligible_answer", provider_down=True)
-        self.abandon()
+        try:
+            if self._smtp is not None:
+                self._smtp.rset()
+        except (smtplib.SMTPException, OSError):
+            self.close()
         permanent = code >= 500 and about_the_mail
         return NotAccepted(f"smtp_{step}_{code}", permanent=permanent, provider_down=not about_the_mail)
 

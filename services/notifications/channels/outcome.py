@@ -77,7 +77,7 @@ class ChannelToProvider(Protocol):
         """Sends to the address that was prepared. To be called only when the attempt has been recorded (R-NOT-7)."""
 
     def abandon(self) -> None:
-        """Nothing will be sent to the address that was prepared."""
+        """Nothing will be sent to the address that was prepared; what is said of it is no message."""
 
     def close(self) -> None:
         """Ends the conversation."""

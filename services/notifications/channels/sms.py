@@ -6,16 +6,24 @@ once a request may have arrived, only an answer tells; without one the outcome i
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import ssl
+import time
 from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from services.notifications.channels import gsm7
 from services.notifications.channels.outcome import Letter, NotAccepted, Outcome, Unknown
+from services.notifications.channels.patience import incoming
 from services.notifications.channels.sms_apis import Message, api_of
 from services.notifications.providers import SmsProvider, read_password
 from shared.operations.logs import log
@@ -58,6 +66,7 @@ class SmsChannel:
         try:
             with requests.Session() as session:
                 session.trust_env = False
+                session.mount(f"{urlsplit(provider.url).scheme}://", _Ending())
                 with session.post(
                     provider.url,
                     **posted,
@@ -92,6 +101,47 @@ class SmsChannel:
             return self._api.judge(json.loads(body))
         except (ValueError, RecursionError):
             return Unknown("sms_unintelligible_answer")
+
+
+class _Ended:
+    """A socket of which reading comes to an end, so many seconds after it was connected."""
+
+    def __init__(self, sock: Any, seconds: Any) -> None:
+        self._sock, self._until = sock, time.monotonic() + seconds
+
+    def makefile(self, *_: Any) -> io.BufferedReader:
+        return incoming(self._sock, lambda: self._until - time.monotonic())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _Ended(self.sock, self.timeout)
+
+
+class _TlsConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _Ended(self.sock, self.timeout)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Ending(HTTPAdapter):
+    """No answer keeps a sender for longer than `timeout`, however slowly it comes."""
+
+    def init_poolmanager(self, *given: Any, **more: Any) -> None:
+        super().init_poolmanager(*given, **more)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
 
 def _judge_failure(error: requests.exceptions.RequestException) -> Outcome:
