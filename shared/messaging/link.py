@@ -86,6 +86,7 @@ class _Wish:
     done: threading.Event = field(default_factory=threading.Event)
     answer: Any = None
     error: Exception | None = None
+    given_up: bool = False
 
 
 class Link:
@@ -281,8 +282,10 @@ class Link:
 
     def _fulfil_wishes(self, connection: amqp.Connection) -> None:
         while self._wishes:
-            connection.sock.settimeout(_WISH_SECONDS)
             wish = self._wishes.pop(0)
+            if wish.given_up:
+                continue
+            connection.sock.settimeout(_WISH_SECONDS)
             try:
                 wish.answer = wish.action(self._channel)
             except _BROKEN:
@@ -474,8 +477,9 @@ class Link:
     def run(self, action: Callable[[amqp.Channel], Any], timeout: float = HEARTBEAT_SECONDS) -> Any:
         """Runs `action` with the channel, alone on the connection; it may wait for the broker's answer.
 
-        Raises `LinkDown`, also if it is not done after `timeout` seconds. Not for callbacks. It is the reading thread
-        that runs it: under eventlet no two green threads may wait for the same socket.
+        Raises `LinkDown`, also if it is not done after `timeout` seconds; it is not begun any more then. Not for
+        callbacks. It is the reading thread that runs it: under eventlet no two green threads may wait for the same
+        socket.
         """
         wish = _Wish(action)
         ends = time.monotonic() + timeout
@@ -485,6 +489,7 @@ class Link:
             self._wishes.append(wish)
         self._wake_reader()
         if not wish.done.wait(max(ends - time.monotonic(), 0.0)):
+            wish.given_up = True
             raise LinkDown(self.name)
         if wish.error is not None:
             raise wish.error

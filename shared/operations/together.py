@@ -125,8 +125,10 @@ class Together(Generic[Item, Result]):
         state = _State.ALONE
         results: Sequence[Result | None] = [None] * len(places)
         try:
-            results = self._together([one.item for one in places])
-            state = _State.DONE
+            answers = self._together([one.item for one in places])
+            if len(answers) != len(places):
+                raise ValueError("not a result for each")
+            results, state = answers, _State.DONE
         except Exception as error:
             log.info("not_done_together", what=self.name, items=len(places), error_type=type(error).__name__)
         finally:

@@ -195,3 +195,29 @@ def test_a_broker_that_stalls_does_not_keep_anyone_beyond_their_time(broker_vhos
     finally:
         link.stop()
         proxy.close()
+
+
+def test_what_nobody_waits_for_any_more_is_not_asked_of_the_broker(broker_vhost):
+    """Many may give up at once; what they wanted would keep the connection from all others."""
+    busy, asked = threading.Event(), []
+
+    def listen(channel):
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel.basic_consume(QUEUE, no_ack=True, callback=link.collect)
+
+    def work(_delivery):
+        busy.set()
+        time.sleep(0.5)
+
+    link = Link(broker_vhost.url, "test", listen, on_delivery=work)
+    link.start()
+    try:
+        assert link.wait_connected(10)
+        link.publish(OutgoingMessage(b"x", "", QUEUE))
+        assert busy.wait(5)
+        with pytest.raises(LinkDown):
+            link.run(asked.append, timeout=0.1)
+        assert link.run(lambda _: "next") == "next"
+        assert asked == []
+    finally:
+        link.stop()

@@ -177,3 +177,24 @@ def test_many_threads_at_once_each_get_their_own_answer(pool: ThreadPoolExecutor
     assert list(pool.map(desk.do, range(1, 500))) == list(range(2, 1000, 2))
     assert desk.together._under_way == 0
     assert not desk.together._queue
+
+
+def test_a_shared_turn_that_does_not_answer_for_everyone_answers_for_none_and_the_turn_goes_on() -> None:
+    together: Together[int, int] = Together("numbers", lambda items: [0], at_once=1, most=100, patience=5.0)
+    first_is_at_it, first_may_go = threading.Event(), threading.Event()
+
+    def first() -> int:
+        first_is_at_it.set()
+        first_may_go.wait(10)
+        return 1
+
+    with ThreadPoolExecutor(3) as threads:
+        begun = threads.submit(together.do, 1, first)
+        assert first_is_at_it.wait(5)
+        others = [threads.submit(together.do, number, lambda number=number: number) for number in (2, 3)]
+        while len(together._queue) < 2:
+            time.sleep(0.001)
+        first_may_go.set()
+        assert begun.result(5) == 1
+        assert [one.result(5) for one in others] == [2, 3]
+    assert together._under_way == 0
