@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from services.notifications import addresses, delivering, rules
 from services.notifications.clinic_settings import open_address
 from services.notifications.delivering import Claimed
-from services.notifications.tables import clinic_addresses, clinic_names, deliveries
+from services.notifications.tables import clinic_names, deliveries
 from shared.contracts import directory, identity
 from shared.contracts.base import HsaId
 from shared.contracts.notifications import Channel, DeliveryState, RecipientKind
@@ -78,10 +78,12 @@ def address(
     the same sender.
     """
     ready: list[Addressed] = []
+    claimed = list(claimed)
+    entered = _entered(tx, claimed)
     for one in claimed:
         choice = choices.get(one.asked_about)
         if one.recipient_kind is RecipientKind.CLINIC:
-            ready += _to_clinic(tx, one)
+            ready += _to_clinic(tx, one, entered)
         elif one.recipient_kind is RecipientKind.STAFF:
             held = choice.roles.get(one.clinic, frozenset()) if choice else frozenset()
             ready += _to_person(tx, one, rules.choose(one.kind, choice, held), choice, lease)
@@ -112,15 +114,22 @@ def _to_resident(tx: Transaction, one: Claimed, choice: rules.Choice | None, lea
     return ready
 
 
-def _to_clinic(tx: Transaction, one: Claimed) -> list[Addressed]:
-    sealed = tx.execute(
-        select(clinic_addresses.c.address).where(clinic_addresses.c.address_id == UUID(one.recipient))
-    ).scalar_one_or_none()
+def _entered(tx: Transaction, claimed: Iterable[Claimed]) -> dict[UUID, bytes]:
+    """The addresses of clinics that these go to, as they are kept."""
+    wanted = [UUID(one.recipient) for one in claimed if one.recipient_kind is RecipientKind.CLINIC]
+    if not wanted:
+        return {}
+    rows = tx.look(b"SELECT address_id, address FROM clinic_addresses WHERE address_id = ANY(%s)", (wanted,))
+    return {address_id: bytes(sealed) for address_id, sealed in rows}
+
+
+def _to_clinic(tx: Transaction, one: Claimed, entered: Mapping[UUID, bytes]) -> list[Addressed]:
+    sealed = entered.get(UUID(one.recipient))
     if sealed is None:
         delivering.end(tx, one, DeliveryState.WITHDRAWN, "address_removed")
         return []
     try:
-        return [Addressed(one, Channel.EMAIL, open_address(tx, UUID(one.recipient), bytes(sealed)))]
+        return [Addressed(one, Channel.EMAIL, open_address(tx, UUID(one.recipient), sealed))]
     except SealBroken:
         delivering.end(tx, one, DeliveryState.FAILED, "address_unreadable")
         return []

@@ -30,6 +30,19 @@ from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState,
 from shared.database.transaction import Transaction
 from shared.operations.logs import log
 
+# In SQL: of all that is done for each message, SQLAlchemy's putting together of these two took longest.
+_BEGIN = (
+    b"UPDATE deliveries SET state = 'sending', lease_until = clock_timestamp() + %s, provider = %s"
+    b" WHERE delivery = %s AND claim = %s AND state IN ('claimed', 'sending') AND lease_until > clock_timestamp()"
+    b" RETURNING 1"
+)
+_ACCEPT = (
+    b"UPDATE deliveries SET state = 'sent', attempts = %s, reason = NULL, ended_at = %s, lease_until = NULL,"
+    b" provider_reference = %s"
+    b" WHERE delivery = %s AND claim = %s AND state IN ('claimed', 'sending', 'uncertain') AND report IS NULL"
+    b" RETURNING 1"
+)
+
 
 @dataclass(frozen=True)
 class Claimed:
@@ -95,22 +108,13 @@ def renew(tx: Transaction, claims: Sequence[UUID], lease: timedelta) -> None:
         tx.execute(update(deliveries).where(deliveries.c.claim.in_(claims), held).values(lease_until=lease_end(lease)))
 
 
-def begin(tx: Transaction, one: Claimed, lease: timedelta, provider: str) -> bool:
-    """Records that it is about to be sent; to be committed before it is. False: it is in other hands now, leave it.
+def begin(tx: Transaction, one: Claimed, lease: timedelta, provider: str) -> list[tuple[Any, ...]]:
+    """Records that it is about to be sent; to be committed before it is. Travels with COMMIT: after that there is a row
+    in what is returned, or it is in other hands, to be left alone.
 
     Also where another provider has been asked already and certainly has not got it.
     """
-    begun = tx.execute(
-        update(deliveries)
-        .where(
-            deliveries.c.delivery == one.delivery,
-            deliveries.c.claim == one.claim,
-            deliveries.c.state.in_([DeliveryState.CLAIMED, DeliveryState.SENDING]),
-            deliveries.c.lease_until > func.clock_timestamp(),
-        )
-        .values(state=DeliveryState.SENDING, lease_until=lease_end(lease), provider=provider)
-    )
-    return bool(begun.rowcount == 1)
+    return tx.ahead(_BEGIN, (lease, provider, one.delivery, one.claim))
 
 
 def take_back(tx: Transaction, one: Claimed) -> None:
@@ -121,6 +125,12 @@ def take_back(tx: Transaction, one: Claimed) -> None:
         .where(_in_hands(one, *known))
         .values(state=DeliveryState.WAITING, reason=None, ended_at=None, lease_until=None)
     )
+
+
+def accept(tx: Transaction, one: Claimed, outcome: Outcome) -> list[tuple[Any, ...]]:
+    """Records an `Accepted`. Travels with COMMIT: after that there is a row in what is returned, or there is
+    more to it (a report came first, or it is in other hands), and `record` is to be called."""
+    return tx.ahead(_ACCEPT, (one.attempts + 1, tx.now, getattr(outcome, "reference", None), one.delivery, one.claim))
 
 
 def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | None:

@@ -6,7 +6,7 @@ import html
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from string import Template
 
@@ -27,6 +27,7 @@ class Words:
     html: str = ""
 
 
+@lru_cache(maxsize=256)
 def words(kind: DeliveryKind, channel: Channel, clinic_name: str) -> Words:
     """The words of a notification. Residents' have no clinic in them (R-NOT-3), whatever name is given here."""
     name = one_line(clinic_name)

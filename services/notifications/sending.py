@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
@@ -28,6 +29,9 @@ from shared.operations.logs import log
 ASK_SECONDS = 5.0
 CHOICES_ARE_FRESH_SECONDS = 10.0
 """How old an answer of identity's may be when something is sent by it (R-NOT-4)."""
+
+_LAST_WORDS_SECONDS = 10.0
+_BETWEEN_LAST_WORDS_SECONDS = 0.2
 
 _NAMELESS = frozenset({DeliveryKind.INBOX})
 _NO_PROVIDER = "no_provider"
@@ -82,6 +86,7 @@ class Sender:
         self._count = sent
         self._unwritten: list[Callable[[Transaction], object]] = []
         self._owed: _Attempt | None = None
+        self._unclear: list[_Attempt] = []
         self.holds: UUID | None = None
         """The claim whose deliveries are in its hands now; renewed by the process for as long as it lives."""
 
@@ -114,7 +119,17 @@ class Sender:
         return len(claimed)
 
     def close(self) -> None:
-        """Ends the conversations."""
+        """Ends the conversations. What a provider has answered is written, if the database comes back in time."""
+        ends = time.monotonic() + _LAST_WORDS_SECONDS
+        while True:
+            try:
+                self._catch_up()
+                break
+            except Unavailable as error:
+                if time.monotonic() > ends:
+                    log.error("outcomes_not_written", count=len(self._unwritten), exc_info=error)
+                    break
+                time.sleep(_BETWEEN_LAST_WORDS_SECONDS)
         for talk in self._talks.values():
             talk.close()
 
@@ -138,6 +153,7 @@ class Sender:
             with self._transaction() as tx:
                 self._unwritten[0](tx)
             del self._unwritten[0]
+        self._settle()
 
     # --- where it goes ----------------------------------------------------------------------------------------------
 
@@ -302,29 +318,34 @@ class Sender:
         """Records that it is about to be sent, and how the one before it went. False: it is in other hands now."""
         owed, self._owed = self._owed, None
 
-        def begin(tx: Transaction) -> tuple[DeliveryState | None, bool]:
-            state = delivering.record(tx, owed.one.claimed, owed.outcome) if owed else None
-            return state, delivering.begin(tx, one.claimed, self._lease, provider.name)
+        def begin(tx: Transaction) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+            has_it = delivering.accept(tx, owed.one.claimed, owed.outcome) if owed else []
+            return has_it, delivering.begin(tx, one.claimed, self._lease, provider.name)
 
         def not_sent(tx: Transaction) -> None:
             if owed:
                 delivering.record(tx, owed.one.claimed, owed.outcome)
             delivering.take_back(tx, one.claimed)  # whatever is on record: it was not sent
 
-        state, begun = self._write(begin, otherwise=not_sent)
-        if owed:
-            owed.tell(state)
-        return begun
+        has_it, begun = self._write(begin, otherwise=not_sent)
+        if owed and has_it:
+            owed.tell(DeliveryState.SENT)
+        elif owed:
+            self._unclear.append(owed)
+        return bool(begun)
 
     def _settle(self) -> None:
-        """Records how the last one went, if that has not been done."""
-        owed, self._owed = self._owed, None
-        if owed is not None:
-            self._record(owed)
+        """Records how those went of which that has not been done."""
+        if self._owed is not None:
+            self._unclear.append(self._owed)
+            self._owed = None
+        while self._unclear:
+            attempt = self._unclear.pop(0)  # what can't be written is written later by `_catch_up`
+            attempt.tell(self._write(partial(_record, attempt)))
 
     def _record(self, attempt: _Attempt) -> None:
         self._settle()
-        attempt.tell(self._write(lambda tx: delivering.record(tx, attempt.one.claimed, attempt.outcome)))
+        attempt.tell(self._write(partial(_record, attempt)))
 
 
 @dataclass(frozen=True)
@@ -349,6 +370,10 @@ class _Attempt:
             attempt=claimed.attempts + 1,
             reason=getattr(self.outcome, "reason", None),
         )
+
+
+def _record(attempt: _Attempt, tx: Transaction) -> DeliveryState | None:
+    return delivering.record(tx, attempt.one.claimed, attempt.outcome)
 
 
 def _letter(one: Addressed, provider: Provider, text: Words) -> Letter:
