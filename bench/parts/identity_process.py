@@ -104,6 +104,7 @@ def _system(servers: Servers, folder: Path, taken: ports.Ports, pki: Path) -> Sy
         owners_database=lambda service: _database_url(servers, service, databases.owner_of(service)),
         broker=lambda _name: servers.broker_url,
         store="http://127.0.0.1:1",
+        public_store="http://127.0.0.1:1",
         smtp_host="127.0.0.1",
         smtp_port=1,
         **here,
