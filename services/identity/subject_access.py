@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -75,8 +77,14 @@ def mine(tx: Transaction, _request: subject_access.MyReports) -> subject_access.
     """The resident's own reports, the newest first."""
     require_oneself(tx, _request)
     mine_only = reports.c.resident == UUID(tx.caller.subject)
-    rows = tx.execute(select(reports).where(mine_only).order_by(reports.c.requested_at.desc())).all()
-    return subject_access.Reports(reports=[_report(row, _parts(tx, row.report)) for row in rows])
+    rows = tx.execute(
+        select(reports.c.requested_at, reports.c.care_providers_known, report_parts)
+        .join(report_parts, report_parts.c.report == reports.c.report)
+        .where(mine_only)
+        .order_by(reports.c.requested_at.desc(), reports.c.report, report_parts.c.care_provider)
+    )
+    each = [list(parts) for _report_id, parts in groupby(rows, key=attrgetter("report"))]
+    return subject_access.Reports(reports=[_report(parts[0], parts) for parts in each])
 
 
 def _report(row: Row[Any], parts: Sequence[Row[Any]]) -> subject_access.Report:
@@ -103,6 +111,13 @@ def _parts(tx: Transaction, report: UUID) -> Sequence[Row[Any]]:
     return tx.execute(query.order_by(report_parts.c.care_provider)).all()
 
 
+_PERSON = (
+    select(accounts, identity_numbers.c.hash, identity_numbers.c.sealed)
+    .join(identity_numbers, identity_numbers.c.resident == accounts.c.resident)
+    .where(identity_numbers.c.current)
+)
+
+
 @dataclass(frozen=True, repr=False)
 class Whole:
     """A report as it is now, with what its parts hold."""
@@ -126,17 +141,8 @@ def whole(tx: Transaction, asked: subject_access.ReadReport) -> Whole:
     pages = select(report_pages).where(report_pages.c.part.in_(held)).order_by(report_pages.c.position)
     for page in tx.execute(pages):
         held[page.part] += _HELD.validate_json(tx.sealer.open(page.sealed, _context(page.part, page.position)))
-    person = _person(tx, row.resident)
-    return Whole(_report(row, parts), *person[:2], held)
-
-
-def _person(tx: Transaction, resident: UUID) -> tuple[str, str, bool]:
-    row = tx.execute(
-        select(accounts, identity_numbers.c.sealed)
-        .join(identity_numbers, identity_numbers.c.resident == accounts.c.resident)
-        .where(accounts.c.resident == resident, identity_numbers.c.current)
-    ).one()
-    return residents.particulars(tx, row).name, residents.opened_number(tx, row), row.protected
+    whose = tx.execute(_PERSON.where(accounts.c.resident == row.resident)).one()
+    return Whole(_report(row, parts), residents.particulars(tx, whose).name, residents.opened_number(tx, whose), held)
 
 
 # --- the care provider ----------------------------------------------------------------------------------------------
@@ -148,26 +154,26 @@ def to_release(
     """The parts that wait for the care provider, the oldest first. Raises `Forbidden`."""
     tx.caller.require(asked.clinic, *RELEASES)
     rows = tx.execute(
-        select(report_parts.c.part, reports.c.resident, reports.c.requested_at)
-        .join(reports, reports.c.report == report_parts.c.report)
+        _PERSON.add_columns(report_parts.c.part, reports.c.requested_at)
+        .join(reports, reports.c.resident == accounts.c.resident)
+        .join(report_parts, report_parts.c.report == reports.c.report)
         .where(report_parts.c.care_provider == care_provider, report_parts.c.state == "waiting_for_release")
         .order_by(reports.c.requested_at)
         .limit(200)
-    ).all()
-    found = []
-    for row in rows:
-        name, number, protected = _person(tx, row.resident)
-        found.append(
+    )
+    return subject_access.PartsToRelease(
+        parts=[
             subject_access.PartToRelease(
                 part=row.part,
                 care_provider=care_provider,
                 requested_at=row.requested_at,
-                name=name,
-                identity_number=number,
-                protected=protected,
+                name=residents.particulars(tx, row).name,
+                identity_number=residents.opened_number(tx, row),
+                protected=row.protected,
             )
-        )
-    return subject_access.PartsToRelease(parts=found)
+            for row in rows
+        ]
+    )
 
 
 def release(tx: Transaction, asked: subject_access.ReleaseReport, care_provider: HsaId) -> Done:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import event
 
 from services.identity import contacts, report_document, residents, subject_access
 from services.identity.population_register import Place
@@ -81,11 +83,13 @@ class Desk:
         self.one.give(self.one.regional_admin(), clinic, person, Role.OPERATIONS_MANAGER)
         return clinic, self.one.staff(person)
 
+    def waiting(self, provider: str, clinic: str, manager: Caller) -> list[report.PartToRelease]:
+        asked = report.ReportsToRelease(clinic=clinic)
+        return self.one.run(lambda tx: subject_access.to_release(tx, asked, provider), manager).parts
+
     def release(self, provider: str) -> None:
         clinic, manager = self.manager()
-        waiting = report.ReportsToRelease(clinic=clinic)
-        parts = self.one.run(lambda tx: subject_access.to_release(tx, waiting, provider), manager).parts
-        for part in parts:
+        for part in self.waiting(provider, clinic, manager):
             if part.identity_number == self.number:
                 asked = report.ReleaseReport(request_id=uuid4(), clinic=clinic, part=part.part)
                 self.one.run(lambda tx, asked=asked: subject_access.release(tx, asked, provider), manager)
@@ -94,6 +98,21 @@ class Desk:
         asked = report.ReadReport(report=self.mine().report, format=form)
         whole = self.one.run(lambda tx: subject_access.whole(tx, asked), self.me)
         return report_document.piece(whole, asked).text
+
+
+@contextmanager
+def statements(one: Identity) -> Iterator[list[str]]:
+    """Those that are run meanwhile, save for what begins and ends transactions."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(one.database.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(one.database.engine, "before_cursor_execute", note)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +162,41 @@ def test_r_id_19_each_care_provider_releases_what_it_controls(desk: Desk) -> Non
     assert [part["care_provider"] for part in read["parts"]] == [None, PROVIDER, OTHER]
     stored = str(desk.one.rows("SELECT p::text FROM report_pages AS p"))
     assert b"ryggen".hex() not in stored
+
+
+def test_r_id_19_lists_of_reports_take_as_many_statements_however_long_they_are(desk: Desk) -> None:
+    """R-ID-19: the resident's own reports with their parts, and what waits for a care provider with whose it is."""
+    desk.services.hold("cases", PROVIDER, "Jag har ont i ryggen")
+    clinic, manager = desk.manager()
+
+    def counts() -> tuple[int, int]:
+        with statements(desk.one) as mine:
+            desk.one.run(lambda tx: subject_access.mine(tx, report.MyReports()), desk.me)
+        with statements(desk.one) as to_release:
+            desk.waiting(PROVIDER, clinic, manager)
+        return len(mine), len(to_release)  # one of mine: who asks
+
+    desk.request()
+    desk.gather()
+    desk.gather()
+    assert counts() == (2, 1)
+    for number in (new_number(), new_number()):
+        other = desk.one.take_in(registered(number, given_name="Olle"))
+        desk.one.run(
+            lambda tx: subject_access.request(tx, report.RequestReport(request_id=uuid4())),
+            Caller("resident", str(other), uuid4()),
+        )
+    desk.one.moved = subject_access.KEPT + timedelta(hours=1)
+    desk.request()
+    desk.gather()
+    desk.gather()
+    assert counts() == (2, 1)
+    mine = desk.one.run(lambda tx: subject_access.mine(tx, report.MyReports()), desk.me).reports
+    assert [[part.care_provider for part in one.parts] for one in mine] == [[None, PROVIDER]] * 2
+    assert mine[0].requested_at > mine[1].requested_at
+    waiting = desk.waiting(PROVIDER, clinic, manager)
+    assert [one.name for one in waiting] == ["Eva Ek", "Olle Ek", "Olle Ek", "Eva Ek"]
+    assert waiting[0].identity_number == waiting[3].identity_number == desk.number
 
 
 @pytest.mark.parametrize("service", ["cases", "attachments", "notifications"])
