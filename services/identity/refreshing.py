@@ -157,11 +157,13 @@ def _is_as_known(known: _Known, person: RegisteredPerson | None) -> bool:
 
 
 def _note_look_up(tx: Transaction, same: Collection[UUID]) -> None:
+    residents.hold_accounts(tx, same)
     tx.execute(update(accounts).where(accounts.c.resident.in_(same)).values(looked_up_at=tx.now))
 
 
 def _take_in(tx: Transaction, key: residents.NumberKey, known: _Known, person: RegisteredPerson) -> None:
     """Unless a login has brought newer news meanwhile."""
+    residents.hold(tx, [person], key)
     as_read = (accounts.c.resident == known.resident) & (accounts.c.looked_up_at == known.looked_up_at)
-    if tx.execute(select(accounts.c.resident).where(as_read).with_for_update()).one_or_none() is not None:
+    if tx.execute(select(accounts.c.resident).where(as_read)).one_or_none() is not None:
         residents.bring_up_to_date(tx, None, person, key)

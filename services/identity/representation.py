@@ -18,7 +18,6 @@ from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.population_register import MANY, PopulationRegister, RegisteredPerson
 from services.identity.residents import NumberKey
 from services.identity.tables import blocked_guardians, guardianships, identity_numbers
-from services.identity.tables import residents as accounts
 from services.identity.tables import sessions as sessions_table
 from shared.contracts import access, logging_in
 from shared.contracts.base import Done
@@ -159,6 +158,7 @@ def has_custody(child: RegisteredPerson, guardian: str, today: date) -> bool:
 def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -> access.ChildrenFound:
     """Keeps what the register said of the family: accounts for the children, and whom custody has ended of."""
     if family.guardian is not None:
+        residents.hold(tx, [family.guardian, *family.children], key)
         residents.bring_up_to_date(tx, None, family.guardian, key)
     guardian = UUID(tx.caller.subject)
     found = []
@@ -210,10 +210,8 @@ def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) 
     Raises `Forbidden` with reason `not_representative`, `NotAuthenticated` if the caller's own session has ended.
     """
     guardian = UUID(tx.caller.subject)
-    # What ends it waits for us, or we for it: the accounts in the order in which `take_in` changes them, the guardian's
-    # before the child's, then what it rests on, and only then whether it holds.
-    for resident in (guardian, request.child):
-        tx.execute(select(accounts.c.resident).where(accounts.c.resident == resident).with_for_update(read=True))
+    # What ends it waits for us, or we for it: the accounts, then what it rests on, and only then whether it holds.
+    residents.hold_accounts(tx, [guardian, request.child], to_read=True)
     this = (guardianships.c.guardian == guardian) & (guardianships.c.child == request.child)
     tx.execute(select(guardianships.c.ends_on).where(this).with_for_update(read=True))
     own = tx.execute(

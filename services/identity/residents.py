@@ -6,7 +6,7 @@ The identity number stands sealed, and is found by a keyed hash; no other servic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -246,13 +246,27 @@ def find_for_change(tx: Transaction, people: Sequence[RegisteredPerson], key: Nu
     hashes = {hash_: place for place, own in enumerate(numbers) for hash_ in own}
     if len(hashes) < sum(map(len, numbers)):
         raise NotTogether
-    locks = sorted(int.from_bytes(one[:8], "big", signed=True) for one in hashes)
     found: list[list[Account]] = [[] for _ in people]
-    tx.later(_ONE_AT_A_TIME, (locks,))
-    for row in tx.ask(_FIND, (list(hashes),)):
-        account = Account(*row)
+    for account in _hold(tx, hashes):
         found[hashes[account.hash]].append(account)
     return [_account(tx, *each, key) for each in zip(people, numbers, found, strict=True)]
+
+
+def hold(tx: Transaction, people: Sequence[RegisteredPerson], key: NumberKey) -> None:
+    """Holds off everyone else who is about to make or change an account of these, in the order that everyone keeps:
+    for what looks at several one after another, or at something else first."""
+    _hold(tx, {key.hash(one) for person in people for one in (person.number, *person.former)})
+
+
+def _hold(tx: Transaction, hashes: Collection[bytes]) -> list[Account]:
+    tx.later(_ONE_AT_A_TIME, (sorted(int.from_bytes(one[:8], "big", signed=True) for one in hashes),))
+    return [Account(*row) for row in tx.ask(_FIND, (list(hashes),))]
+
+
+def hold_accounts(tx: Transaction, accounts: Collection[UUID], *, to_read: bool = False) -> None:
+    """The same for accounts that exist; `to_read`: only from being changed."""
+    ordered = select(residents.c.resident).where(residents.c.resident.in_(accounts))
+    tx.execute(ordered.order_by(residents.c.created_at, residents.c.resident).with_for_update(read=to_read))
 
 
 def _account(
