@@ -13,7 +13,8 @@ _VALUES = {
         "/JavaScript", "/Launch", "/ImportData", "/SubmitForm", "/GoToE", "/GoToR", "/Thread", "/Rendition",
         "/RichMediaExecute",
     },
-    "/Subtype": {"/FileAttachment", "/RichMedia", "/Screen", "/Movie", "/Sound", "/3D"},
+    "/Subtype": {"/FileAttachment", "/RichMedia", "/Screen", "/Movie", "/Sound", "/3D", "/PS"},
+    "/Subtype2": {"/PS"},
     "/Type": {"/EmbeddedFile", "/Filespec", "/F"},
 }  # fmt: skip
 
@@ -26,6 +27,7 @@ _MOST_IN_A_ROW = 100
 
 _SCHEMES = {"http", "https", "mailto", "tel", "sms"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_MARK = re.compile("^(?:\xfe\xff|\xff\xfe|\xef\xbb\xbf)")
 _BLANK = re.compile(r"[\x00-\x20\x7f-\xa0\u200b\ufeff]+")
 
 
@@ -36,7 +38,7 @@ def is_active(part: Any) -> bool:
     keys = set(part.keys())
     if keys & _KEYS:
         return True
-    if any(_is_address(part, key) and not _is_fit(str(part[key])) for key in ("/URI", "/Base")):
+    if any(not _is_fit(address) for key in ("/URI", "/Base") for address in _addresses(part.get(key))):
         return True
     if "/Ref" in keys and isinstance(part["/Ref"], pikepdf.Dictionary) and "/F" in part["/Ref"]:
         return True  # a page of another file
@@ -50,24 +52,31 @@ def surplus(part: Any) -> set[str]:
 
 def is_active_value(value: Any) -> bool:
     """Whether it is a dictionary, or a stream, that does something."""
+    dictionary = _dictionary(value)
+    return dictionary is not None and is_active(dictionary)
+
+
+def _dictionary(value: Any) -> Any:
+    """The dictionary, of a stream its own: readers take the one for the other. None if it is neither."""
     import pikepdf
 
     if isinstance(value, pikepdf.Stream):
-        return is_active(value.stream_dict)
-    return isinstance(value, pikepdf.Dictionary) and is_active(value)
+        return value.stream_dict
+    return value if isinstance(value, pikepdf.Dictionary) else None
 
 
 def _is_active_at(key: str, value: Any) -> bool:
-    import pikepdf
-
     if is_active_value(value):
         return True
-    if key == "/AA" and isinstance(value, pikepdf.Dictionary):
-        return any(not _stays(action) for _, first in value.items() for action in _row(first))
     if key == "/OpenAction":
         return any(not _stays(action) for action in _row(value))
-    if key in _WHEN_ASKED and isinstance(value, pikepdf.Dictionary) and "/S" in value:
-        return any(not _stays(action) and str(action.get("/S")) != "/URI" for action in _row(value))
+    dictionary = _dictionary(value)
+    if dictionary is None:
+        return False
+    if key == "/AA":
+        return any(not _stays(action) for _, first in dictionary.items() for action in _row(first))
+    if key in _WHEN_ASKED and "/S" in dictionary:
+        return any(not _stays(action) and str(action.get("/S")) != "/URI" for action in _row(dictionary))
     return False
 
 
@@ -79,8 +88,8 @@ def _row(action: Any) -> Iterator[Any]:
     for _ in range(_MOST_IN_A_ROW):
         if not waiting:
             return
-        now = waiting.pop()
-        if isinstance(now, pikepdf.Dictionary):
+        now = _dictionary(waiting.pop())
+        if now is not None:
             yield now
             then = now.get(_AFTERWARDS)
             waiting += list(then) if isinstance(then, pikepdf.Array) else [then]
@@ -92,10 +101,13 @@ def _stays(action: Any) -> bool:
     return kind in _STAYING or (kind == "/Named" and str(action.get("/N")) in _TURNING)
 
 
-def _is_address(part: Any, key: str) -> bool:
+def _addresses(value: Any) -> Iterator[str]:
+    """The text as a text of PDF's, and as the bare bytes that most readers take it for."""
     import pikepdf
 
-    return key in part and isinstance(part[key], pikepdf.String)
+    if isinstance(value, pikepdf.String):
+        yield str(value)
+        yield _MARK.sub("", bytes(value).decode("latin-1"))
 
 
 def _is_fit(address: str) -> bool:

@@ -17,6 +17,7 @@ from services.attachments.examination.profiles import bare
 from tests.unit.attachments import crafted
 from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
 from tests.unit.attachments.crafted_pdf import (
+    link,
     pdf_action,
     pdf_address,
     pdf_annotation,
@@ -29,6 +30,8 @@ from tests.unit.attachments.crafted_pdf import (
     pdf_page_event,
     pdf_picture,
     pdf_picture_of_another_file,
+    pdf_program,
+    pdf_streamed,
     pdf_with_broken_table,
     root,
     web,
@@ -329,6 +332,13 @@ def _active() -> Iterator[Case]:
     yield active("sound", lambda: pdf_annotation("Sound"))
     yield active("attached file", lambda: pdf_annotation("FileAttachment"))
     yield active("address that is a script", lambda: pdf_address("javascript:alert(1)"))
+    yield active("address that begins with a control character", lambda: pdf_address(b"\x18javascript:alert(1)"))
+    yield active(
+        "action that is a stream", lambda: pdf_streamed(root, "/OpenAction", S=pikepdf.Name.URI, URI="http://a")
+    )
+    yield active("action that is a stream, unknown", lambda: pdf_streamed(link, "/A", S=pikepdf.Name.Unknown))
+    yield active("events that are a stream", lambda: pdf_streamed(root, "/AA", WC=web()))
+    yield active("program for a printer", lambda: pdf_program(pikepdf.Name.PS))
     yield active("address on another machine's disk", lambda: pdf_address("\\\\host\\share"))
     for address in (
         "file:///etc/passwd", " FILE:a.pdf", "fi\nle:///a", "file%3A///a", "c:\\a.exe", "//host/share", "/etc/passwd",

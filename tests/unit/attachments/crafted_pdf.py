@@ -35,9 +35,37 @@ def pdf_annotation(kind: str, **more: object) -> bytes:
     return crafted.pdf(change)
 
 
-def pdf_address(address: str) -> bytes:
+def pdf_address(address: str | bytes) -> bytes:
     action = pikepdf.Dictionary({"/S": pikepdf.Name.URI, "/URI": pikepdf.String(address)})
     return pdf_annotation("Link", A=action)
+
+
+def link(key: str, value: object) -> Callable[[pikepdf.Pdf], None]:
+    def change(document: pikepdf.Pdf) -> None:
+        about = {"/Type": pikepdf.Name.Annot, "/Subtype": pikepdf.Name.Link, "/Rect": pikepdf.Array([0, 0, 9, 9])}
+        note = document.make_indirect(pikepdf.Dictionary(about | {key: value}))
+        document.pages[0].Annots = pikepdf.Array([note])
+
+    return change
+
+
+def pdf_streamed(where: Callable[[str, object], Callable[[pikepdf.Pdf], None]], key: str, **about: object) -> bytes:
+    """A stream where there should be a dictionary: readers take its own."""
+
+    def change(document: pikepdf.Pdf) -> None:
+        where(key, document.make_stream(b"", {f"/{name}": value for name, value in about.items()}))(document)
+
+    return crafted.pdf(change)
+
+
+def pdf_program(kind: pikepdf.Name) -> bytes:
+    """PostScript, which printers run."""
+
+    def change(document: pikepdf.Pdf) -> None:
+        program = document.make_stream(b"(alert) run", {"/Type": pikepdf.Name.XObject, "/Subtype": kind})
+        document.pages[0].Resources = pikepdf.Dictionary({"/XObject": pikepdf.Dictionary({"/P": program})})
+
+    return crafted.pdf(change)
 
 
 def pdf_named_script() -> bytes:
