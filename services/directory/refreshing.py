@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Row, and_, func, or_, select
 
 from services.directory import rules, sync
 from services.directory.hsa_queue import HsaQueue
@@ -109,15 +109,17 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
 
 def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:
     """Everyone whose month is over. Who is found is taken over at once, and so is who is missing still; who is missing
-    now, when all have been asked about and they are not too many: HSA may have been half there (R-DIR-12)."""
-    counts, absent = Counts(), []
+    now, when all have been asked about and they are not too many: HSA may have been half there (R-DIR-12). That takes
+    hours: of whom HSA has been asked directly since, that later answer stands (R-ID-9)."""
+    counts, absent = Counts(), {}
     for person in _due(transactions):
         answer = asking.ask(lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
         counts.read += 1
         with transactions() as tx:
             begun.require_ours(tx)
-            if not answer and not _missing(tx, person):
-                absent.append(person)
+            known = _last_word(tx, person)
+            if not answer and known.status != "missing":
+                absent[person] = known.asked_at
             else:
                 counts.changed += _take(tx, person, answer)
     counts.missing = len(absent)
@@ -126,14 +128,19 @@ def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: floa
         asked = len(absent) + _found_since(tx, begun)
     if rules.too_many_not_found(asked=asked, absent=len(absent), share=share):
         raise Stopped("too_many_missing", counts)
-    for person in absent:
+    for person, asked_at in absent.items():
         with transactions() as tx:
             begun.require_ours(tx)
-            _take(tx, person, [])
+            if _last_word(tx, person).asked_at == asked_at:
+                _take(tx, person, [])
+            else:
+                begun.counts["staff_missing"] -= 1
 
 
-def _missing(tx: Transaction, person: str) -> bool:
-    return bool(tx.execute(select(staff.c.status).where(staff.c.hsa_id == person)).scalar_one() == "missing")
+def _last_word(tx: Transaction, person: str) -> Row[Any]:
+    """A person's status, and when HSA's last word about them came; held until the transaction ends."""
+    query = select(staff.c.status, staff.c.asked_at).where(staff.c.hsa_id == person)
+    return tx.execute(query.with_for_update()).one()
 
 
 def _found_since(tx: Transaction, begun: Begun) -> int:

@@ -110,6 +110,26 @@ def test_who_is_not_returned_is_missing_after_the_run_r_dir_12_r_id_9(directory,
     assert status(directory, 4) == "fine"
 
 
+def test_who_logged_in_while_the_run_went_on_is_not_missing_by_its_older_answer_r_dir_12_r_id_9(directory, hsa):
+    """HSA is half there when the run asks about the first; it is whole again when that person logs in."""
+    directory.run(FakeSource(None, [person(n) for n in range(1, 5)]))
+    knows(hsa, *(person(n) for n in range(3, 5)))
+    whole = hsa.persons
+
+    def log_in_meanwhile(hsa_id):
+        if hsa_id == person_id(4):
+            answer = [records.person(person(1))]
+            assert directory.do(staff.take_answer, FindStaff(person=person_id(1)), answer).status == "fine"
+        return whole(hsa_id)
+
+    hsa.persons = log_in_meanwhile
+    directory.told()
+    run = refresh(directory, hsa)
+    assert (run.state, run.staff_read, run.staff_missing) == ("done", 4, 1)
+    assert [status(directory, n) for n in range(1, 5)] == ["fine", "missing", "fine", "fine"]
+    assert directory.told() == [("staff_changed", {"person": person_id(2), "status": "missing", "version": 2})]
+
+
 def test_an_hsa_that_knows_nobody_any_more_is_not_believed_r_dir_12(directory, hsa):
     directory.run(FakeSource(None, [person(n) for n in range(20)]))
     knows(hsa, *(person(n, title="Ny titel") for n in range(10)))

@@ -5,6 +5,7 @@ Proves R-ID-7.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime
 
 import pytest
@@ -117,6 +118,24 @@ def test_links():
     assert parsing.link("www.vgregion.se/vc") == "https://www.vgregion.se/vc"
     assert parsing.link("saknas") == Unparsed("not_a_link")
     assert parsing.link("javascript:alert(1)") == Unparsed("not_a_link")
+    for value in ("https://saknar-punkt/vc", "https://.se", "https://vgregion.", "https://vgregion.se/en vc"):
+        assert parsing.link(value) == Unparsed("not_a_link")
+    assert parsing.link("HTTPS://1.se:8443/vc?a=å#b") == "HTTPS://1.se:8443/vc?a=å#b"
+
+
+def test_no_value_holds_a_run_up_r_dir_12():
+    """A source's longest value has four million characters; the work on it must not grow faster than it does."""
+    blanks = " " * 50_000
+    for value in (
+        "https://" + "a." * 50_000 + " x",
+        "X: 6407478" + blanks + "z",
+        "20260101" + blanks,
+        "1" + blanks + "2",
+    ):
+        began = time.monotonic()
+        for parse in EVERY:
+            parse(value)
+        assert time.monotonic() - began < 1.0
 
 
 def test_temporary_information_with_its_days():
