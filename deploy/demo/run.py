@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 from deploy.demo.world import DeployedWorld, control
@@ -18,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo.run")
     parser.add_argument("--feed", type=Path, help="units in the form of KiV's JSON feed")
     chosen = parser.parse_args()
+    began = time.monotonic()
     try:
         serve_feed(control("kiv"), chosen.feed)
         with DeployedWorld() as world:
@@ -26,7 +28,8 @@ def main() -> int:
         print(json.dumps({"ok": False, "steps": [], "problem": str(error)}))
         return 1
     held = bool(steps) and all(step.ok for step in steps)
-    print(json.dumps({"ok": held, "steps": [step.as_json() for step in steps]}, ensure_ascii=False))
+    seconds = round(time.monotonic() - began, 3)
+    print(json.dumps({"ok": held, "seconds": seconds, "steps": [step.as_json() for step in steps]}, ensure_ascii=False))
     return 0 if held else 1
 
 

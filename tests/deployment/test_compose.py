@@ -133,6 +133,7 @@ def test_the_story_holds_with_three_of_cases(deployment):
     [line] = [one for one in told.splitlines() if one.startswith("{")]
     story = json.loads(line)
     assert story["ok"], [step for step in story["steps"] if not step["ok"]]
+    assert story["seconds"] >= sum(step["seconds"] for step in story["steps"]) > 0
 
 
 def test_our_processes_can_write_nowhere_and_have_no_rights(deployment):
