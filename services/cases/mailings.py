@@ -8,10 +8,11 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select, update
 
-from services.cases import contacting, neighbours
+from services.cases import access_log, contacting, neighbours
 from services.cases.drafts import KEPT
 from services.cases.paging import before, cursor, number_cursor, page, read_cursor, read_number_cursor
-from services.cases.tables import Row, mailing_recipients, mailings
+from services.cases.tables import Row, cases, mailing_recipients, mailings
+from services.cases.visibility import viewer, visible
 from shared.contracts.base import Done, Role
 from shared.contracts.contacting import (
     MOST_RECIPIENTS,
@@ -252,12 +253,13 @@ def forget_unsent(run: Any) -> int:
 
 
 def list_recipients(call: OngoingCall[ListRecipients, Recipients]) -> Recipients:
-    """What became of each, with the cards of those who have got a case by it.
+    """What became of each, with the cards of those whose case the caller may read: a reading of it (R-CASE-18).
 
-    Not of the others: whoever may write a list of numbers must not learn by it who is behind them.
+    Not of the others: whoever may write a list of numbers must not learn by it who is behind them, and whoever has had
+    a case has no more of it than anyone else (R-CASE-3).
     """
-    rows, after = call.read(_listed)
-    cards = neighbours.cards(call, {row["resident"] for row in rows if row["case_id"] is not None})
+    rows, after, readable = call.read(_listed)
+    cards = neighbours.cards(call, {row["resident"] for row in rows if row["case_id"] in readable})
     return Recipients(
         recipients=[
             RecipientShown(
@@ -272,12 +274,19 @@ def list_recipients(call: OngoingCall[ListRecipients, Recipients]) -> Recipients
     )
 
 
-def _listed(tx: Transaction, request: ListRecipients) -> tuple[list[Row], str | None]:
+def _listed(tx: Transaction, request: ListRecipients) -> tuple[list[Row], str | None, set[UUID]]:
+    """A page of the recipients, and which of their cases the caller may read, each of them logged as read."""
     mailing = _mine(tx, request.mailing)["id"]
     question = select(mailing_recipients).where(mailing_recipients.c.mailing == mailing)
     if request.result is not None:
         question = question.where(mailing_recipients.c.result == request.result)
     if request.after is not None:
         question = question.where(mailing_recipients.c.position > read_number_cursor(request.after))
-    rows = tx.execute(question.order_by(mailing_recipients.c.position).limit(request.limit + 1)).mappings().all()
-    return page(rows, request.limit, lambda row: number_cursor(row["position"]))
+    in_order = question.order_by(mailing_recipients.c.position).limit(request.limit + 1)
+    found: list[Row] = list(tx.execute(in_order).mappings())
+    rows, after = page(found, request.limit, lambda row: number_cursor(row["position"]))
+    given = [row["case_id"] for row in rows if row["case_id"] is not None]
+    theirs = select(cases).where(cases.c.id.in_(given), visible(viewer(tx.caller), tx.now))
+    readable = tx.execute(theirs).mappings().all() if given else []
+    access_log.log_listing(tx, readable)
+    return rows, after, {row["id"] for row in readable}

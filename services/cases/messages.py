@@ -240,10 +240,18 @@ def _opened(sealer: Sealer, row: Row, files: Sequence[Row]) -> Stored:
 
 
 def open_for_resident(tx: Transaction, case: UUID, found: Sequence[Stored]) -> list[Stored]:
-    """Marks the clinic's messages as opened by the resident, now, if they were not before (R-CASE-15)."""
-    if not any(one.shown.opened_at is None and one.shown.written_by in ("staff", "system") for one in found):
+    """Marks those of the clinic's messages as opened by the resident, now, that were not before (R-CASE-15).
+
+    Only what was found, and so is shown: not what has been sent since.
+    """
+    new = [
+        one.shown.message
+        for one in found
+        if one.shown.opened_at is None and one.shown.written_by in ("staff", "system")
+    ]
+    if not new:
         return list(found)
-    unopened = update(messages).where(messages.c.case_id == case, text(UNOPENED))
+    unopened = update(messages).where(messages.c.case_id == case, messages.c.id.in_(new), text(UNOPENED))
     opened = set(tx.execute(unopened.values(opened_at=tx.now).returning(messages.c.id)).scalars())
     return [
         Stored(one.writer, one.shown.model_copy(update={"opened_at": tx.now})) if one.shown.message in opened else one

@@ -174,7 +174,8 @@ class ListRecipients(Query):
 
 
 class RecipientShown(Reply):
-    """`resident` only where they have got a case by it. `position`: the place in the order of adding, from 0 on.
+    """`resident` only where they have got a case by it that the caller may read; that it is told of is logged as a
+    reading of the case (R-CASE-18). `position`: the place in the order of adding, from 0 on.
 
     `clinic_not_open` stands in mailings of earlier versions alone.
     """

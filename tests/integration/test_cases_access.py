@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from services.cases import seals
+from services.cases import messages, seals
 from shared.contracts import cases
 from shared.contracts.base import Role
 from shared.messaging.errors import Forbidden, Internal, Invalid, NotFound
@@ -93,6 +93,19 @@ def test_residents_see_no_handler_no_activities_and_no_hsa_id(world: World) -> N
     text = shown.model_dump_json()
     assert world.handler.subject not in text
     assert world.receiver.subject not in text
+
+
+def test_r_case_15_what_comes_while_the_resident_reads_is_not_opened(world: World) -> None:
+    """R-CASE-15: opened is what was shown, and no message that was sent just after."""
+    case = world.waiting_case()
+    with world.database.transaction(world.resident) as tx:
+        found = messages.of_case(tx, case)
+        world.reply(case, text="En sak till.")
+        shown = messages.open_for_resident(tx, case, found)
+    assert [one.shown.opened_at is not None for one in shown] == [False, True]
+    assert [one.opened_at is not None for one in world.get(case, world.handler).messages] == [False, True, False]
+    [item] = world.call(cases.LIST_INBOX, cases.ListInbox(), world.resident).cases
+    assert item.unopened == 1
 
 
 def test_r_case_15_whether_the_resident_has_opened_a_message(world: World) -> None:

@@ -283,6 +283,30 @@ def test_r_case_14_a_list_of_numbers_tells_nothing_of_those_behind_them(world: W
     assert [one.resident for one in listed.recipients] == [None, None]
 
 
+def test_r_case_18_whose_cases_a_mailing_gave_is_a_reading_of_them(world: World) -> None:
+    """R-CASE-18, R-CASE-3, R-CASE-19: told of the cases that the author may read, no others, and in the log."""
+    numbers = [number_of() for _ in range(3)]
+    residents = [world.numbered(number) for number in numbers]
+    mailing = mailing_of(world, numbers, template=template(world, "questions"))
+    send(world, mailing)
+    sending.send_all(Job(world))
+    given = [cases_of(world, resident)[0] for resident in residents]
+    other = world.person(Role.CASE_HANDLER)
+    world.assign(given[1], other)
+
+    def log_of(resident: Caller) -> list[tuple[str, bool]]:
+        entries = world.call(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), resident).entries
+        return [(one.staff_name, one.in_list) for one in entries]
+
+    refused("case_not_found", NotFound, world.get, given[1], world.handler)
+    asked = contacts.ListRecipients(mailing=mailing, limit=2)
+    listed = world.call(contacts.LIST_RECIPIENTS, asked, world.handler).recipients
+    assert [one.result for one in listed] == ["sent", "sent"]
+    assert [one.resident and one.resident.identity_number for one in listed] == [numbers[0], None]
+    name = f"Åsa {world.neighbours.staff[world.handler.subject].surname}"
+    assert [log_of(one) for one in residents] == [[(name, True)], [], []]
+
+
 def test_r_case_14_one_mailing_that_fails_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-CASE-14: and is not ended by it, nor by a directory that does not know its sender just now."""
     numbers = [number_of(), number_of()]
