@@ -60,6 +60,7 @@ def test_the_block_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     file = tmp_path / "ports.json"
     assert min(ports.kept(file).values()) == start
     with socket.socket() as ours:  # once it runs, its own ports are taken, by itself
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # free, though a connection of before lingers there
         ours.bind(("127.0.0.1", start))
         ours.listen()
         assert min(ports.kept(file).values()) == start
