@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import attachments, cases, directory, logins, notifications, outbox, rpc, tokens
+from bench import attachments, cases, directory, logins, notifications, outbox, revocation, rpc, tokens
 from bench.parts import report
 from bench.parts.servers import Servers, running, versions
 
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[Servers], list[report.Figure]]] = {
     "outbox": outbox.measure,
     "attachments": attachments.measure,
     "logins": logins.measure,
+    "revocation": revocation.measure,
     "cases": cases.measure,
     "directory": directory.measure,
     "notifications": notifications.measure,

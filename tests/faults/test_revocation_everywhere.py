@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -45,6 +46,21 @@ class Person:
                 notifications.GET_CLINIC_SETTINGS, notifications.GetClinicSettings(clinic=self.clinic)
             ),
         }
+
+    def looks_by_role(self) -> dict[str, Callable[[], Any]]:
+        """Calls that only the role lets in."""
+        same_id = [cases.Component(id="a", kind="text", label="x")] * 2
+        request = cases.ActivateCaseType(request_id=uuid4(), clinic=self.clinic, name="x", components=same_id)
+
+        def refused_as_malformed() -> None:
+            """By those whom the role lets in."""
+            try:
+                self.system.call(cases.ACTIVATE_CASE_TYPE, request, self.token, timeout=4.0)
+            except Refused as refused:
+                if refused.code != "invalid":
+                    raise
+
+        return {"notifications": self.looks()["notifications"], "cases": refused_as_malformed}
 
     def log_out(self) -> None:
         self.system.call(logging_in.LOG_OUT, logging_in.LogOut(request_id=uuid4()), self.token)
@@ -87,7 +103,17 @@ def clinic(system: Any) -> str:
     return found
 
 
-def revoked(person: Person, looks: dict[str, Callable[[], Any]], revoke: Callable[[], Any]) -> dict[str, float]:
+@contextmanager
+def role_to_take(system: Any, clinic: str) -> Iterator[Callable[[], Any]]:
+    """What takes the person's role, which they are given back afterwards."""
+    regional = system.staff_token(cast.REGIONAL_ADMIN)
+    this: dict[str, Any] = {"clinic": clinic, "person": cast.LOCAL_ADMIN, "role": Role.LOCAL_ADMIN}
+    take = identity.TakeRole(request_id=uuid4(), **this)
+    yield lambda: system.call(identity.TAKE_ROLE, take, regional)
+    system.call(identity.GIVE_ROLE, identity.GiveRole(request_id=uuid4(), **this), regional)
+
+
+def revoked(looks: dict[str, Callable[[], Any]], revoke: Callable[[], Any]) -> dict[str, float]:
     """Seconds from the return of `revoke` to the start of the last look that was answered, by service."""
     returned, at = threading.Event(), [0.0]
     with ThreadPoolExecutor(len(looks)) as pool:
@@ -116,7 +142,7 @@ def test_r_id_21_logging_out_ends_it_everywhere(system: Any, clinic: str, progre
         looks = person.looks()
         for look in looks.values():
             let_in(look)
-        for name, seconds in revoked(person, looks, person.log_out).items():
+        for name, seconds in revoked(looks, person.log_out).items():
             took[name].append(seconds)
     assert max(max(seconds) for seconds in took.values()) < LIMIT_SECONDS
     progress(told(took, "log_out"))
@@ -125,48 +151,13 @@ def test_r_id_21_logging_out_ends_it_everywhere(system: Any, clinic: str, progre
 def test_r_id_10_taking_a_right_ends_it_everywhere(system: Any, clinic: str, progress: Any) -> None:
     """R-ID-10: where a service decides by the role."""
     took: dict[str, list[float]] = {"notifications": [], "cases": []}
-    token = system.staff_token(cast.LOCAL_ADMIN)
-    regional = system.staff_token(cast.REGIONAL_ADMIN)
-    person = Person(system, clinic)
-    looks = {
-        "notifications": person.looks()["notifications"],
-        "cases": lambda: system.call(
-            cases.ACTIVATE_CASE_TYPE,
-            # Refused as malformed by those whom the role lets in: the components have the same id.
-            cases.ActivateCaseType(
-                request_id=uuid4(),
-                clinic=clinic,
-                name="x",
-                components=[cases.Component(id="a", kind="text", label="x")] * 2,
-            ),
-            token,
-            timeout=4.0,
-        ),
-    }
-
-    def admitted(look: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> None:
-            try:
-                look()
-            except Refused as refused:
-                if refused.code != "invalid":
-                    raise
-
-        return run
-
-    looks = {name: admitted(look) for name, look in looks.items()}
+    looks = Person(system, clinic).looks_by_role()
     for _ in range(ROUNDS):
         for look in looks.values():
             let_in(look)
-        take = identity.TakeRole(request_id=uuid4(), clinic=clinic, person=cast.LOCAL_ADMIN, role=Role.LOCAL_ADMIN)
-        for name, seconds in revoked(
-            person,
-            looks,
-            lambda take=take: system.call(identity.TAKE_ROLE, take, regional),  # type: ignore[misc]
-        ).items():
-            took[name].append(seconds)
-        give = identity.GiveRole(request_id=uuid4(), clinic=clinic, person=cast.LOCAL_ADMIN, role=Role.LOCAL_ADMIN)
-        system.call(identity.GIVE_ROLE, give, regional)
+        with role_to_take(system, clinic) as take:
+            for name, seconds in revoked(looks, take).items():
+                took[name].append(seconds)
     assert max(max(seconds) for seconds in took.values()) < LIMIT_SECONDS
     progress(told(took, "take_role"))
 
