@@ -131,7 +131,8 @@ def sweep(store: Store, task: Sweep) -> int:
 
 
 def swept(tx: Transaction, task: Sweep) -> None:
-    """Notes that it is done. While the upload request lives, bytes may still come in: then once more after that."""
+    """Notes that it is done. While something may still come in, by the upload request or from a checker that had the
+    file when it was removed, it is swept once more after that."""
     this = attachments.c.attachment == task.attachment
     # a file that was removed meanwhile is swept anew, as what was kept a moment ago is to go
     unchanged = attachments.c.state == State.USABLE if task.kept else attachments.c.state != State.USABLE
@@ -139,9 +140,11 @@ def swept(tx: Transaction, task: Sweep) -> None:
     if row is None:
         tx.execute(update(attachments).where(this).values(sweep_at=tx.now))
         return
-    window_ends = rules.upload_window_ends(row.upload_expires_at)
-    if tx.now < window_ends:
-        tx.execute(update(attachments).where(this).values(sweep_at=window_ends))
+    last = rules.upload_window_ends(row.upload_expires_at)
+    if row.state == REMOVED:
+        last = rules.nothing_comes_after(row.upload_expires_at, row.changed_at)
+    if tx.now < last:
+        tx.execute(update(attachments).where(this).values(sweep_at=last))
     elif row.state == REMOVED:
         tx.execute(delete(attachments).where(this))
     else:

@@ -26,6 +26,8 @@ _SPELLINGS = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-p
 UPLOAD_GRACE = timedelta(minutes=15)
 """An upload that began before its place expired is taken by the store even if it ends later: at 0.5 Mbit/s the largest
 file needs 14 minutes."""
+CHECK_GRACE = timedelta(minutes=15)
+"""How long after a file was removed a checker that had it may still put something into the store."""
 CLAIM_GRACE = timedelta(minutes=3)
 """How old a claim is before cases is asked whether its message exists: longer than any call's deadline."""
 MAX_SUSPICIONS = 10
@@ -152,3 +154,8 @@ def why_not_claimable(state: State, *, taken: bool, sent: bool) -> Refused | Non
 def upload_window_ends(upload_expires_at: datetime) -> datetime:
     """From when on nothing more can come in by this upload request."""
     return upload_expires_at + UPLOAD_GRACE
+
+
+def nothing_comes_after(upload_expires_at: datetime, removed_at: datetime) -> datetime:
+    """From when on nothing more of a removed file gets into the store, by its upload request or by its check."""
+    return max(upload_window_ends(upload_expires_at), removed_at + CHECK_GRACE)

@@ -68,7 +68,9 @@ def test_never_sent_files_go_after_a_day_every_version_r_att_8(world: World) -> 
         with pytest.raises(NotFound):
             world.show(caller, gone)
         assert world.objects(gone) == []
-        assert world.row(gone, "1") is None
+    world.move_clock(rules.CHECK_GRACE + SECOND)
+    world.sweep()
+    assert all(world.row(gone, "1") is None for gone in (unsent, refused, empty))
     for stays in (claimed, sent):
         assert world.objects(stays) == world.kept(stays)
     assert world.link(sent, case).name == "fil.png"
@@ -155,6 +157,37 @@ def test_a_file_removed_while_it_is_swept_is_swept_anew_r_att_5(world: World) ->
     assert Sweeper(world.database.transaction, Removing()).round()  # type: ignore[arg-type]
     world.sweep()
     assert world.objects(attachment) == []
+
+
+def test_what_a_checker_that_dies_puts_behind_a_removal_goes_too_r_att_8(world: World) -> None:
+    """Nothing more can be uploaded by then: the sweep that follows the removal was the last."""
+    caller = world.resident()
+    attachment = world.put(caller, crafted.png(), PNG)
+    world.move_clock(window(world) + SECOND)
+
+    class Killed(BaseException):
+        pass
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.store, name)
+
+        def keep(self, key: str, *kept: Any) -> str:
+            if key.endswith(".preview"):
+                world.remove(caller, attachment)
+                world.sweep()
+                world.store.keep(key, *kept)
+                raise Killed
+            return world.store.keep(key, *kept)
+
+    world.make_due()
+    with pytest.raises(Killed):
+        world.checker_on(Dying()).round()
+    assert len(world.objects(attachment)) == 1, "the preview"
+    world.move_clock(rules.CHECK_GRACE + SECOND)
+    world.sweep()
+    assert world.objects(attachment) == []
+    assert world.row(attachment, "1") is None
 
 
 def test_a_store_that_is_down_is_swept_later_r_att_8(world: World) -> None:

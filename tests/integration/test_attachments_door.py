@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import socket
 import time
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from deploy.local.processes import Process
 from deploy.local.servers.door import RULES, caddy
 from deploy.local.stack import Stack
 from deploy.secrets import certificates
+from services.attachments import rules
 from tests.integration.attachments_support import PDF, SAFE, World, send
 from tests.integration.test_attachments_checker_process import free_port
 from tests.unit.attachments import crafted
@@ -33,6 +37,19 @@ https://:{port} {{
     bind 127.0.0.1
     tls {secrets}/store.crt {secrets}/store.key
     reverse_proxy {store}
+}}
+"""
+
+BRIEF = """{{
+    import "{options}"
+}}
+import "{rules}/passing.caddy"
+http://:{port} {{
+    bind 127.0.0.1
+    import passing
+    reverse_proxy {store} {{
+        import as_it_came
+    }}
 }}
 """
 
@@ -79,6 +96,35 @@ def lent(folder: Path, name: str, settings: str) -> Process:
     process = Process(caddy(name, home, home / "Caddyfile"), folder)
     process.start()
     return process
+
+
+@pytest.mark.parametrize(("limit", "stored"), [("1s", False), (f"{rules.UPLOAD_GRACE // timedelta(minutes=1)}m", True)])
+def test_an_upload_that_drips_in_later_than_anybody_waits_for_it_is_cut_off_r_att_8(
+    attachments_place: Any, world: World, tmp_path: Path, limit: str, stored: bool
+) -> None:
+    options = (RULES / "options.caddy").read_text()
+    (tmp_path / "options.caddy").write_text(re.sub(r"read_body \w+", f"read_body {limit}", options))
+    assert stored == ((tmp_path / "options.caddy").read_text() == options), "as long as the checker waits for it"
+    at, store = free_port(), world.settings.s3_endpoint.removeprefix("http://")
+    settings = BRIEF.format(options=tmp_path / "options.caddy", rules=RULES, port=at, store=store)
+    door = lent(tmp_path, "door", settings)
+    outside = World(*attachments_place, tmp_path / "world", s3_public_endpoint=f"http://127.0.0.1:{at}")
+    try:
+        wait_listening(at)
+        data = crafted.pdf_of_size(100_000)
+        asked = outside.ask(outside.resident(), data, PDF)
+        place = asked.upload.url.removeprefix(f"http://127.0.0.1:{at}")
+        head = [f"PUT {place} HTTP/1.1", f"Host: 127.0.0.1:{at}", *map(": ".join, asked.upload.headers.items())]
+        with socket.create_connection(("127.0.0.1", at), timeout=3) as line:
+            line.sendall("\r\n".join([*head, "", ""]).encode() + data[:50_000])
+            time.sleep(2)
+            with suppress(OSError):
+                line.sendall(data[50_000:])
+                line.recv(1000)
+        assert (world.store.uploaded_size(asked.attachment) is not None) == stored
+    finally:
+        outside.close()
+        door.kill()
 
 
 @pytest.mark.parametrize("named", ["store", "another"])

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 import requests
 
-from services.attachments import cleaning
+from services.attachments import cleaning, rules
 from services.attachments.reconciling import Reconciler
 from services.attachments.store import new_clean_key
 from shared.contracts.attachments import State
@@ -157,6 +157,8 @@ def test_what_changes_meanwhile_is_no_difference_r_att_8(alone: World) -> None:
         yield from list(whole(bucket, prefix))
         if prefix == "" and bucket == alone.settings.s3_bucket and alone.row(going, "1"):
             alone.remove(caller, going)
+            alone.sweep()
+            alone.move_clock(rules.CHECK_GRACE)
             alone.sweep()
             assert alone.row(going, "1") is None
             alone.usable(caller, crafted.png(9), PNG)
