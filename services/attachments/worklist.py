@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 
 from services.attachments import rules
 from services.attachments.store import Kept
@@ -41,11 +41,17 @@ class Turn:
 
 
 def take(tx: Transaction, lease: UUID, lease_seconds: float) -> Turn | None:
-    """The file that has waited longest for a look, for so many seconds; None if there is none due."""
+    """The file that has waited longest for a look, for so many seconds; None if there is none due.
+
+    Those of people of whose files none is under check come first: whoever sends a hundred that take a minute each is
+    waited for by nobody else for longer than one of them.
+    """
+    held = attachments.alias()
+    under_check = select(held.c.owner_kind, held.c.owner).where(held.c.look_at > tx.now, held.c.lease.is_not(None))
     due = (
         select(attachments)
         .where(attachments.c.look_at <= tx.now)
-        .order_by(attachments.c.look_at)
+        .order_by(tuple_(attachments.c.owner_kind, attachments.c.owner).in_(under_check), attachments.c.look_at)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

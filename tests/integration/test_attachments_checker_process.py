@@ -23,6 +23,7 @@ from deploy.local.processes import start_time
 from deploy.local.servers.clamd import EICAR, Clamd
 from deploy.local.stack import Stack
 from shared.contracts.attachments import State
+from shared.security.caller import Caller
 from tests.integration.attachments_support import PDF, PNG, World
 from tests.stack.rooms import Broker
 from tests.unit.attachments import corpus, crafted
@@ -86,13 +87,14 @@ def wait_for_objects(world: World, attachment: UUID, kept: list[tuple[str, str]]
 def test_killed_checkers_leave_nothing_unchecked_and_nothing_twice_r_att_7_r_sys_5(
     world: World, environment: dict[str, str], tmp_path: Path, files: int, kills: int, seed: int
 ) -> None:
-    chance, caller = random.Random(seed), world.resident()
-    expected: dict[Any, tuple[State, bytes]] = {}
+    chance = random.Random(seed)
+    expected: dict[Any, tuple[Caller, State, bytes]] = {}
     for number in range(files):
         data, fit = crafted.png(number), State.USABLE
         if number % 3 == 2:
             data, fit = crafted.cut(data), State.REFUSED
-        expected[world.put(caller, data, PNG)] = (fit, data)
+        caller = world.resident()  # one may have a hundred
+        expected[world.put(caller, data, PNG)] = (caller, fit, data)
     for _ in range(kills):
         with checker(environment, tmp_path / "log") as process:
             time.sleep(chance.uniform(0.8, 2.0))
@@ -103,7 +105,7 @@ def test_killed_checkers_leave_nothing_unchecked_and_nothing_twice_r_att_7_r_sys
     world.rows("UPDATE attachments SET sweep_at = now() WHERE sweep_at > now()")
     with checker(environment, tmp_path / "log") as process:
         wait_for(world, files)
-        for attachment, (state, data) in expected.items():
+        for attachment, (caller, state, data) in expected.items():
             assert world.show(caller, attachment).state is state
             kept = world.kept(attachment) if state is State.USABLE else []
             wait_for_objects(world, attachment, kept)

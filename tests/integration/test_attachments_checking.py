@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -36,6 +37,19 @@ def test_a_fit_file_becomes_usable_r_att_1_r_att_7(world: World, content_type: s
     assert world.check() == 1
     assert world.show(caller, attachment).state is State.USABLE
     assert requests.get(world.preview(caller, attachment).url, timeout=10).content == data
+
+
+def test_whoever_sends_many_files_is_waited_for_by_nobody_else_r_att_7(world: World) -> None:
+    one, other = world.resident(), world.resident()
+    first, second, third, fourth = [world.put(who, crafted.png(), PNG) for who in (one, one, one, other)]
+    world.make_due()
+    taken = []
+    for _ in range(4):
+        with world.database.transaction() as tx:
+            turn = worklist.take(tx, uuid4(), 30)
+        assert turn is not None
+        taken.append(turn.attachment)
+    assert taken == [first, fourth, second, third]
 
 
 @pytest.mark.parametrize(
