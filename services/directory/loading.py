@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import MetaData, Table, delete, func, select, text, update
+from sqlalchemy import MetaData, Table, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import parsing, rules
@@ -119,16 +119,17 @@ def load(
     counts = Counts(read=seen.count)
     _guard(known, seen, counts, removable_share, answers=catalogue.answers)
 
-    _hold(tx, kind)
+    back = [one for one in known.absent if one in seen.ids]
+    absent = [one for one in known.digests if one not in seen.ids]
+    _hold(tx, kind, [*back, *absent])
     changing = kind.before_merge(tx)
     _merge(tx, kind)
     kind.after_merge(tx, changing)
-    back = [one for one, runs in known.absent.items() if one in seen.ids and rules.is_gone(runs)]
-    counts.returned = len(back)
+    counts.returned = sum(1 for one in back if rules.is_gone(known.absent[one]))
     counts.added = sum(1 for one in seen.staged if one not in known.digests)
     counts.changed = len(seen.staged) - counts.added
-    kind.back(tx, [one for one in known.absent if one in seen.ids])
-    _count_absent(tx, kind, known, [one for one in known.digests if one not in seen.ids], counts)
+    kind.back(tx, back)
+    _count_absent(tx, kind, known, absent, counts)
     kind.after(tx)
     left_to = _fingerprint(known.others) if seen.others else None
     own = len(known.digests.keys() | set(seen.staged))
@@ -322,12 +323,14 @@ def staged(table: Table) -> Table:
     return table.to_metadata(MetaData(), name=f"staged_{table.name}")
 
 
-def _hold(tx: Transaction, kind: Kind[Any]) -> None:
-    """Holds the rows that are to change until the transaction ends, in the order of their ids, and before anything that
-    hangs on them: so that nobody who holds some of them in that order waits for this run while it waits for them."""
+def _hold(tx: Transaction, kind: Kind[Any], others: Collection[str]) -> None:
+    """Holds the rows that are to change until the transaction ends, those that are staged and the others, in the order
+    of their ids, and before anything that hangs on them: so that nobody who holds some of them in that order waits for
+    this run while it waits for them."""
     table, new = kind.table, staged(kind.table)
-    rows = select(table.c.hsa_id).join(new, new.c.hsa_id == table.c.hsa_id).order_by(table.c.hsa_id)
-    tx.execute(select(func.count()).select_from(rows.with_for_update(of=table, key_share=True).subquery()))
+    changing = or_(table.c.hsa_id.in_(select(new.c.hsa_id)), table.c.hsa_id == text("ANY(:others)"))
+    rows = select(table.c.hsa_id).where(changing).order_by(table.c.hsa_id).with_for_update(of=table, key_share=True)
+    tx.execute(select(func.count()).select_from(rows.subquery()), {"others": list(others)})
 
 
 def _merge(tx: Transaction, kind: Kind[Any]) -> None:

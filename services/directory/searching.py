@@ -33,7 +33,7 @@ class Hits:
     def cursor_behind(self, place: int) -> str:
         """The cursor by which a page begins behind this one of them."""
         return base64.urlsafe_b64encode(
-            json.dumps([self.sort_names[place], self.clinics[place].clinic]).encode()
+            json.dumps([self.sort_names[place], self.clinics[place].clinic], ensure_ascii=False).encode()
         ).decode()
 
 

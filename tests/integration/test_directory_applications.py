@@ -156,6 +156,25 @@ def test_a_run_and_an_activation_at_once_do_not_wait_for_each_other_r_dir_2_r_di
     assert facts(directory, 1).name == "Vårdcentralen Al"
 
 
+def test_a_run_that_lacks_a_unit_holds_it_before_the_clinics_that_it_renames_r_dir_2_r_dir_3(directory):
+    """The unit that the run lacks is activated at that moment, in place of a clinic that the run renames."""
+    directory.max_removed_share = 0.5
+    directory.run(FakeSource([unit(1, "Vårdcentralen Ek"), unit(2)]))
+    activate(directory, 1)
+    directory.told()
+    asked = ActivateClinic(request_id=uuid4(), clinic=unit_id(2), replaces=unit_id(1))
+    with ThreadPoolExecutor(1) as other:
+        with directory.transaction(ADMINISTRATOR) as tx:
+            clinics.usable_unit(tx, unit_id(2))
+            run = other.submit(directory.run, FakeSource([unit(1, "Vårdcentralen Al")]))
+            until_one_waits(directory)
+            clinics.activate(tx, asked)
+        done = run.result()
+    assert (done.state, done.units_changed, done.units_missing) == ("done", 1, 1)
+    assert facts(directory, 2).replaces == unit_id(1)
+    assert facts(directory, 1).name == "Vårdcentralen Al"
+
+
 def until_one_waits(directory):
     end = time.monotonic() + 5
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

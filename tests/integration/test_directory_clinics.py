@@ -248,6 +248,17 @@ def test_pages_go_through_everything_once(directory):
     assert len(set(seen)) == 10
 
 
+def test_names_in_any_letters_are_gone_through_r_dir_11(directory):
+    """A cursor holds such a name too; a client sends it back within the contract's length."""
+    directory.run(FakeSource([unit(n, "Приёмная врача " * 12) for n in range(3)]))
+    seen, after = [], None
+    for _ in range(3):
+        page = search(directory, "", limit=1, after=after)
+        seen += [one.clinic for one in page.clinics]
+        after = page.after
+    assert (seen, after) == ([unit_id(n) for n in range(3)], None)
+
+
 def cursor(text):
     return base64.urlsafe_b64encode(text.encode()).decode()
 
