@@ -24,6 +24,7 @@ _PRESENT: dict[str, Callable[[], bool]] = {
     "python3-venv": lambda: _has_venv(),
     "clamav-daemon": lambda: shutil.which("clamd") is not None or Path("/usr/sbin/clamd").exists(),
     "slapd": lambda: Path("/usr/sbin/slapd").exists(),
+    "curl": lambda: shutil.which("curl") is not None,
     "ldap-utils": lambda: shutil.which("ldapsearch") is not None,
 }
 _LINES_KEPT = 12

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 import requests
 
+from deploy.local import system_packages
 from deploy.local import upload as helper
 from services.attachments import rules
 from shared.contracts.attachments import State
@@ -268,9 +269,8 @@ def test_the_helper_uploads_by_the_answer(world: World, tmp_path: Path) -> None:
     assert world.show(caller, asked.attachment).state is State.USABLE
 
 
-def test_the_curl_line_uploads(world: World, tmp_path: Path) -> None:
-    if shutil.which("curl") is None:
-        pytest.fail("curl is needed")
+def test_the_curl_line_uploads(world: World, tmp_path: Path, progress: Callable[[str], None]) -> None:
+    system_packages.require(["curl"], progress)
     path = tmp_path / "bild med 'blank.png"
     path.write_bytes(DATA)
     asked = world.ask(world.resident(), DATA, PNG)
