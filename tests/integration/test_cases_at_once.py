@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -11,14 +12,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import Connection, connect
 from sqlalchemy import select
 
 from services.cases import seals
 from services.cases.tables import case_types
+from shared.contracts import case_desk as desk
 from shared.contracts import case_types as offer
 from shared.contracts import cases
 from shared.contracts.base import Role
-from shared.messaging.errors import Conflict, NotFound, Refused
+from shared.messaging.errors import Conflict, NotFound, Refused, Unavailable
 from shared.security.caller import Caller, Rights
 from tests.integration.cases_support import FORM, World, shared_database
 from tests.stack.rooms import Rooms
@@ -214,3 +217,57 @@ def test_r_case_1_withdrawn_while_a_clinic_takes_it_into_use_again(world: World)
         assert not isinstance(told, Exception) or told.reason == "case_type_withdrawn"  # type: ignore[attr-defined]
         offered = world.call(cases.LIST_CASE_TYPES, cases.ListCaseTypes(clinic=world.clinic), world.resident).case_types
         assert taken not in {one.case_type for one in offered}
+
+
+def held_draft(world: World, case: UUID) -> Connection[Any]:
+    """A lock on the handler's draft in the case: whoever sends a reply waits for it at COMMIT, and nowhere before."""
+    draft = desk.SaveDraft(request_id=uuid4(), case=case, version=world.version(case), text="Utkast")
+    world.call(desk.SAVE_DRAFT, draft, world.handler)
+    holder: Connection[Any] = connect(world.database.engine.url.set(drivername="postgresql").render_as_string(False))
+    holder.execute("SELECT 1 FROM drafts WHERE case_id = %s FOR UPDATE", (case,))
+    return holder
+
+
+def wait_for_commit(holder: Connection[Any]) -> int:
+    """The process of the server that waits for the lock: with all that the reply writes, and COMMIT, under way."""
+    with connect(holder.info.dsn, password=holder.info.password, autocommit=True) as watcher:
+        for _ in range(300):
+            found = watcher.execute(
+                "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))", (holder.info.backend_pid,)
+            ).fetchone()
+            if found:
+                return int(found[0])
+            time.sleep(0.01)
+    raise AssertionError("nobody waits at COMMIT")
+
+
+@pytest.mark.parametrize("end", ["lock timeout", "lost connection"])
+def test_r_case_17_a_reply_that_fails_at_commit_is_sent_once_or_not_at_all(world: World, end: str) -> None:
+    """R-CASE-17, R-SYS-5: what it writes travels with COMMIT, as text that means nothing but itself."""
+    text = "It's \\'); DROP TABLE cases;-- %s %(x)s $1 {} \\x00 åäö \U0001f600"
+    signature = "O'Ek\\'; COMMIT; -- %s"
+    set_signature = desk.SetSignature(request_id=uuid4(), text=signature)
+    world.call(desk.SET_SIGNATURE, set_signature, world.handler)
+    case = world.start().case
+    world.assign(case)
+    request, version = uuid4(), world.version(case)
+    send = partial(world.reply, case, "answer", request_id=request, version=version, text=text)
+    found: list[Any] = []
+    with held_draft(world, case) as holder:
+        sending = threading.Thread(target=lambda: found.extend(at_once(send)))
+        sending.start()
+        waiting = wait_for_commit(holder)
+        if end == "lost connection":
+            holder.execute("SELECT pg_terminate_backend(%s)", (waiting,))
+            holder.rollback()
+        sending.join(timeout=20)
+    if end == "lock timeout":
+        assert isinstance(found[0], Unavailable)
+        assert (world.version(case), len(world.get(case, world.receiver).messages)) == (version, 1)
+        assert [kind for kind, _ in world.events(case)].count("message_sent") == 1
+        found = [send()]
+    assert found == [send()], "the same answer to each repetition"
+    [_, sent] = world.get(case, world.receiver).messages
+    assert (sent.text, sent.signature, world.version(case)) == (text, signature, version + 1)
+    assert [kind for kind, _ in world.events(case)].count("message_sent") == 2
+    assert [kind for kind, _ in world.events(case)].count("case_closed") == 1
