@@ -32,6 +32,14 @@ def email(value: str) -> str:
     return found.ascii_email or found.normalized
 
 
+def compared(value: str) -> str:
+    """The same for equal mail addresses, however they are written: a domain in letters is the same as in `xn--`."""
+    try:
+        return email(value).casefold()
+    except NotAnAddress:
+        return value.casefold()
+
+
 def mobile(value: str) -> str:
     """The number as `+46701234567`; without a country code it is Swedish."""
     if len(value) > LONGEST_NUMBER or not _NUMBER.fullmatch(value):

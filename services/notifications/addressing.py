@@ -129,10 +129,11 @@ def _to_clinic(tx: Transaction, one: Claimed, entered: Mapping[UUID, bytes]) -> 
         delivering.end(tx, one, DeliveryState.WITHDRAWN, "address_removed")
         return []
     try:
-        return [Addressed(one, Channel.EMAIL, open_address(tx, UUID(one.recipient), sealed))]
+        address = open_address(tx, UUID(one.recipient), sealed)
     except SealBroken:
         delivering.end(tx, one, DeliveryState.FAILED, "address_unreadable")
         return []
+    return _at_address(tx, one, Channel.EMAIL, address, 0)  # it has its place, unless it is sent again by hand
 
 
 def _to_person(

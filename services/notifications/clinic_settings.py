@@ -93,11 +93,11 @@ def case_receivers(tx: Transaction, request: GetClinicSettings) -> list[HsaId]:
 def overlapping_with(settings: ClinicSettings, staff: list[identity.StaffContact]) -> list[str]:
     """The new-case addresses that one of these has chosen to be told of new cases at (R-NOT-6)."""
     own = {
-        person.email.casefold()
+        addresses.compared(person.email)
         for person in staff
         if person.email and "email" in person.notify_by and "new_case" in person.tell_me_about
     }
-    return [address for address in settings.new_case_addresses if address.casefold() in own]
+    return [address for address in settings.new_case_addresses if addresses.compared(address) in own]
 
 
 def former_staff(tx: Transaction, request: GetClinicSettings) -> list[HsaId]:
@@ -115,9 +115,9 @@ def note_staff(tx: Transaction, change: identity.RightsChanged) -> None:
 
 def of_former_staff(settings: ClinicSettings, former: list[identity.StaffContact]) -> list[str]:
     """The addresses that one of these has as their own: they stay until an administrator removes them (R-NOT-5)."""
-    own = {person.email.casefold() for person in former if person.email}
+    own = {addresses.compared(person.email) for person in former if person.email}
     entered = dict.fromkeys(settings.new_case_addresses + settings.reminder_addresses)
-    return [address for address in entered if address.casefold() in own]
+    return [address for address in entered if addresses.compared(address) in own]
 
 
 def send_test(tx: Transaction, request: SendTestMessage) -> TestMessageQueued:

@@ -23,6 +23,7 @@ from shared.contracts.base import Done
 from shared.contracts.notifications import Channel, SendCode
 from shared.messaging.errors import Invalid
 from shared.operations.logs import log
+from shared.security.sealing import SealBroken
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
@@ -85,7 +86,13 @@ class CodeSender:
             ).one_or_none()
             if row is None:
                 return False
-            address, code = json.loads(tx.sealer.open(bytes(row.sealed), _context(row.code_id)))
+            try:
+                address, code = json.loads(tx.sealer.open(bytes(row.sealed), _context(row.code_id)))
+            except SealBroken as error:
+                # Nobody can ever send it: the person asks for another, and those behind it get theirs.
+                tx.execute(delete(codes).where(codes.c.code_id == row.code_id))
+                log.error("code_unreadable", exc_info=error)
+                return True
         channel = Channel(row.channel)
         refused = self._send(channel, str(row.code_id), address, code)
         if refused is not None:

@@ -102,10 +102,25 @@ def claim(
 
 
 def renew(tx: Transaction, claims: Sequence[UUID], lease: timedelta) -> None:
-    """Their senders live: what is in their hands stays there for another lease."""
+    """Their senders live: what is in their hands stays there for another lease.
+
+    What a transaction holds just now is passed by: one that does not come on should not cost the others their leases.
+    """
     if claims:
-        held = deliveries.c.state.in_([DeliveryState.CLAIMED, DeliveryState.SENDING])
-        tx.execute(update(deliveries).where(deliveries.c.claim.in_(claims), held).values(lease_until=lease_end(lease)))
+        held = (
+            select(deliveries.c.delivery)
+            .where(
+                deliveries.c.claim.in_(claims),
+                deliveries.c.state.in_([DeliveryState.CLAIMED, DeliveryState.SENDING]),
+            )
+            .with_for_update(skip_locked=True)
+            .cte("held")
+        )
+        tx.execute(
+            update(deliveries)
+            .where(deliveries.c.delivery.in_(select(held.c.delivery)))
+            .values(lease_until=lease_end(lease))
+        )
 
 
 def begin(tx: Transaction, one: Claimed, lease: timedelta, provider: str) -> list[tuple[Any, ...]]:
@@ -140,13 +155,15 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
     sent it again by hand since; that has another claim.
     """
     attempts, reason = one.attempts + 1, getattr(outcome, "reason", None)
+    nobody_has_it = False
     again: dict[str, Any] = {}
     if isinstance(outcome, Accepted):
         state = DeliveryState.SENT
     elif isinstance(outcome, NotAccepted):
         pause = rules.next_pause(outcome.failure, attempts, _chance(), outcome.pause)
         state = DeliveryState.FAILED if pause is None else DeliveryState.WAITING
-        again = {} if pause is None else {"due_at": tx.now + pause}
+        again = {"address_hash": None} if pause is None else {"due_at": tx.now + pause}
+        nobody_has_it = pause is None
         if outcome.about_the_address:
             bounced(tx, one)
     else:
@@ -174,6 +191,8 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
         return None
     if changed.in_vain:
         bounced(tx, one)
+    if nobody_has_it:
+        wake_merged(tx, [one.event_id])
     return DeliveryState(changed.state)
 
 
@@ -188,11 +207,16 @@ def end(tx: Transaction, one: Claimed, state: DeliveryState, reason: str) -> Non
         .values(state=state, reason=reason, ended_at=tx.now, lease_until=None, address_hash=null())
     )
     if one.address_hash is not None and state is not DeliveryState.MERGED:
-        tx.execute(
-            update(deliveries)
-            .where(deliveries.c.event_id == one.event_id, deliveries.c.state == DeliveryState.MERGED)
-            .values(reason=None, ended_at=None, **_again(tx, timedelta(0)))
-        )
+        wake_merged(tx, [one.event_id])
+
+
+def wake_merged(tx: Transaction, events: Sequence[UUID]) -> None:
+    """A place has become free without a message: those that stood back, in these events, see whether it was theirs."""
+    tx.execute(
+        update(deliveries)
+        .where(deliveries.c.event_id.in_(events), deliveries.c.state == DeliveryState.MERGED)
+        .values(reason=None, ended_at=None, **_again(tx, timedelta(0)))
+    )
 
 
 def postpone(tx: Transaction, some: Sequence[Claimed], reason: str) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4, uuid5
 from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.notifications import rules
+from services.notifications import delivering, rules
 from services.notifications.clinic_settings import NEW_CASE
 from services.notifications.tables import clinic_addresses, deliveries
 from shared.contracts import cases
@@ -82,8 +82,14 @@ def withdraw_residents(tx: Transaction, resident: UUID) -> int:
             deliveries.c.state.in_([DeliveryState.WAITING, DeliveryState.CLAIMED]),
         )
         .values(state=DeliveryState.WITHDRAWN, reason="inactive", ended_at=tx.now)
-    )
-    return int(withdrawn.rowcount)
+        .returning(deliveries.c.delivery, deliveries.c.event_id, deliveries.c.address_hash)
+    ).all()
+    places = [row for row in withdrawn if row.address_hash is not None]
+    if places:
+        freed = deliveries.c.delivery.in_([row.delivery for row in places])
+        tx.execute(update(deliveries).where(freed).values(address_hash=None))
+        delivering.wake_merged(tx, sorted({row.event_id for row in places}))
+    return len(withdrawn)
 
 
 def _recipients(tx: Transaction, told: rules.Told, body: Any) -> list[Recipient]:

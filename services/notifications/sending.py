@@ -166,10 +166,11 @@ class Sender:
         with self._transaction() as tx:
             ready = addressing.address(tx, claimed, choices, self._lease)
         try:
-            for one in ready:
+            for one, following in zip(ready, [*ready, None][1:], strict=True):
                 if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
                     return
-                self._send(one, names.get(one.claimed.clinic, one.claimed.clinic))
+                next_to = following.address if following and following.channel is one.channel else None
+                self._send(one, names.get(one.claimed.clinic, one.claimed.clinic), next_to)
         finally:
             self._settle()
 
@@ -249,7 +250,7 @@ class Sender:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _send(self, one: Addressed, clinic_name: str) -> None:
+    def _send(self, one: Addressed, clinic_name: str, next_to: str | None) -> None:
         """By the first provider that is not down. Another is asked only where it is certain that none has it."""
         text = words(one.claimed.kind, one.channel, clinic_name)
         failed: _Attempt | None = None
@@ -257,10 +258,10 @@ class Sender:
         for provider in self._providers[one.channel]:
             if not provider.circuit.lets_through():
                 continue
-            if not self._turn(provider):
+            if not self._turn(one.channel, provider):
                 reason = _OUT_OF_TURN
                 continue
-            outcome = self._try(one, provider, text)
+            outcome = self._try(one, provider, text, next_to)
             if outcome is None:  # in other hands now
                 return
             if isinstance(outcome, Accepted):
@@ -280,19 +281,19 @@ class Sender:
         self._settle()
         self._write(lambda tx: delivering.put_off(tx, one.claimed, reason, pause))
 
-    def _turn(self, provider: Provider) -> bool:
+    def _turn(self, channel: Channel, provider: Provider) -> bool:
         """Waits for the sender's turn with a provider that takes only so many a second; False: that is too far off."""
         if provider.per_second is None:
             return True
         per_second = provider.per_second
         self._settle()
         with self._transaction() as tx:
-            wait = pace.take_turn(tx, provider.name, per_second)
+            wait = pace.take_turn(tx, f"{channel}:{provider.name}", per_second)
         if wait:
             time.sleep(wait)
         return wait is not None
 
-    def _try(self, one: Addressed, provider: Provider, text: Words) -> Outcome | None:
+    def _try(self, one: Addressed, provider: Provider, text: Words, next_to: str | None) -> Outcome | None:
         """One attempt with one provider. None: the delivery is in other hands now."""
         # A provider of mail may have the same name as one of SMS.
         which = (one.channel, provider.name)
@@ -308,7 +309,7 @@ class Sender:
                 talk.abandon()
                 return None
             # It is on record: from here on a crash leaves an uncertain delivery, never a second one.
-            outcome = talk.send(_letter(one, provider, text))
+            outcome = talk.send(_letter(one, provider, text, next_to))
         down = isinstance(outcome, NotAccepted) and outcome.provider_down
         provider.circuit.tell(failed=down or isinstance(outcome, Unknown))
         self._count(one.channel, provider.name, type(outcome).__name__)
@@ -376,7 +377,7 @@ def _record(attempt: _Attempt, tx: Transaction) -> DeliveryState | None:
     return delivering.record(tx, attempt.one.claimed, attempt.outcome)
 
 
-def _letter(one: Addressed, provider: Provider, text: Words) -> Letter:
+def _letter(one: Addressed, provider: Provider, text: Words, next_to: str | None) -> Letter:
     claimed = one.claimed
     reference = f"{claimed.delivery}.{claimed.resent}"
     return Letter(
@@ -387,4 +388,5 @@ def _letter(one: Addressed, provider: Provider, text: Words) -> Letter:
         to_staff=claimed.recipient_kind is not RecipientKind.RESIDENT,
         report_to=provider.report_to(reference),
         sending=claimed.resent,
+        followed_by=next_to,
     )

@@ -11,12 +11,17 @@ exists.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
+import socket
 import ssl
 import threading
+import time
 from base64 import b64decode
 from binascii import Error as NotBase64
+from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
@@ -37,6 +42,9 @@ LARGEST_MAIL = 1024 * 1024
 AT_ONCE = 32
 PATIENCE_SECONDS = 10.0
 _MOST_FIELDS = 100
+_UNREAD = frozenset({401, 403, 404, 411, 413, 503})
+"""Answers to requests of which the body has not been read."""
+_PASSED_OVER_SECONDS = 1.0
 
 
 class Refusal(Exception):
@@ -59,25 +67,32 @@ class Webhook:
         """Bytes that a request may have."""
         return LARGEST_MAIL if path == "/reports/mail" else LARGEST_REPORT
 
-    def post(self, path: str, authorization: str, kind: str, body: bytes) -> None:
-        """Takes it in. Raises `Refusal`; `Unavailable` while the database is away: the provider comes again."""
+    def admit(self, path: str, authorization: str) -> Callable[[str, bytes], None]:
+        """Who may report there: before anything of what they report is read. Raises `Refusal`.
+
+        What is returned takes the kind and the body in. It raises `Refusal`, and `Unavailable` while the database is
+        away: the provider comes again.
+        """
         match path.split("/")[1:]:
             case ["reports", "mail"]:
                 self._require_secret(authorization)
-                with self._process.transaction() as tx:
-                    if not reports.take_bounce(tx, body):
-                        raise Refusal(422)
+                return lambda kind, body: self._take_mail(body)
             case ["reports", slot, reference, signature] if slot in self._apis:
                 if not reports.is_signed(self._settings.address_key, reference, signature):
                     raise Refusal(403)
-                self._take(slot, kind, body, reference)
+                return partial(self._take, slot, reference)
             case ["reports", slot] if slot in self._apis:
                 self._require_secret(authorization)
-                self._take(slot, kind, body, None)
+                return partial(self._take, slot, None)
             case _:
                 raise Refusal(404)
 
-    def _take(self, slot: str, kind: str, body: bytes, signed: str | None) -> None:
+    def _take_mail(self, body: bytes) -> None:
+        with self._process.transaction() as tx:
+            if not reports.take_bounce(tx, body):
+                raise Refusal(422)
+
+    def _take(self, slot: str, signed: str | None, kind: str, body: bytes) -> None:
         try:
             report = self._apis[slot].report(_fields(kind, body))
         except (UnreadableReport, ValueError, RecursionError):
@@ -136,8 +151,26 @@ def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
             self.send_header("Connection", "close")
             self.close_connection = True
             self.end_headers()
+            if status in _UNREAD:
+                self._pass_over()
+
+        def _pass_over(self) -> None:
+            """What was not read is thrown away for a moment: else the answer could be lost to one who still sends."""
+            left, ends = LARGEST_REPORT, time.monotonic() + _PASSED_OVER_SECONDS
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+                self.connection.settimeout(_PASSED_OVER_SECONDS)
+                while left > 0 and time.monotonic() < ends and (passed := self.rfile.read1(left)):
+                    left -= len(passed)
 
         def _status(self) -> int:
+            try:
+                take = hook.admit(self.path, self.headers.get("Authorization", ""))
+            except Refusal as refusal:
+                return refusal.status
+            except Exception as error:
+                log.error("webhook_failed", exc_info=error)
+                return 500
             if not free.acquire(blocking=False):
                 return 503
             try:
@@ -149,8 +182,7 @@ def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
                 body = self.rfile.read(int(length))
                 if len(body) < int(length):
                     return 400
-                kind = self.headers.get("Content-Type", "")
-                hook.post(self.path, self.headers.get("Authorization", ""), kind, body)
+                take(self.headers.get("Content-Type", ""), body)
                 return 200
             except Refusal as refusal:
                 return refusal.status

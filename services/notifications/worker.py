@@ -67,20 +67,28 @@ def send_all(process: Process) -> None:
 
 def providers_of(settings: SenderSettings) -> dict[Channel, list[Provider]]:
     """The providers of each channel, the first choice first."""
+    mail_names = _told_apart([one.name for one in settings.mail_servers])
+    sms_names = _told_apart([one.name for one in settings.sms_providers])
     return {
         Channel.EMAIL: [
-            Provider(one.name, partial(MailChannel, one), per_second=one.per_second) for one in settings.mail_servers
+            Provider(name, partial(MailChannel, one), per_second=one.per_second)
+            for name, one in zip(mail_names, settings.mail_servers, strict=True)
         ],
         Channel.SMS: [
             Provider(
-                one.name,
+                name,
                 partial(SmsChannel, one),
                 per_second=one.per_second,
                 report_to=partial(_report_to, settings, number),
             )
-            for number, one in enumerate(settings.sms_providers, start=1)
+            for number, (name, one) in enumerate(zip(sms_names, settings.sms_providers, strict=True), start=1)
         ],
     }
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Two on one host, by port or by account, are two: each has its own conversation and pace."""
+    return [name if name not in names[:number] else f"{name} ({number + 1})" for number, name in enumerate(names)]
 
 
 def _report_to(settings: SenderSettings, number: int, reference: str) -> str | None:

@@ -27,10 +27,14 @@ class Scripted:
     mails: list[bytes] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    once: dict[str, str] = field(default_factory=dict)
+    """What it answers the first time."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, step: str) -> str:
         usual = {"": "220 hello", "EHLO": "250 hello", "DATA": "354 go on", "QUIT": "221 bye", ".": "250 taken as 17"}
+        if step in self.once:
+            return self.once.pop(step)
         return self.answers.get(step, usual.get(step, "250 ok"))
 
 

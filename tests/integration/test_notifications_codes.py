@@ -75,6 +75,16 @@ def test_r_not_9_a_provider_that_is_down_delays_it_and_no_longer_than_it_is_wort
         queue(world, Channel.EMAIL, "nobody")
 
 
+def test_r_not_9_a_code_that_can_not_be_read_holds_up_no_other(world: World) -> None:
+    queue(world, Channel.SMS, MOBILE)
+    world.rows("UPDATE codes SET sealed = 'broken', due_at = due_at - interval '1 second'")
+    queue(world, Channel.EMAIL, EMAIL)
+    assert sender(world).round()
+    assert sender(world).round()
+    assert [to for to, _ in world.email.sent] == [EMAIL]
+    assert (world.sms.sent, waiting(world)) == ([], 0)
+
+
 def test_r_not_9_only_the_latest_code_to_an_address_leaves(world: World) -> None:
     """R-NOT-9: the earlier one is worth nothing."""
     queue(world, Channel.SMS, MOBILE, "111111")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from services.notifications import clinic_settings, delivering, listing, pace, queueing, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
@@ -337,6 +338,41 @@ def test_while_the_database_is_away_nothing_is_lost_or_late(world: World, at: in
     assert [state for _, state, _ in world.states()] == ["sent"] * 3
 
 
+@pytest.mark.parametrize("at", range(1, 10))
+def test_what_is_known_at_stop_is_written_before_the_end(world: World, at: int) -> None:
+    """R-NOT-7: a sender that is told to stop while the database is away leaves nothing unsure that it knows."""
+    set_addresses(world, "brevlada@vgregion.example")
+    world.hear(cases.CASE_STARTED, world.case_started())
+    tell_resident(world, "email")
+    database = FailingDatabase(world.database, at, committed=False)
+    sender = world.sender(process=database)
+    with contextlib.suppress(Unavailable):
+        while sender.round():
+            pass
+    comes_back = threading.Timer(0.3, setattr, (database, "back", True))
+    comes_back.start()
+    sender.close()
+    comes_back.join()
+    world.end_leases()
+    assert world.sweep() == delivering.Swept(0, 0)
+    assert sum(state == "sent" for _, state, _ in world.states()) == len(world.email.sent)
+
+
+def test_a_lease_is_renewed_past_a_transaction_that_does_not_come_on(world: World) -> None:
+    """R-NOT-7."""
+    tell_resident(world, "email")
+    tell_resident(world, "email")
+    mine = uuid4()
+    with world.database.transaction() as tx:
+        [first, second] = delivering.claim(tx, mine, 2, timedelta(seconds=2))
+    with world.database.transaction() as stuck:
+        stuck.execute(text("SELECT 1 FROM deliveries WHERE delivery = :it FOR UPDATE"), {"it": first.delivery})
+        with world.database.transaction() as tx:
+            delivering.renew(tx, [mine], timedelta(hours=1))
+    leases = dict(world.rows("SELECT delivery, lease_until > now() + interval '1 minute' FROM deliveries"))
+    assert (leases[first.delivery], leases[second.delivery]) == (False, True)
+
+
 def test_a_sender_that_was_thought_dead_tells_how_it_went_after_all(world: World) -> None:
     """R-NOT-7: the sweep called it uncertain; the answer came late, and counts."""
     tell_resident(world, "email")
@@ -570,6 +606,21 @@ def test_all_senders_together_keep_to_a_providers_pace(world: World) -> None:
     assert len(taken) + turns.count(None) == 24
     with world.database.transaction() as tx:
         assert pace.take_turn(tx, "other.example", 10.0) == 0.0
+
+
+def test_who_stood_back_for_one_that_fails_for_good_gets_their_turn(world: World) -> None:
+    """R-NOT-6, R-NOT-7: nobody has been told by it; and sent again by hand it does not become a second one."""
+    set_addresses(world, "anna@vgregion.example")
+    world.person(Role.CASE_RECEIVER, email="Anna@vgregion.example")
+    world.hear(cases.CASE_STARTED, world.case_started())
+    world.email.script = [NotAccepted("smtp_data_554", permanent=True)]
+    world.send()
+    assert sorted(world.states(), key=str) == [("clinic", "failed", "smtp_data_554"), ("staff", "sent", None)]
+    [(failed,)] = world.rows("SELECT delivery FROM deliveries WHERE state = 'failed'")
+    resend(world, failed)
+    world.send()
+    assert len(world.email.sent) == 1
+    assert sorted(world.states(), key=str) == [("clinic", "merged", "same_address"), ("staff", "sent", None)]
 
 
 def test_an_address_that_can_not_be_opened_is_a_visible_failure_and_holds_up_nobody(world: World) -> None:

@@ -53,6 +53,20 @@ def test_guardians_with_one_address_get_one_message(world: World) -> None:
     assert world.email.addresses == ["hemma@example.se"]
 
 
+def test_who_stood_back_for_a_guardian_who_is_withdrawn_gets_their_turn(world: World) -> None:
+    """R-NOT-4, R-NOT-6, R-NOT-8."""
+    tell(world, world.child(*[world.guardian("email", email="hemma@example.se") for _ in range(2)]))
+    world.email.refuse = DOWN
+    world.send()
+    [(first,)] = world.rows("SELECT recipient FROM deliveries WHERE state = 'waiting'")
+    with world.database.transaction() as tx:
+        queueing.withdraw_residents(tx, UUID(first))
+    world.email.refuse = None
+    world.send()
+    assert world.email.addresses == ["hemma@example.se"]
+    assert (True, "withdrawn", "inactive") in outcomes(world)
+
+
 def test_an_event_that_comes_again_tells_no_guardian_again(world: World) -> None:
     """R-NOT-7, R-NOT-8."""
     child = world.child(world.guardian("sms"))

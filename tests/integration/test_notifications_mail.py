@@ -6,6 +6,7 @@ import email
 import email.policy
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,6 +260,51 @@ def test_after_a_refused_recipient_the_next_one_is_served_on_the_same_connection
         channel.close()
     assert script.connections == 1
     assert script.steps.count("RSET") == 1
+
+
+NEXT = "bo@vgregion.example"
+
+
+def two_in_a_row(channel: MailChannel) -> tuple[Outcome, tuple[str, Outcome]]:
+    assert channel.prepare(TO) is None
+    first = channel.send(Letter(DELIVERY, f"{DELIVERY}.0", TO, WORDS, followed_by=NEXT))
+    return first, attempt(channel, to=NEXT)
+
+
+@pytest.mark.parametrize("hello", ["250 hello", PIPELINES], ids=["one by one", "pipelining"])
+@pytest.mark.parametrize(
+    ("dot", "outcome", "connections"),
+    [
+        ("250 taken", Accepted(None), 1),
+        ("451 later", NotAccepted("smtp_mail_451"), 1),
+        ("421 closing", NotAccepted("smtp_mail_421", provider_down=True), 2),
+        (HANG_UP, Unknown("smtp_connection_lost"), 2),
+        ("~~~", Unknown("smtp_unintelligible_answer"), 2),
+    ],
+)
+def test_what_comes_of_a_mail_is_not_mixed_up_with_the_next(
+    dot: str, outcome: Outcome, connections: int, hello: str
+) -> None:
+    """R-NOT-7: also where the next is begun together with the dot of the last."""
+    with serving(Scripted({"EHLO": hello}, once={".": dot})) as script:
+        channel = MailChannel(mail_server(script.port))
+        assert two_in_a_row(channel) == (outcome, ("after", Accepted(None)))
+        channel.close()
+    assert script.connections == connections
+    assert [f"To: {to}".encode() in raw for to, raw in zip((TO, NEXT), script.mails, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("ends", [MailChannel.close, lambda channel: attempt(channel, to="carl@vgregion.example")])
+def test_what_was_begun_with_the_last_and_is_not_sent_is_no_mail(ends: Callable[[MailChannel], object]) -> None:
+    """R-NOT-7: the sender stops, or sends another."""
+    with serving(Scripted({"EHLO": PIPELINES})) as script:
+        channel = MailChannel(mail_server(script.port))
+        assert channel.prepare(TO) is None
+        channel.send(Letter(DELIVERY, f"{DELIVERY}.0", TO, WORDS, followed_by=NEXT))
+        ends(channel)
+        channel.close()
+    assert not any(f"To: {NEXT}".encode() in raw for raw in script.mails)
+    assert script.steps.count("MAIL") > 1
 
 
 def test_a_server_that_waits_for_a_mail_to_nobody_gets_none() -> None:

@@ -220,6 +220,14 @@ def test_forged_and_unreadable_reports_change_nothing(world: World, hook: Hook) 
     assert state(world) == ("sent", None, None)
 
 
+@pytest.mark.parametrize(("path", "status"), [("/reports/sms-1/x/forged", b"403"), ("/reports/mail", b"401")])
+def test_nothing_is_read_of_one_who_may_not_report(hook: Hook, path: str, status: bytes) -> None:
+    """R-SYS-1: the answer does not wait for the body."""
+    with socket.create_connection(("127.0.0.1", hook.port), timeout=3) as forger:
+        forger.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n".encode())
+        assert forger.recv(100).split(b" ")[1] == status
+
+
 def test_one_who_says_nothing_holds_up_nobody(world: World, hook: Hook) -> None:
     reference = sent(world)
     silent = [socket.create_connection(("127.0.0.1", hook.port)) for _ in range(5)]

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from services.notifications.bounces import is_about_the_address
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
-from services.notifications.channels.smtp import Client, TlsClient
+from services.notifications.channels.smtp import Client, TlsClient, lines
 from services.notifications.providers import MailServer, read_password
 from services.notifications.rendering import Words
 from shared.operations import clock
@@ -54,9 +54,9 @@ def compose(server: MailServer, letter: Letter) -> bytes:
         f"Message-ID: <{letter.delivery}@{server.sender.rpartition('@')[2]}>",
         f"{SENDING_HEADER}: {letter.sending}",
     )
-    if not (letter.address.isascii() and letter.address.isprintable()):
+    if not _is_plain(letter.address):
         raise ValueError("no address")
-    return "".join(f"{line}\r\n" for line in own).encode() + _rest(server, letter.words, letter.to_staff)
+    return lines(*own) + _rest(server, letter.words, letter.to_staff)
 
 
 @lru_cache(maxsize=128)
@@ -75,8 +75,8 @@ def _rest(server: MailServer, words: Words, to_staff: bool) -> bytes:
         mail["List-Unsubscribe"] = f"<{server.settings_page}>"
     mail.set_content(words.text, cte="quoted-printable")
     mail.add_alternative(words.html, subtype="html", cte="quoted-printable")
-    lines = _LINE_END.sub(b"\r\n", mail.as_bytes())
-    return lines if lines.endswith(b"\r\n") else lines + b"\r\n"
+    whole = _LINE_END.sub(b"\r\n", mail.as_bytes())
+    return whole if whole.endswith(b"\r\n") else whole + b"\r\n"
 
 
 class MailChannel:
@@ -86,12 +86,16 @@ class MailChannel:
         self._server = server
         self._smtp: Client | None = None
         self._used = 0.0
+        self._ahead: str | None = None
+        """To whom the next mail goes, where the server has been told so together with the dot of the last."""
 
     def prepare(self, address: str) -> NotAccepted | None:
         """Connects, if need be, says from whom and to whom, and that the mail is to come: all but the mail."""
-        if not (address.isascii() and address.isprintable()):
+        if not _is_plain(address):
             return NotAccepted("no_address", permanent=True)
         try:
+            if self._ahead is not None and (self._ahead != address or self._idle_too_long()):
+                self.abandon()
             return self._offer(self._connected(), address)
         except smtplib.SMTPAuthenticationError as error:
             self.close()
@@ -121,7 +125,11 @@ class MailChannel:
             return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
         # From here on the server may have accepted it, whatever we learn of that.
         try:
-            smtp.send(b".\r\n")
+            if letter.followed_by is not None and smtp.pipelines and _is_plain(letter.followed_by):
+                self._ahead = letter.followed_by
+                smtp.send(b".\r\n" + lines(*(command for _, command, _ in self._steps(self._ahead))))
+            else:
+                smtp.send(b".\r\n")
             code, answer = smtp.getreply()
         except (smtplib.SMTPException, OSError) as error:
             self.close()
@@ -136,12 +144,14 @@ class MailChannel:
 
     def abandon(self) -> None:
         """Hangs up: the server waits for the mail, and only the end of the connection is no mail."""
-        smtp, self._smtp = self._smtp, None
+        smtp, self._smtp, self._ahead = self._smtp, None, None
         if smtp is not None:
             smtp.close()
 
     def close(self) -> None:
         """Hangs up; says so first if there is anyone to say it to."""
+        if self._ahead is not None:
+            self.abandon()
         smtp, self._smtp = self._smtp, None
         if smtp is not None:
             try:
@@ -152,12 +162,9 @@ class MailChannel:
 
     def _offer(self, smtp: Client, address: str) -> NotAccepted | None:
         """From whom, to whom, and DATA. The first that is refused decides; None: the server waits for the mail."""
-        steps = (
-            ("mail_from", f"MAIL FROM:{smtplib.quoteaddr(self._server.sender)}", (250,)),
-            ("recipient", f"RCPT TO:{smtplib.quoteaddr(address)}", (250, 251)),
-            ("data", "DATA", (354,)),
-        )
-        answers = smtp.said(*(command for _, command, _ in steps))
+        steps = self._steps(address)
+        ahead, self._ahead = self._ahead == address, None
+        answers = smtp.said(*(command for _, command, _ in steps), before=ahead)
         for step, _, yes in steps:
             code, said = next(answers)
             if code not in yes:
@@ -167,6 +174,17 @@ class MailChannel:
                 nobody = step == "recipient" and refused.permanent and _nobody_there(code, said)
                 return replace(refused, about_the_address=nobody)
         return None
+
+    def _steps(self, address: str) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """What is said before a mail: what it is called, the command, and the codes that are a yes."""
+        return (
+            ("mail_from", f"MAIL FROM:{smtplib.quoteaddr(self._server.sender)}", (250,)),
+            ("recipient", f"RCPT TO:{smtplib.quoteaddr(address)}", (250, 251)),
+            ("data", "DATA", (354,)),
+        )
+
+    def _idle_too_long(self) -> bool:
+        return time.monotonic() - self._used > _IDLE_TOO_LONG
 
     def _pass_over(self, answers: Iterator[tuple[int, bytes]]) -> None:
         """The answers to what was said at once with something that was refused. A server that waits for a mail even so
@@ -180,7 +198,7 @@ class MailChannel:
     def _connected(self) -> Client:
         if self._smtp is not None:
             self._smtp.patience()
-        if self._smtp is not None and time.monotonic() - self._used > _IDLE_TOO_LONG:
+        if self._smtp is not None and self._idle_too_long():
             try:
                 if self._smtp.noop()[0] != 250:
                     self.close()
@@ -222,7 +240,7 @@ class MailChannel:
             self.close()
             return NotAccepted(f"smtp_{step}_{code}" if code > 0 else "smtp_unintelligible_answer", provider_down=True)
         try:
-            if self._smtp is not None:
+            if self._smtp is not None and self._ahead is None:
                 self._smtp.rset()
         except (smtplib.SMTPException, OSError):
             self.close()
@@ -234,6 +252,10 @@ def _nobody_there(code: int, said: bytes) -> bool:
     """Whether the refusal of a recipient is about the mailbox, and not about who sends to it or what."""
     enhanced = _ENHANCED.match(said)
     return is_about_the_address(enhanced[1].decode()) if enhanced else code in _NOBODY_THERE
+
+
+def _is_plain(address: str) -> bool:
+    return address.isascii() and address.isprintable()
 
 
 def _timed_out(error: BaseException) -> bool:

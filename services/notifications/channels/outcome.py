@@ -16,7 +16,7 @@ class Letter:
 
     `delivery` is the same at every attempt; `reference` and `sending` are others when someone has it sent again by
     hand, so that a late report is not taken for one of the new attempt. `report_to`: where the provider is to report
-    how it went.
+    how it went. `followed_by`: the address that will most likely be prepared next.
     """
 
     delivery: str
@@ -26,6 +26,7 @@ class Letter:
     to_staff: bool = False
     report_to: str | None = None
     sending: int = 0
+    followed_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -40,17 +40,17 @@ class Client(smtplib.SMTP):
             self.sock.settimeout(max(min(self._until - time.monotonic(), self._step_seconds), 0.001))
         super().send(s)
 
-    def said(self, *commands: str) -> Iterator[tuple[int, bytes]]:
+    def said(self, *commands: str, before: bool = False) -> Iterator[tuple[int, bytes]]:
         """The answers to these, in order; where the server offers PIPELINING (RFC 2920) they leave in one write.
 
-        Else each is said when the answer to the one before it has been taken.
+        Else each is said when the answer to the one before it has been taken. `before`: they have left already.
         """
         at_once = self.pipelines
-        if at_once:
-            self.send("".join(f"{command}\r\n" for command in commands).encode("ascii"))
+        if at_once and not before:
+            self.send(lines(*commands))
         for command in commands:
             if not at_once:
-                self.send(f"{command}\r\n".encode("ascii"))
+                self.send(lines(command))
             yield self.getreply()
 
     def _left(self) -> float:
@@ -60,6 +60,11 @@ class Client(smtplib.SMTP):
     def pipelines(self) -> bool:
         """Whether commands leave before those ahead of them are answered."""
         return self.has_extn("pipelining")
+
+
+def lines(*commands: str) -> bytes:
+    """As they go over the wire."""
+    return "".join(f"{command}\r\n" for command in commands).encode("ascii")
 
 
 class TlsClient(Client, smtplib.SMTP_SSL):

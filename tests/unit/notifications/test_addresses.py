@@ -70,6 +70,12 @@ def test_addresses_are_compared_by_keyed_hash() -> None:
     assert one != addresses.address_hash(b"o" * 32, Channel.EMAIL, "anna@vgregion.example")
 
 
+def test_a_domain_in_letters_is_the_same_as_in_ascii() -> None:
+    """R-NOT-6: what a person has from HSA is written as it came."""
+    assert addresses.compared("Post@RÄKSMÖRGÅS.se") == addresses.compared("post@xn--rksmrgs-5wao1o.se")
+    assert addresses.compared("ingen") != addresses.compared("post@xn--rksmrgs-5wao1o.se")
+
+
 def test_faulty_settings_of_the_sender_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = tmp_path / "short"
     short.write_text(base64.b64encode(b"x").decode())

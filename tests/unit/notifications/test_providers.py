@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from services.notifications import rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
 from services.notifications.channels.sms_apis import Elks46, Generic, LinkMobility, Message, UnreadableReport, api_of
-from services.notifications.providers import Circuit, SmsProvider
+from services.notifications.providers import Circuit, MailServer, SmsProvider
 from services.notifications.settings import SenderSettings
+from services.notifications.worker import providers_of
+from shared.contracts.notifications import Channel
 from shared.operations.settings import SettingsError, read
 
 SENT = Message("+46701740605", "Text", "5b9e3a0e.0", "https://x.example/report")
@@ -72,6 +75,15 @@ def test_failures_that_are_not_in_a_row_leave_it_closed_and_pauses_end_at_a_minu
 
 
 # --- the APIs -------------------------------------------------------------------------------------------------------
+
+
+def test_two_providers_on_one_host_are_told_apart() -> None:
+    """R-NOT-7: by port or by account they are two, each with its own conversation and pace."""
+    mail = [MailServer("smtp.example", "a@example.se", port=port) for port in (587, 465)]
+    sms = [SmsProvider("https://api.example/sms", user, Path("x"), "Namn") for user in ("one", "two", "three")]
+    found = providers_of(cast(Any, SimpleNamespace(mail_servers=mail, sms_providers=sms)))
+    assert [one.name for one in found[Channel.EMAIL]] == ["smtp.example", "smtp.example (2)"]
+    assert [one.name for one in found[Channel.SMS]] == ["api.example", "api.example (2)", "api.example (3)"]
 
 
 def test_46elks_gets_a_form_and_tells_by_status() -> None:
