@@ -117,9 +117,10 @@ class MailChannel:
         """The mail, the dot, and the answer to it."""
         smtp = self._smtp
         assert smtp is not None, "prepare comes first"
+        body = _LEADING_DOT.sub(b"..", compose(self._server, letter))
         smtp.patience()
         try:
-            smtp.send(_LEADING_DOT.sub(b"..", compose(self._server, letter)))
+            smtp.send(body)
         except (smtplib.SMTPException, OSError) as error:
             self.close()
             return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
