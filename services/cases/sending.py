@@ -93,14 +93,17 @@ def _ask(run: Any, mailing: Row, residents: list[UUID]) -> Asked:
     the moment, is asked again in the next run: `Unavailable`."""
     clinics = run.ask(GET_CLINICS, GetClinics(clinics=[mailing["clinic"]])).clinics
     staff = run.ask(GET_STAFF, GetStaff(people=[mailing["author"]])).staff
-    if not clinics or not staff:
-        raise Unavailable(reason="sender_unknown" if clinics else "care_provider_unknown")
+    if not clinics:
+        raise Unavailable(reason="care_provider_unknown")
     name, made = name_and_signature(staff[0].given_name, staff[0].surname, staff[0].title)
     cards = run.ask(RESIDENT_CARDS, ResidentCards(residents=residents)).cards if residents else []
     known: dict[UUID, ResidentCard] = {card.resident: card for card in cards}
+    rights = run.ask(CURRENT_RIGHTS, CurrentRights(subject=mailing["author"]))
+    if not name and told_to_handle(rights, mailing["clinic"]):  # who may not send any more needs no name to be stopped
+        raise Unavailable(reason="sender_unknown")
     return Asked(
         care_provider=clinics[0].care_provider if clinics[0].active else None,
-        rights=run.ask(CURRENT_RIGHTS, CurrentRights(subject=mailing["author"])),
+        rights=rights,
         name=name,
         signature=made,
         results={one: _result(known.get(one)) for one in residents},
@@ -126,7 +129,7 @@ def send_some(tx: Transaction, mailing_id: UUID, asked: Asked) -> int:
     # Identity's word too: the copy alone may be late without knowing (R-ID-10).
     by = entitled(tx, mailing["author"], mailing["clinic"], asked.rights)
     allowed = by is not None and told_to_handle(asked.rights, mailing["clinic"])
-    if by is None or not allowed or asked.care_provider is None or not asked.name:
+    if by is None or not allowed or asked.care_provider is None:
         mailings.end(tx, mailing_id, "stopped")
         log.warning("mailing_stopped", mailing_id=str(mailing_id))
         return 0

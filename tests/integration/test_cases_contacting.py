@@ -362,6 +362,21 @@ def test_r_case_14_what_can_not_be_asked_now_is_sent_later(world: World) -> None
     assert len(cases_of(world, resident)) == 1
 
 
+def test_r_case_14_a_sender_whom_the_directory_does_not_know_at_the_moment_sends_later(world: World) -> None:
+    """R-CASE-14: nothing is sent without a name, and nothing is given up for the lack of it."""
+    number = number_of()
+    resident = world.numbered(number)
+    author = world.person(Role.CASE_HANDLER)
+    mailing = mailing_of(world, [number], author)
+    send(world, mailing, author)
+    known = world.neighbours.staff.pop(author.subject)
+    assert sending.send_all(Job(world)) == 0
+    assert progress(world, mailing, author) == ("sending", {"waiting": 1})
+    world.neighbours.staff[author.subject] = known
+    sending.send_all(Job(world))
+    assert len(cases_of(world, resident)) == 1
+
+
 def test_r_id_10_who_lost_the_right_sends_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-ID-10, R-CASE-14: by identity's word or by the copy, whichever knows first."""
     monkeypatch.setattr(sending, "AT_ONCE", 1)
