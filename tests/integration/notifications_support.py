@@ -285,8 +285,11 @@ class World:
         return [(kind, state, reason) for kind, state, reason in found]
 
     def make_due(self) -> None:
-        """As if the pauses were over."""
-        self.rows("UPDATE deliveries SET due_at = created_at WHERE state = 'waiting'")
+        """As if the pauses were over. What a sender holds just now is passed by: it would wait for us, and we for it."""
+        self.rows(
+            "UPDATE deliveries SET due_at = created_at WHERE delivery IN"
+            " (SELECT delivery FROM deliveries WHERE state = 'waiting' FOR UPDATE SKIP LOCKED)"
+        )
 
     def end_leases(self) -> None:
         """As if the leases had run out."""
