@@ -285,7 +285,7 @@ class World:
         return [(kind, state, reason) for kind, state, reason in found]
 
     def make_due(self) -> None:
-        """As if the pauses were over. What a sender holds just now is passed by: it would wait for us, and we for it."""
+        """As if the pauses were over. What a sender holds just now is passed by: each would wait for the other."""
         self.rows(
             "UPDATE deliveries SET due_at = created_at WHERE delivery IN"
             " (SELECT delivery FROM deliveries WHERE state = 'waiting' FOR UPDATE SKIP LOCKED)"
