@@ -38,8 +38,9 @@ class KivLdap:
         self.folder, self.port, self.pki = folder, port, pki
         self.password = "a-password-for-tests"
         self._limits = limits
-        self.url = f"ldaps://127.0.0.1:{port}"
-        argv = [_SLAPD, "-d", "0", "-f", str(folder / "slapd.conf"), "-h", self.url]
+        # By name: from Python 3.12 on, ldap3 finds no address of the internet among the names of a certificate.
+        self.url = f"ldaps://localhost:{port}"
+        argv = [_SLAPD, "-d", "0", "-f", str(folder / "slapd.conf"), "-h", f"ldaps://127.0.0.1:{port}"]
         self.process = Process(Program("kiv_ldap", argv, folder), folder)
 
     def prepare(self, records: Iterable[Record], say: system_packages.Say) -> None:
@@ -96,7 +97,7 @@ class KivLdap:
             validate=ssl.CERT_REQUIRED,
             version=ssl.PROTOCOL_TLS_CLIENT,
         )
-        server = ldap3.Server("127.0.0.1", port=self.port, use_ssl=True, tls=tls, get_info=ldap3.NONE)
+        server = ldap3.Server("localhost", port=self.port, use_ssl=True, tls=tls, get_info=ldap3.NONE)
         return ldap3.Connection(
             server, ADMINISTRATOR, self.password, auto_bind=True, raise_exceptions=True, receive_timeout=10
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, model_validator
 
@@ -68,7 +70,7 @@ class DirectoryWorkerSettings(HsaSettings):
     kiv_ca_file: FilePath | None = Field(None, description="certificate authority of KiV, PEM; none: the system's")
     kiv_timeout_seconds: float = Field(30, gt=0)
     kiv_max_bytes: int = Field(1 << 31, gt=0)
-    kiv_ldap_url: str | None = Field(None, description="KiV's directory server, ldaps://host[:port]")
+    kiv_ldap_url: str | None = Field(None, description="KiV's directory server, ldaps://host[:port]; by name")
     kiv_ldap_units_base: str = Field("ou=Org,o=VGR", description="where units and functions stand; empty: not read")
     kiv_ldap_staff_base: str = Field("ou=Personal,o=VGR", description="where persons stand; empty: not read")
     kiv_ldap_user: str | None = Field(None, description="name to log in by; none: by the client certificate alone")
@@ -91,8 +93,7 @@ class DirectoryWorkerSettings(HsaSettings):
             if "://" in places:
                 raise ValueError(f"{name} must be file paths")
         _pair("KIV", self.kiv_client_cert_file, self.kiv_client_key_file)
-        if self.kiv_ldap_url is not None and not self.kiv_ldap_url.startswith("ldaps://"):
-            raise ValueError("KIV_LDAP_URL must be an ldaps address")
+        _ldaps("KIV_LDAP_URL", self.kiv_ldap_url)
         if bool(self.kiv_ldap_user) != bool(self.kiv_ldap_password_file):
             raise ValueError("KIV_LDAP_USER and KIV_LDAP_PASSWORD_FILE belong together")
         return self
@@ -176,6 +177,24 @@ def _certificate(certificate: object, key: object) -> tuple[str, str] | None:
 def _https(name: str, address: str | None) -> None:
     if address is not None and not address.startswith("https://"):
         raise ValueError(f"{name} must be an https address")
+
+
+def _ldaps(name: str, address: str | None) -> None:
+    if address is None:
+        return
+    if not address.startswith("ldaps://"):
+        raise ValueError(f"{name} must be an ldaps address")
+    # From Python 3.12 on, ldap3 compares a certificate with names alone, and would never connect to a number.
+    if _is_number(urlsplit(address).hostname or ""):
+        raise ValueError(f"{name} must have the server's name, which stands in its certificate, not its IP address")
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _pair(name: str, certificate: object, key: object) -> None:

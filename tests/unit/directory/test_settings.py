@@ -105,6 +105,8 @@ def test_hsas_contracts_may_have_two_addresses(environment):
         (DirectorySettings, "HSA_ORGANIZATION_URL", "http://hsa.example"),
         (DirectoryWorkerSettings, "HSA_UNITS_FILE", "http://hsa.example/units.xml"),
         (DirectoryWorkerSettings, "KIV_LDAP_URL", "ldap://kiv.example"),
+        (DirectoryWorkerSettings, "KIV_LDAP_URL", "ldaps://192.0.2.7"),
+        (DirectoryWorkerSettings, "KIV_LDAP_URL", "ldaps://[2001:db8::7]:636"),
         (DirectoryWorkerSettings, "KIV_LDAP_USER", "cn=vardarende"),
         (DirectoryWorkerSettings, "FILE_UNITS", "https://example/units.json"),
     ],
