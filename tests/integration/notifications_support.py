@@ -16,14 +16,14 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from services.notifications import delivering, queueing
+from services.notifications import clinic_settings, delivering, listing, queueing
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome
 from services.notifications.delivering import Swept
 from services.notifications.rendering import Words
 from services.notifications.sending import Provider, Sender
 from shared.contracts import cases, directory, identity
 from shared.contracts.base import Role
-from shared.contracts.notifications import Channel
+from shared.contracts.notifications import Channel, ResendDelivery, SetClinicSettings
 from shared.database.transaction import Database, Transaction
 from shared.messaging.errors import Refused, Unavailable
 from shared.security import rights
@@ -296,6 +296,32 @@ class World:
         self.rows(
             "UPDATE deliveries SET lease_until = clock_timestamp() - interval '1 second' WHERE lease_until IS NOT NULL"
         )
+
+
+def set_addresses(world: World, *new_case: str) -> None:
+    """The clinic has these addresses for new cases, and no others."""
+    request = SetClinicSettings(request_id=uuid4(), clinic=world.clinic, new_case_addresses=list(new_case))
+    with world.database.transaction(world.caller(Role.LOCAL_ADMIN)) as tx:
+        clinic_settings.set_settings(tx, request)
+
+
+def tell_resident(world: World, *notify_by: str) -> UUID:
+    """A resident of these channels gets a message from the staff."""
+    resident = world.resident(*notify_by)
+    world.hear(cases.MESSAGE_SENT, world.message(resident, "staff"))
+    return resident
+
+
+def resend(world: World, delivery: UUID, caller: Caller | None = None) -> None:
+    """As the operator asks for it by hand, or someone else."""
+    with world.database.transaction(caller or Caller("operator")) as tx:
+        listing.resend(tx, ResendDelivery(request_id=uuid4(), delivery=delivery))
+
+
+def only_delivery(world: World) -> UUID:
+    """The id of the one there is."""
+    [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+    return UUID(str(delivery))
 
 
 @pytest.fixture(scope="session")
