@@ -209,14 +209,14 @@ def test_a_register_that_fails_lets_nobody_in(system: Any, mode: str) -> None:
 
 def test_r_id_2_before_the_terms_a_session_may_do_nothing_else(system: Any) -> None:
     """R-ID-2, R-ID-3"""
-    opened = system.login_resident(cast.GUARDIAN)
-    if opened.terms_version_to_accept is not None:
-        contact = identity.SetContact(request_id=uuid4())
-        with pytest.raises(TermsNotAccepted):
-            system.call(identity.SET_CONTACT, contact, opened.access_token)
-        assert system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), opened.access_token).accepted_at is None
-        opened = system.accept_terms(opened)
+    opened = system.login_before_terms(cast.GUARDIAN)
+    assert opened.terms_version_to_accept is not None
+    contact = identity.SetContact(request_id=uuid4())
+    with pytest.raises(TermsNotAccepted):
         system.call(identity.SET_CONTACT, contact, opened.access_token)
+    assert system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), opened.access_token).accepted_at is None
+    opened = system.accept_terms(opened)
+    system.call(identity.SET_CONTACT, contact, opened.access_token)
     read = system.call(logging_in.READ_TERMS, logging_in.ReadTerms(), opened.access_token)
     assert read.accepted_at is not None
     assert read.text

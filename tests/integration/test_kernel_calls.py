@@ -100,12 +100,12 @@ def test_a_call_is_only_for_those_whom_its_contract_names_R_SYS_1(system):
 
 
 def test_terms_come_first_R_ID_2_R_ID_3(system):
-    session = system.login_resident(cast.EMIGRATED)
-    if session.terms_version_to_accept is not None:
-        with pytest.raises(Refused) as raised:
-            system.call(cases.LIST_INBOX, cases.ListInbox(), session.access_token)
-        assert raised.value.code == "terms_not_accepted"
-    assert system.call(cases.LIST_INBOX, cases.ListInbox(), system.accept_terms(session).access_token).cases == []
+    session = system.login_before_terms(cast.EMIGRATED)
+    assert session.terms_version_to_accept is not None
+    with pytest.raises(Refused) as raised:
+        system.call(cases.LIST_INBOX, cases.ListInbox(), session.access_token)
+    assert raised.value.code == "terms_not_accepted"
+    system.call(cases.LIST_INBOX, cases.ListInbox(), system.accept_terms(session).access_token)
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------

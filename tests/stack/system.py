@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import jwt
 import psycopg
 import requests
 
@@ -23,7 +24,7 @@ from deploy.local.people import cast
 from deploy.local.servers import Server
 from deploy.local.stack import VHOST, Stack
 from deploy.local.world import World
-from shared.contracts import directory, identity
+from shared.contracts import directory, identity, logging_in
 from shared.contracts.base import Role
 from shared.security.tokens import Claims, Signer
 
@@ -135,6 +136,13 @@ class System(World):
     def resident_token(self, number: str) -> str:
         """A token of a resident who has accepted the terms, likewise."""
         return self._token("resident", number)
+
+    def login_before_terms(self, number: str) -> logging_in.SessionOpened:
+        """Logs a resident in who has accepted nothing yet, whatever other tests had them do."""
+        opened = self.login_resident(number)
+        subject = jwt.decode(opened.access_token, options={"verify_signature": False})["sub"]
+        self.rows("identity", "DELETE FROM accepted_terms WHERE kind = 'resident' AND person = %s", subject)
+        return self.login_resident(number)
 
     def _token(self, kind: str, who: str) -> str:
         known = self._tokens.get((kind, who))
