@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import MetaData, Table, delete, func, or_, select, text, update
+from sqlalchemy import MetaData, Table, delete, false, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.directory import parsing, rules
@@ -72,6 +73,8 @@ class Kind(Generic[Record]):
     after: Callable[[Transaction], object] = lambda _tx: None
     kept: Callable[[Any], dict[str, Any]] = lambda _new: {}
     """Columns in which a new record does not simply overwrite what is known: their values, from the new row's."""
+    later: Callable[[datetime], Any] = lambda _since: false()
+    """The condition for rows of which more has been learnt since, otherwise than by a catalogue."""
 
 
 @dataclass
@@ -100,10 +103,13 @@ def load(
     catalogue: Catalogue | None,
     *,
     run: UUID,
+    read_since: datetime,
     removable_share: float,
     believed_before: Collection[str] = (),
 ) -> Counts:
     """Takes the catalogue in; None: the source says that it is the same as last time. Publishes what changed.
+
+    What has been learnt `read_since` it began to be read stands, and the whole is read again the next time.
 
     What one of the sources `believed_before` has, and has not lost, is left as it is. Raises `Stopped` if more than the
     share would be absent, `SourceError` if the catalogue is broken somewhere, or `TooLittle`; the transaction must then
@@ -122,6 +128,7 @@ def load(
     back = [one for one in known.absent if one in seen.ids]
     absent = [one for one in known.digests if one not in seen.ids]
     _hold(tx, kind, [*back, *absent])
+    overtaken = _drop_overtaken(tx, kind, seen, read_since)
     changing = kind.before_merge(tx)
     _merge(tx, kind)
     kind.after_merge(tx, changing)
@@ -129,11 +136,12 @@ def load(
     counts.added = sum(1 for one in seen.staged if one not in known.digests)
     counts.changed = len(seen.staged) - counts.added
     kind.back(tx, back)
-    _count_absent(tx, kind, known, absent, counts)
+    _count_absent(tx, kind, source, absent, counts)
     kind.after(tx)
     left_to = _fingerprint(known.others) if seen.others else None
     own = len(known.digests.keys() | set(seen.staged))
-    state = {"read": counts.read, "source": catalogue.state, "left_to": left_to, "own": own, **_done(run, counts)}
+    handed_back = None if overtaken else catalogue.state
+    state = {"read": counts.read, "source": handed_back, "left_to": left_to, "own": own, **_done(run, counts)}
     values = {"state": state, "refused": seen.refused, "confirmed_at": tx.now}
     remember = insert(source_states).values(source=source, part=kind.part, **values)
     tx.execute(remember.on_conflict_do_update(index_elements=["source", "part"], set_=values))
@@ -155,7 +163,7 @@ def let_go(tx: Transaction, kind: Kind[Any], source: str, *, run: UUID, removabl
     ):
         counts.missing = present
         raise Stopped("too_many_missing", counts)
-    _count_absent(tx, kind, known, list(known.digests), counts)
+    _count_absent(tx, kind, source, list(known.digests), counts)
     one_state = (source_states.c.source == source) & (source_states.c.part == kind.part)
     if counts.missing or counts.removed:
         state = {"read": 0, "source": None, "left_to": None, **_done(run, counts)}
@@ -333,6 +341,16 @@ def _hold(tx: Transaction, kind: Kind[Any], others: Collection[str]) -> None:
     tx.execute(select(func.count()).select_from(rows.subquery()), {"others": list(others)})
 
 
+def _drop_overtaken(tx: Transaction, kind: Kind[Any], seen: _Seen, read_since: datetime) -> bool:
+    """Leaves out what is known better by now. Answers whether there is any."""
+    new = staged(kind.table)
+    later = select(kind.table.c.hsa_id).where(kind.later(read_since))
+    query = delete(new).where(new.c.hsa_id.in_(later)).returning(new.c.hsa_id)
+    overtaken = set(tx.execute(query).scalars())
+    seen.staged = [one for one in seen.staged if one not in overtaken]
+    return bool(overtaken)
+
+
 def _merge(tx: Transaction, kind: Kind[Any]) -> None:
     columns, table = _written(kind), kind.table
     rows = select(*(staged(table).c[name] for name in columns))
@@ -346,17 +364,23 @@ def _written(kind: Kind[Any]) -> list[str]:
     return [*kind.columns, "content", "source", "changed_at"]
 
 
-def _count_absent(tx: Transaction, kind: Kind[Any], known: _Known, absent: list[str], counts: Counts) -> None:
-    """One more run without them. A unit is gone only after two complete runs (R-DIR-12)."""
-    first = [one for one in absent if one not in known.absent]
-    again = [one for one in absent if known.absent.get(one, 0) and not rules.is_gone(known.absent[one])]
-    counts.missing, counts.removed = len(first), len(again)
-    if first or again:
-        table = kind.table
+def _count_absent(tx: Transaction, kind: Kind[Any], source: str, absent: list[str], counts: Counts) -> None:
+    """One more run without them. A unit is gone only after two complete runs (R-DIR-12).
+
+    What has become another's since the run looked is not this source's to lose. The rows are held as `_hold` does.
+    """
+    table = kind.table
+    counted = (table.c.hsa_id == text("ANY(:ids)"), table.c.source == source)
+    query = select(table.c.hsa_id, table.c.missing_runs).where(*counted, table.c.missing_runs < rules.RUNS_UNTIL_GONE)
+    held = query.order_by(table.c.hsa_id).with_for_update(key_share=True)
+    runs = {row.hsa_id: row.missing_runs for row in tx.execute(held, {"ids": absent})}
+    gone = [one for one, before in runs.items() if rules.is_gone(before + 1)]
+    counts.missing, counts.removed = sum(1 for before in runs.values() if not before), len(gone)
+    if runs:
         more = update(table).where(table.c.hsa_id == text("ANY(:ids)")).values(missing_runs=table.c.missing_runs + 1)
-        tx.execute(more, {"ids": first + again})
-    if again:
-        kind.gone(tx, again)
+        tx.execute(more, {"ids": list(runs)})
+    if gone:
+        kind.gone(tx, gone)
 
 
 def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known, run: UUID) -> Counts:
@@ -373,7 +397,7 @@ def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known, run:
     if state.get("own") != len(known.digests):
         raise TooLittle
     counts = Counts(read=state["read"])
-    _count_absent(tx, kind, known, list(known.absent), counts)
+    _count_absent(tx, kind, source, list(known.absent), counts)
     kind.after(tx)
     values = {"state": {**state, **_done(run, counts)}, "confirmed_at": tx.now}
     tx.execute(update(source_states).where(one_state).values(values))

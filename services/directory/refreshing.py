@@ -93,7 +93,7 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
     with transactions() as tx:
         if sync.was_done(tx, begun, UNITS, HSA):
             return
-        wanted = list(tx.execute(query).scalars())
+        wanted, since = list(tx.execute(query).scalars()), tx.now
     if not wanted:
         return
     found: list[Raw] = []
@@ -104,7 +104,7 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
             named = {"hsaResponsibleHealthCareProvider": [provider]} if provider else {}
             found.append(Raw(raw.dn, {**raw.attributes, **named}))
     catalogue = Catalogue({}, lambda: iter(found), answers=True)
-    sync.load_part(transactions, begun, UNITS, HSA, catalogue, share, richer)
+    sync.load_part(transactions, begun, UNITS, HSA, catalogue, share, richer, since)
 
 
 def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: float) -> None:
@@ -157,8 +157,8 @@ def _take(tx: Transaction, person: str, answer: list[Any]) -> bool:
 
 
 def _due(transactions: Transactions) -> Iterator[str]:
-    """Persons whom HSA has not been asked about for a month, or ever; those missing already are asked about too, for
-    they may be back."""
+    """Persons whom HSA has not been asked about for a month, or ever, and those whom it has confirmed and a catalogue
+    has lost; those missing already are asked about too, for they may be back."""
     last = ""
     while True:
         with transactions() as tx:
@@ -171,5 +171,6 @@ def _due(transactions: Transactions) -> Iterator[str]:
 
 def _portion(last: str, now: datetime) -> Any:
     old = now - rules.STAFF_REFRESHED_EVERY
-    due = or_(staff.c.asked_at.is_(None), staff.c.asked_at < old)
+    lost = staff.c.found & (staff.c.missing_runs >= rules.RUNS_UNTIL_GONE)
+    due = or_(staff.c.asked_at.is_(None), staff.c.asked_at < old, lost)
     return select(staff.c.hsa_id).where(staff.c.hsa_id > last, due).order_by(staff.c.hsa_id).limit(_AT_A_TIME)

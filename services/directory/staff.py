@@ -94,7 +94,9 @@ def take_answer(tx: Transaction, request: FindStaff, answer: list[Person]) -> St
     if known is None or changed:
         values |= {"changed_at": tx.now}
     if known is None:
-        tx.execute(insert(staff).values(hsa_id=request.person, **values).on_conflict_do_nothing())
+        made = insert(staff).values(hsa_id=request.person, **values).on_conflict_do_nothing()
+        if tx.execute(made.returning(staff.c.hsa_id)).first() is None:
+            return take_answer(tx, request, answer)  # a run has taken this person in at the same time
     else:
         version = known.version + changed
         tx.execute(staff.update().where(staff.c.hsa_id == request.person).values(version=version, **values))
@@ -144,6 +146,11 @@ def _kept(new: Any) -> dict[str, Any]:
     return {"protected": or_(new.protected, and_(staff.c.asked_at.is_not(None), staff.c.protected))}
 
 
+def _later(since: datetime) -> Any:
+    """HSA has answered about them since: no older record overrules that (R-ID-9, R-ID-14)."""
+    return staff.c.asked_at > since
+
+
 def _changed(tx: Transaction) -> list[str]:
     """Tells of those that were known before and whose shown facts differ. A person's first appearance is no change."""
     new = staged(staff)
@@ -175,7 +182,9 @@ def _back(tx: Transaction, ids: list[str]) -> None:
 
 
 def _gone(tx: Transaction, ids: list[str]) -> None:
-    tx.execute(text("UPDATE staff SET found = false WHERE hsa_id = ANY(:ids)"), {"ids": ids})
+    """Whom a catalogue has lost is missing, unless HSA has been asked: then its word stands until it is asked again, as
+    it is in the next bulk refresh (R-ID-9, R-DIR-12)."""
+    tx.execute(text("UPDATE staff SET found = false WHERE hsa_id = ANY(:ids) AND asked_at IS NULL"), {"ids": ids})
     _retell(tx, text("hsa_id = ANY(:ids)").bindparams(ids=ids))
 
 
@@ -219,4 +228,5 @@ STAFF = Kind(
     back=_back,
     after=tell_of_ended,
     kept=_kept,
+    later=_later,
 )

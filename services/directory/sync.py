@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -320,11 +320,11 @@ def _part(
     with transactions() as tx:
         if was_done(tx, begun, kind, source.name):
             return
-        state = loading.last_state(tx, source.name, kind.part)
+        state, since = loading.last_state(tx, source.name, kind.part), tx.now
     try:
-        _read_and_load(transactions, begun, source, kind, share, believed_before, state)
+        _read_and_load(transactions, begun, source, kind, share, believed_before, state, since)
     except TooLittle:
-        _read_and_load(transactions, begun, source, kind, share, believed_before, None)
+        _read_and_load(transactions, begun, source, kind, share, believed_before, None, since)
 
 
 def _has(configured: Sequence[Source], order: Sequence[str]) -> set[tuple[str, str]]:
@@ -362,10 +362,11 @@ def _read_and_load(
     share: float,
     believed_before: Sequence[str],
     state: dict[str, Any] | None,
+    since: datetime,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="directory-") as folder:
         catalogue = (source.units if kind is UNITS else source.staff)(Path(folder), state)
-        load_part(transactions, begun, kind, source.name, catalogue, share, believed_before)
+        load_part(transactions, begun, kind, source.name, catalogue, share, believed_before, since)
 
 
 def was_done(tx: Transaction, begun: Begun, kind: Kind[Any], source: str) -> bool:
@@ -386,12 +387,21 @@ def load_part(
     catalogue: Catalogue | None,
     share: float,
     believed_before: Sequence[str],
+    since: datetime,
 ) -> None:
-    """Takes one part into the copy, and counts it. Raises what `loading.load` raises."""
+    """Takes one part into the copy, and counts it. `since` is when it began to be read. Raises what `loading.load`
+    raises."""
     with _stops_counted(begun, kind), transactions() as tx:
         begun.require_ours(tx)
         done = loading.load(
-            tx, kind, source, catalogue, run=begun.id, removable_share=share, believed_before=believed_before
+            tx,
+            kind,
+            source,
+            catalogue,
+            run=begun.id,
+            read_since=since,
+            removable_share=share,
+            believed_before=believed_before,
         )
         loading.list_refused(tx, kind, source, begun.id)
     _add(begun.counts, kind, done)

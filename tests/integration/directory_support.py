@@ -62,13 +62,15 @@ def person(number: int, **attributes: Any) -> Raw:
 
 @dataclass
 class FakeSource:
-    """A source with what the test puts in. `broken`: why it can not be read. A record may be an exception."""
+    """A source with what the test puts in. `broken`: why it can not be read. A record may be an exception. `meanwhile`:
+    what happens once it has been read, while its records are taken in."""
 
     unit_records: list[Any] | None = field(default_factory=list)
     staff_records: list[Any] | None = None
     broken: str | None = None
     reads: int = 0
     name: str = "kiv"
+    meanwhile: Callable[[], object] | None = None
 
     @property
     def has_units(self) -> bool:
@@ -94,6 +96,8 @@ class FakeSource:
 
         def each() -> Iterator[Raw | None]:
             self.reads += 1
+            if self.meanwhile is not None:
+                self.meanwhile()
             for record in records:
                 if isinstance(record, Exception):
                     raise record

@@ -110,6 +110,26 @@ def test_who_is_not_returned_is_missing_after_the_run_r_dir_12_r_id_9(directory,
     assert status(directory, 4) == "fine"
 
 
+def test_hsa_is_asked_again_about_whom_the_catalogue_has_lost_r_id_9_r_dir_12(directory, hsa):
+    source = FakeSource(None, [person(n) for n in range(1, 5)])
+    directory.run(source)
+    knows(hsa, *(person(n) for n in range(1, 5)))
+    refresh(directory, hsa)
+    source.staff_records = [person(3), person(4)]
+    directory.run(source)
+    assert refresh(directory, hsa).staff_read == 0
+    directory.run(source)
+    assert [status(directory, n) for n in (1, 2)] == ["fine", "fine"]
+    del hsa.people[person_id(2)]
+    hsa.asked.clear()
+    assert refresh(directory, hsa).staff_read == 2
+    assert hsa.asked == [person_id(1), person_id(2)]
+    assert [status(directory, n) for n in (1, 2)] == ["fine", "missing"]
+    # Once: from then on they are HSA's.
+    directory.run(source)
+    assert refresh(directory, hsa).staff_read == 0
+
+
 def test_who_logged_in_while_the_run_went_on_is_not_missing_by_its_older_answer_r_dir_12_r_id_9(directory, hsa):
     """HSA is half there when the run asks about the first; it is whole again when that person logs in."""
     directory.run(FakeSource(None, [person(n) for n in range(1, 5)]))

@@ -1,11 +1,14 @@
 """Staff: the copy, direct questions, and who is told when something changes.
 
-Proves R-DIR-12, R-ID-8, R-ID-9, R-ID-16.
+Proves R-DIR-12, R-ID-8, R-ID-9, R-ID-14, R-ID-16.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from sqlalchemy import text
 
 from services.directory import records, staff
 from shared.contracts.directory import FindStaff, GetStaff
@@ -157,6 +160,67 @@ def test_who_has_left_the_source_but_not_hsa_stays_fine(directory):
     directory.run(source)
     directory.run(source)
     assert get(directory, 1).status == "fine"
+
+
+# --- a catalogue and HSA differ -------------------------------------------------------------------------------------
+
+
+def test_whom_hsa_confirms_no_catalogue_calls_missing_by_lacking_them_r_id_9_r_dir_12(directory):
+    source = load(directory, *(person(n) for n in range(1, 5)))
+    assert answer(directory, 1, person(1)).status == "fine"
+    source.staff_records = [person(3), person(4)]
+    for _ in range(3):
+        directory.run(source)
+    assert [get(directory, number).status for number in (1, 2)] == ["fine", "missing"]
+    assert directory.told() == [("staff_changed", {"person": person_id(2), "status": "missing", "version": 2})]
+    # Until HSA is asked again.
+    assert answer(directory, 1).status == "missing"
+
+
+def test_whom_hsa_confirms_while_a_run_counts_them_as_lost_is_not_missing_r_id_9(directory):
+    source = load(directory, person(1), person(2))
+    source.staff_records = [person(2)]
+    directory.run(source)
+    source.staff_records = [person(2, vgrao3kod="602")]
+    source.meanwhile = lambda: answer(directory, 1, person(1))
+    directory.run(source)
+    source.meanwhile = None
+    directory.run(source)
+    assert get(directory, 1).status == "fine"
+    assert directory.told() == []
+
+
+def test_what_a_run_had_read_before_hsa_answered_does_not_overrule_the_answer_r_id_9(directory):
+    source = load(directory, person(1), person(2))
+    source.staff_records = [person(1, title="Undersköterska"), person(2)]
+    hidden = person(1, title="Överläkare", objectclass=["person", "hiddenObject"])
+    source.meanwhile = lambda: (directory.move(seconds=1), answer(directory, 1, hidden))
+    directory.run(source)
+    assert (get(directory, 1).title, get(directory, 1).status) == ("Överläkare", "missing")
+    # It is read again the next time, also where the source says that it is the same; then it is the later word.
+    source.meanwhile = None
+    directory.move(hours=6)
+    directory.run(source)
+    assert (get(directory, 1).title, get(directory, 1).status) == ("Undersköterska", "fine")
+
+
+def test_an_answer_about_somebody_whom_a_run_is_taking_in_is_kept_r_id_14(directory):
+    """Neither knows of the other's row until the run has ended."""
+    with ThreadPoolExecutor() as threads, directory.transaction() as run:
+        run.execute(
+            text(
+                "INSERT INTO staff (hsa_id, protected, hidden, source, status, content, changed_at)"
+                " VALUES (:person, false, false, 'kiv', 'fine', 'x', now())"
+            ),
+            {"person": person_id(1)},
+        )
+        asked = threads.submit(answer, directory, 1, person(1, protectedPerson=["true"]))
+        while not directory.one("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not asked.done()
+        run.connection.commit()
+        facts = asked.result()
+    assert (facts.protected, facts.as_of) == (True, directory.now)
+    assert get(directory, 1) == facts
 
 
 # --- HSA is down (R-DIR-12) -----------------------------------------------------------------------------------------
