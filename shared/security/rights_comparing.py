@@ -35,6 +35,11 @@ _COPY = text(
 )
 
 
+class NumbersWentBack(Exception):
+    """Identity has given out a number that it does not know of any more: its database was put back from a copy, and
+    `services.identity.restored` was not run. Until it is, changes of rights may pass by this service's copy."""
+
+
 def mend(transaction: Transactions, ask: Ask, freshness: Freshness, now: float | None = None) -> None:
     """Closes a gap that has been there for ten minutes. `now`: monotonic seconds. Raises what identity refuses with."""
     settled = freshness.settled(time.monotonic() if now is None else now)
@@ -51,10 +56,15 @@ def mend(transaction: Transactions, ask: Ask, freshness: Freshness, now: float |
 def compare(transaction: Transactions, ask: Ask) -> int:
     """Has identity tell anew of everyone of whom the copy has something else; says of how many, at most some hundred.
 
-    What changes meanwhile may be told twice, which does no harm.
+    What changes meanwhile may be told twice, which does no harm. Raises `NumbersWentBack`.
     """
     different: list[str] = []
-    for after, until, told in _pages(ask):
+    with transaction() as tx:
+        applied, _ = progress(tx.connection, 0)
+    for number, after, until, told in _pages(ask):
+        if number < applied:
+            log.error("rights_clock_went_back", number=number, applied=applied)
+            raise NumbersWentBack(f"identity is at {number}, the copy at {applied}")
         with transaction() as tx:
             copied = _copied(tx.connection, after, until)
         different += sorted(
@@ -69,8 +79,8 @@ def compare(transaction: Transactions, ask: Ask) -> int:
     return len(different)
 
 
-def _pages(ask: Ask) -> Iterator[tuple[str, str | None, dict[str, Held]]]:
-    """What identity holds of those after one HSA-id up to another, inclusive; None: up to the last."""
+def _pages(ask: Ask) -> Iterator[tuple[int, str, str | None, dict[str, Held]]]:
+    """As of which number, what identity holds of those after one HSA-id up to another, inclusive; None: the last."""
     after = ""
     while True:
         page: identity.RightsPage = ask(identity.ALL_RIGHTS, identity.AllRights(after=after))
@@ -79,7 +89,7 @@ def _pages(ask: Ask) -> Iterator[tuple[str, str | None, dict[str, Held]]]:
             for one in page.people
         }
         until = page.people[-1].person if page.more else None
-        yield after, until, told
+        yield page.number, after, until, told
         if until is None:
             return
         after = until

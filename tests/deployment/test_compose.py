@@ -385,6 +385,8 @@ def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_else
     elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name)
     elsewhere.compose("up", "--detach", "--wait", "--no-deps", "postgres")
     elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "roles")
+    begin_anew = ("identity", "python", "-m", "services.identity.restored")
+    assert "the revocation number was" in elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", *begin_anew)[1]
     ids = ",".join(f"'{case}'" for case in before)
     there = psql(elsewhere, "cases", f"SELECT count(*) FROM cases WHERE id::text IN ({ids})")
     assert int(there) == len(before)

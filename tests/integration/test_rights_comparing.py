@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.identity import revocations
+from services.identity import restored, revocations
 from shared.contracts import identity
 from shared.contracts.base import Role
 from shared.database.transaction import Database
@@ -182,3 +182,30 @@ def test_what_was_heard_ten_minutes_ago_is_settled() -> None:
         freshness.hear(second, "identity", float(second), float(second))
     assert 2999 - SETTLED_AFTER_SECONDS - 60 <= freshness.settled(2999.0) <= 2999 - SETTLED_AFTER_SECONDS
     assert len(freshness._history) < 30
+
+
+def test_r_id_10_numbers_that_went_back_with_a_restored_database_are_told_and_mended(copy: Copy) -> None:
+    """R-ID-10: identity gives numbers again that the copy has had: told every night until they have leapt beyond."""
+    admin, clinic, person, gone = copy.admin, new_clinic(), new_person(), new_person()
+    copy.one.give(admin, clinic, person, Role.LOCAL_ADMIN)
+    copy.hear(*copy.events())
+    [(backed_up,)] = copy.one.rows("SELECT number FROM rights_clock")
+    copy.one.give(admin, clinic, gone, Role.LOCAL_ADMIN)
+    copy.one.give(admin, clinic, gone, Role.OPERATIONS_MANAGER)
+    copy.hear(*copy.events())
+    copy.one.rows("DELETE FROM roles WHERE person = %s", gone)
+    copy.one.rows("UPDATE rights_clock SET number = %s", backed_up)
+    with pytest.raises(rights_comparing.NumbersWentBack):
+        rights_comparing.compare(copy.database.transaction, copy.ask)
+    restored.begin_anew(copy.one.url)
+    copy.one.take(copy.one.regional_admin(), clinic, person, Role.LOCAL_ADMIN)
+    copy.hear(*copy.events())
+    assert copy.roles(person, clinic) is None, "identity is asked"
+    copy.freshness = Freshness()
+    copy.announced(ago=SETTLED_AFTER_SECONDS + 1)
+    copy.mend()
+    copy.hear(*copy.events())
+    copy.announced(ago=SETTLED_AFTER_SECONDS + 1)
+    copy.mend()
+    assert copy.roles(person, clinic) == frozenset()
+    assert copy.roles(gone, clinic) == frozenset()
