@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from uuid import uuid4
 
@@ -43,6 +44,8 @@ class _Pending:
     def __init__(self, message: OutgoingMessage, gate: waiting.Gate) -> None:
         self.message = message
         self.answer: bytes | Refused | None = None
+        self.sent_by = ""
+        """The reply key of the connection by which it was sent last; to be touched with the connection in hand."""
         self._gate = gate
 
     def settle(self, answer: bytes | Refused) -> None:
@@ -58,6 +61,15 @@ class _Pending:
         return self.answer is not None
 
 
+class _LookUp:
+    """A question to the broker after a service, and whoever waits for its answer."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.processes: int | None = None
+        """How many take the service's calls; None: the broker gave no answer."""
+
+
 class RpcClient:
     """Makes calls for one process; any number of threads may use it at once."""
 
@@ -65,6 +77,7 @@ class RpcClient:
         self._name = name
         self._reply_key = ""
         self._pending: dict[str, _Pending] = {}
+        self._looking: dict[str, _LookUp] = {}
         _, self._gate = waiting.kinds()
         self._link = Link(
             url,
@@ -99,11 +112,17 @@ class RpcClient:
         channel.basic_consume(queue, no_ack=True, callback=self._on_reply)
         for correlation_id, pending in list(self._pending.items()):
             if pending.answer is None:
-                self._link._send(channel, self._addressed(pending.message, correlation_id))
+                self._link._send(channel, self._addressed(pending, correlation_id))
 
-    def _addressed(self, message: OutgoingMessage, correlation_id: str) -> OutgoingMessage:
+    def _addressed(self, pending: _Pending, correlation_id: str) -> OutgoingMessage:
+        pending.sent_by = self._reply_key
+        message = pending.message
         properties = {**message.properties, "reply_to": self._reply_key, "correlation_id": correlation_id}
         return OutgoingMessage(message.body, message.exchange, message.routing_key, True, properties)
+
+    def _not_sent_yet(self, pending: _Pending, correlation_id: str) -> OutgoingMessage | None:
+        """None for what `_listen` sent, while its caller waited for the connection: once by each is enough."""
+        return None if pending.sent_by == self._reply_key else self._addressed(pending, correlation_id)
 
     def _on_reply(self, message: amqp.Message) -> None:
         pending = self._pending.get(str(message.properties.get("correlation_id")))
@@ -177,7 +196,7 @@ class RpcClient:
         self._pending[correlation_id] = pending
         try:
             try:
-                self._link.publish(self._addressed(pending.message, correlation_id), timeout)
+                self._link.publish(lambda: self._not_sent_yet(pending, correlation_id), timeout)
             except LinkDown:
                 pass  # it is sent as soon as there is a connection again
             grace = min(_LAST_LOOK_SECONDS, timeout / 4)
@@ -193,10 +212,33 @@ class RpcClient:
         return pending.answer
 
     def _look_for(self, service: str, timeout: float) -> None:
-        """Raises `Unavailable` where no answer can come: no broker, or no process of the service."""
-        try:
-            found = self._link.run(lambda channel: channel.queue_declare(request_queue(service), passive=True), timeout)
-        except LinkDown:
-            raise Unavailable(reason="no_broker") from None
-        if not found.consumer_count:
+        """Raises `Unavailable` where no answer can come: no broker, or no process of the service.
+
+        The broker is asked after a service once at a time, for all who want to know: each for itself, the many callers
+        of a service that hangs would wait for one another until they took the broker for gone.
+        """
+        ends = time.monotonic() + timeout
+        processes = None
+        while processes is None and (left := ends - time.monotonic()) > 0:
+            own = _LookUp()
+            look = self._looking.setdefault(service, own)
+            if look is own:
+                try:
+                    processes = self._processes_of(service, left)
+                except LinkDown:
+                    break
+                finally:
+                    look.processes = processes
+                    del self._looking[service]
+                    look.done.set()
+            elif look.done.wait(left):
+                processes = look.processes  # none: who asked may have had less time than we have
+        if processes is None:
+            raise Unavailable(reason="no_broker")
+        if not processes:
             raise Unavailable(reason="no_process")
+
+    def _processes_of(self, service: str, timeout: float) -> int:
+        """How many take the service's calls, by the broker's word. Raises `LinkDown`."""
+        queue = request_queue(service)
+        return int(self._link.run(lambda channel: channel.queue_declare(queue, passive=True), timeout).consumer_count)

@@ -310,9 +310,15 @@ class Link:
 
     # --- publishing -------------------------------------------------------------------------------------------------
 
-    def publish(self, message: OutgoingMessage, timeout: float = HEARTBEAT_SECONDS) -> None:
+    def publish(
+        self,
+        message: OutgoingMessage | Callable[[], OutgoingMessage | None],
+        timeout: float = HEARTBEAT_SECONDS,
+    ) -> None:
         """Hands one message to the connection, unconfirmed, in `timeout` seconds. Raises `LinkDown`.
 
+        A message that depends on what `on_ready` did is made by a function, which is called with the connection in
+        hand; where it makes none, nothing is sent.
         Among green threads it may not have left yet on return, and a connection that breaks then takes it along: only
         for whoever learns by other means that nothing came of it, and sends again.
         """
@@ -322,7 +328,9 @@ class Link:
         """As `publish`, and then `ack`, in one piece. Without a connection neither is done: raises `LinkDown`."""
         self._publish(answer, delivery, HEARTBEAT_SECONDS)
 
-    def _publish(self, message: OutgoingMessage, done: Delivery | None, timeout: float) -> None:
+    def _publish(
+        self, message: OutgoingMessage | Callable[[], OutgoingMessage | None], done: Delivery | None, timeout: float
+    ) -> None:
         # Each call comes by here, and so it takes the lock and gathers without a generator for each.
         if not self._lock.acquire(timeout=max(timeout, 0.001)):
             raise LinkDown(self.name)
@@ -330,10 +338,13 @@ class Link:
             channel, wire = self._channel, self._wire
             if channel is None or wire is None or not self._up.is_set():
                 raise LinkDown(self.name)
+            made = message() if callable(message) else message
+            if made is None:
+                return
             try:
                 wire.gathers = True
                 try:
-                    self._send(channel, message)
+                    self._send(channel, made)
                     if done is not None and done.generation == self._generation:
                         channel.basic_ack(done.tag)
                 finally:

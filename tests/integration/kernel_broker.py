@@ -99,6 +99,8 @@ class Proxy:
         self._stopped = threading.Event()
         self.open = True
         self.flowing = True
+        self.lag = 0.0
+        """Seconds by which whatever comes by it is late."""
         host = f"127.0.0.1:{self._listener.getsockname()[1]}"
         user = f"{parts.username}:{parts.password}@" if parts.password else f"{parts.username}@"
         self.url = urlunsplit(parts._replace(netloc=user + host))
@@ -128,6 +130,7 @@ class Proxy:
                 data = source.recv(65536)
                 if not data:
                     break
+                time.sleep(self.lag)
                 while not self.flowing:
                     time.sleep(0.01)
                 sink.sendall(data)
