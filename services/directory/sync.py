@@ -192,11 +192,11 @@ class Begun:
 
 class Parts:
     """Does the parts of a run, each by itself: one that fails or is stopped keeps no other from being read (R-DIR-12).
-    The run ends as the first of them did."""
+    The run ends as the first of them did; a fault of our own in one of them is logged as such."""
 
     def __init__(self, begun: Begun) -> None:
         self._counts = begun.counts
-        self._first: Stopped | SourceError | None = None
+        self._first: Exception | None = None
 
     @contextmanager
     def part(self, source: str, part: str) -> Iterator[None]:
@@ -205,9 +205,17 @@ class Parts:
             yield
         except (Stopped, SourceError) as error:
             log.warning("sync_part_left", source=source, part=part, reason=error.reason)
-            if self._first is None:
-                self._first = error
-                self._counts["failed_part"] = f"{source} {part}"
+            self._left(error, source, part)
+        except (TakenOver, Interrupted, Refused):
+            raise  # the run itself can not go on
+        except Exception as error:
+            log.error("sync_part_failed", source=source, part=part, exc_info=error)
+            self._left(error, source, part)
+
+    def _left(self, error: Exception, source: str, part: str) -> None:
+        if self._first is None:
+            self._first = error
+            self._counts["failed_part"] = f"{source} {part}"
 
     @property
     def all_done(self) -> bool:

@@ -5,7 +5,11 @@ Proves R-DIR-12.
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -280,6 +284,36 @@ def test_a_server_that_is_slow_or_gone_in_the_middle_r_dir_12(tmp_path, pki):
     with pytest.raises(SourceError) as refused:
         source_of(server, timeout_seconds=0.5).units(tmp_path, None)
     assert refused.value.reason == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "timeout"),  # by LDAP's count there is more to come
+        (b"\x30\x03\x02\x01\x01", "not_ldap"),
+    ],
+)
+def test_a_server_that_talks_something_else_than_ldap_says_why_r_dir_12(tmp_path, server, said, reason):
+    with _talking(server.pki, said) as url, pytest.raises(SourceError) as refused:
+        source_of(server, url=url, timeout_seconds=1).units(tmp_path, None)
+    assert refused.value.reason == reason
+
+
+@contextmanager
+def _talking(pki: Path, said: bytes) -> Iterator[str]:
+    """A server that says one thing to whatever comes, and waits."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*siths_ca.server_credentials(pki, "kiv").pair)
+
+    def talk() -> None:
+        with listening.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as caller:
+            caller.recv(1 << 16)
+            caller.sendall(said)
+            caller.recv(1 << 16)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
+        threads.submit(talk)
+        yield f"ldaps://localhost:{listening.getsockname()[1]}"
 
 
 @pytest.mark.skipif(not REAL[0].exists(), reason="the public records of KiV are not on this machine")

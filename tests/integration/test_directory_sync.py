@@ -425,6 +425,23 @@ def test_a_source_that_fails_keeps_no_other_from_being_read_r_dir_12(directory):
     assert (run.state, run.reason, run.failed_part, run.staff_added) == ("stopped", "empty_catalogue", "kiv units", 1)
 
 
+def test_a_fault_of_our_own_in_one_part_keeps_no_other_from_being_read_r_dir_12(directory):
+    kiv = FakeSource([unit(1), ZeroDivisionError()], [person(1)])
+    other = FakeSource([unit(3)], None, name="file")
+    run = run_all(directory, kiv, other)
+    assert (run.state, run.reason, run.failed_part) == ("failed", "internal", "kiv units")
+    assert (run.staff_added, names_and_sources(directory)) == (1, {unit_id(3): ("Vårdcentralen 3", "file")})
+
+
+def test_a_database_that_does_not_answer_is_no_part_of_a_source(directory):
+    """The run waits as it is, and goes on when the database is there again."""
+    kiv = FakeSource([unit(1)], [person(1)])
+    kiv.unit_records.append(Unavailable(reason="database_gone"))
+    with pytest.raises(Unavailable):
+        run_all(directory, kiv)
+    assert directory.rows("SELECT state, (SELECT count(*) FROM staff) FROM sync_runs") == [("running", 0)]
+
+
 def test_a_source_that_was_never_read_is_read_alone(directory):
     kiv, other = FakeSource([unit(1)]), FakeSource([unit(2)], name="file", broken="file_unreadable")
     run_all(directory, kiv, other)

@@ -26,6 +26,7 @@ from services.directory.parsing import Unparsed
 from services.directory.records import FORMAT, PERSON_ATTRIBUTES, UNIT_ATTRIBUTES, Raw
 from services.directory.sources import Catalogue, SourceError
 from shared.operations import clock
+from shared.operations.logs import log
 
 _CLOSED = "(hsaIdentity=*X)"  # units only: closed ones and placeholders, as KiV's own readers leave them out
 _UNITS = f"(&(|(objectClass=vgrOrganizationalUnit)(objectClass=vgrOrganizationalRole))(!{_CLOSED}))"
@@ -147,13 +148,26 @@ class KivLdap:
                 receive_timeout=ceil(self.timeout_seconds),
             )
             _entries_as_they_come(connection)
-            connection.bind()
+            with _understood():
+                connection.bind()
             yield connection
         except (failures.LDAPException, OSError, ssl.SSLError) as error:
             raise SourceError(_reason(error)) from None
         finally:
             if connection is not None:
                 _hang_up(connection)
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """The library's decoder takes an answer for granted: it trips over what is not LDAP in whatever way."""
+    try:
+        yield
+    except (failures.LDAPException, OSError):  # a certificate's error is a ValueError too
+        raise
+    except (LookupError, TypeError, ValueError) as error:
+        log.warning("ldap_not_understood", exc_info=error)
+        raise SourceError("not_ldap") from error
 
 
 def _hang_up(connection: ldap3.Connection) -> None:
@@ -169,7 +183,10 @@ def _pages(
     """Each entry's name and attributes, page by page. A referral means that a part lies elsewhere: not a catalogue."""
     cookie: bytes | None = None
     while True:
-        connection.search(base, chosen, ldap3.SUBTREE, attributes=list(wanted), paged_size=_PAGE, paged_cookie=cookie)
+        with _understood():
+            connection.search(
+                base, chosen, ldap3.SUBTREE, attributes=list(wanted), paged_size=_PAGE, paged_cookie=cookie
+            )
         # Not every limit that a server keeps to is an exception of the library's: anything but success is half a part.
         result = connection.result
         if result["result"] != 0:

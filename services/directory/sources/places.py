@@ -139,8 +139,8 @@ def _download(session: requests.Session, access: Access, place: str, path: Path,
         raise SourceError("timeout" if "timed out" in str(error) else "unreachable") from None
     except requests.exceptions.RequestException:
         raise SourceError("unreachable") from None
-    except OSError:
-        raise SourceError("no_room") from None
+    except OSError as error:  # our own file, or that of a certificate
+        raise SourceError("no_room" if error.errno == errno.ENOSPC else "file_unreadable") from None
     return Read(place, path, seen, unchanged=known.get("digest") == seen["digest"])
 
 
