@@ -228,9 +228,9 @@ def _addresses(email: str | None, mobile: str | None) -> dict[Channel, str]:
 def kept_names(tx: Transaction, clinics: Iterable[HsaId]) -> tuple[dict[HsaId, str], set[HsaId]]:
     """The names that are kept, and for which clinics the directory should be asked (none kept, or not fresh)."""
     wanted = set(clinics)
-    rows = tx.execute(select(clinic_names).where(clinic_names.c.clinic.in_(sorted(wanted)))).all() if wanted else []
-    names = {row.clinic: row.name for row in rows}
-    fresh = {row.clinic for row in rows if timedelta(0) <= tx.now - row.asked_at < NAME_IS_FRESH}
+    rows = tx.look(b"SELECT clinic, name, asked_at FROM clinic_names WHERE clinic = ANY(%s)", (sorted(wanted),))
+    names = {clinic: name for clinic, name, _ in rows}
+    fresh = {clinic for clinic, _, asked_at in rows if timedelta(0) <= tx.now - asked_at < NAME_IS_FRESH}
     return names, wanted - fresh
 
 

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, case, func, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, case, func, literal, null, select, update
 
 from services.notifications import rules
 from services.notifications.bounces import bounced
@@ -30,7 +30,17 @@ from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState,
 from shared.database.transaction import Transaction
 from shared.operations.logs import log
 
-# In SQL: of all that is done for each message, SQLAlchemy's putting together of these two took longest.
+# In SQL: of all that is done for each message, SQLAlchemy's putting together of these took longest.
+_CLAIM = (
+    b"WITH due AS (SELECT delivery FROM deliveries"
+    b" WHERE state = 'waiting' AND due_at <= %s AND (channel IS NULL OR channel <> ALL(%s::text[]))"
+    b" ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+    b" UPDATE deliveries SET state = 'claimed', claim = %s, lease_until = clock_timestamp() + %s"
+    b" WHERE delivery IN (SELECT delivery FROM due)"
+    b" RETURNING due_at, created_at, delivery, claim, event_id, kind, clinic, recipient_kind, recipient, about,"
+    b" channel, address_hash, contact_version, attempts, resent"
+)
+_GIVE_BACK = b"UPDATE deliveries SET state = 'waiting', lease_until = NULL WHERE claim = %s AND state = 'claimed'"
 _BEGIN = (
     b"UPDATE deliveries SET state = 'sending', lease_until = clock_timestamp() + %s, provider = %s"
     b" WHERE delivery = %s AND claim = %s AND state IN ('claimed', 'sending') AND lease_until > clock_timestamp()"
@@ -80,25 +90,9 @@ def claim(
 
     `without`: channels of which no provider can be asked now; what is known to go by them stays where it is.
     """
-    due = (
-        select(deliveries.c.delivery)
-        .where(
-            deliveries.c.state == DeliveryState.WAITING,
-            deliveries.c.due_at <= tx.now,
-            *([or_(deliveries.c.channel.is_(None), deliveries.c.channel.not_in(without))] if without else []),
-        )
-        .order_by(deliveries.c.due_at)
-        .limit(most)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
-    taken = tx.execute(
-        update(deliveries)
-        .where(deliveries.c.delivery.in_(select(due.c.delivery)))
-        .values(state=DeliveryState.CLAIMED, claim=claim_id, lease_until=lease_end(lease))
-        .returning(deliveries)
-    )
-    return [_claimed(row) for row in sorted(taken.all(), key=lambda row: (row.due_at, row.created_at))]
+    shut = [str(channel) for channel in without]
+    taken = tx.ask(_CLAIM, (tx.now, shut, most, claim_id, lease))
+    return [_claimed(*row[2:]) for row in sorted(taken, key=lambda row: row[:2])]
 
 
 def renew(tx: Transaction, claims: Sequence[UUID], lease: timedelta) -> None:
@@ -247,14 +241,9 @@ def put_off(tx: Transaction, one: Claimed, reason: str, pause: timedelta) -> Non
     )
 
 
-def give_back(tx: Transaction, claim_id: UUID) -> int:
-    """What is still in this claim's hands, and was not begun, others may take at once; returns how many."""
-    given = tx.execute(
-        update(deliveries)
-        .where(deliveries.c.claim == claim_id, deliveries.c.state == DeliveryState.CLAIMED)
-        .values(state=DeliveryState.WAITING, lease_until=None)
-    )
-    return int(given.rowcount)
+def give_back(tx: Transaction, claim_id: UUID) -> None:
+    """What is still in this claim's hands, and was not begun, others may take at once. Travels with COMMIT."""
+    tx.later(_GIVE_BACK, (claim_id,))
 
 
 def late(tx: Transaction) -> timedelta:
@@ -332,19 +321,33 @@ def _in_hands(one: Claimed, *states: DeliveryState) -> ColumnElement[bool]:
     return mine & deliveries.c.state.in_(states)
 
 
-def _claimed(row: Row[Any]) -> Claimed:
+def _claimed(
+    delivery: UUID,
+    claim_id: UUID,
+    event_id: UUID,
+    kind: str,
+    clinic: HsaId,
+    recipient_kind: str,
+    recipient: str,
+    about: str | None,
+    channel: str | None,
+    address_hash: bytes | None,
+    contact_version: int | None,
+    attempts: int,
+    resent: int,
+) -> Claimed:
     return Claimed(
-        delivery=row.delivery,
-        claim=row.claim,
-        event_id=row.event_id,
-        kind=DeliveryKind(row.kind),
-        clinic=row.clinic,
-        recipient_kind=RecipientKind(row.recipient_kind),
-        recipient=row.recipient,
-        about=row.about,
-        channel=Channel(row.channel) if row.channel else None,
-        address_hash=bytes(row.address_hash) if row.address_hash is not None else None,
-        contact_version=row.contact_version,
-        attempts=row.attempts,
-        resent=row.resent,
+        delivery,
+        claim_id,
+        event_id,
+        DeliveryKind(kind),
+        clinic,
+        RecipientKind(recipient_kind),
+        recipient,
+        about,
+        Channel(channel) if channel else None,
+        bytes(address_hash) if address_hash is not None else None,
+        contact_version,
+        attempts,
+        resent,
     )

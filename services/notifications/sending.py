@@ -115,7 +115,7 @@ class Sender:
             # Another sender took the place of an address at the same moment. The next round sees that, after a pause.
             return 0
         finally:
-            self._write(give_back)
+            self._finish(claim_id)
         return len(claimed)
 
     def close(self) -> None:
@@ -165,14 +165,11 @@ class Sender:
             return
         with self._transaction() as tx:
             ready = addressing.address(tx, claimed, choices, self._lease)
-        try:
-            for one, following in zip(ready, [*ready, None][1:], strict=True):
-                if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
-                    return
-                next_to = following.address if following and following.channel is one.channel else None
-                self._send(one, names.get(one.claimed.clinic, one.claimed.clinic), next_to)
-        finally:
-            self._settle()
+        for one, following in zip(ready, [*ready, None][1:], strict=True):
+            if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
+                return
+            next_to = following.address if following and following.channel is one.channel else None
+            self._send(one, names.get(one.claimed.clinic, one.claimed.clinic), next_to)
 
     def _with_choices(self, claimed: list[Claimed]) -> tuple[list[Claimed], dict[str, rules.Choice]]:
         """Those for whom identity has said what they have chosen, and what; the others are put off."""
@@ -317,23 +314,41 @@ class Sender:
 
     def _begin(self, one: Addressed, provider: Provider) -> bool:
         """Records that it is about to be sent, and how the one before it went. False: it is in other hands now."""
+        begun = self._with_owed(
+            lambda tx: delivering.begin(tx, one.claimed, self._lease, provider.name),
+            # whatever is on record: it was not sent
+            otherwise=lambda tx: delivering.take_back(tx, one.claimed),
+        )
+        return bool(begun)
+
+    def _finish(self, claim_id: UUID) -> None:
+        """The end of a round: records how the last one went, and gives back what was not begun."""
+
+        def give_back(tx: Transaction) -> None:
+            delivering.give_back(tx, claim_id)
+
+        self._with_owed(give_back, otherwise=give_back)
+        self._settle()
+
+    def _with_owed(self, work: Callable[[Transaction], T], otherwise: Callable[[Transaction], object]) -> T:
+        """Runs `work` in one transaction with the record of how the one before it went."""
         owed, self._owed = self._owed, None
 
-        def begin(tx: Transaction) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        def both(tx: Transaction) -> tuple[list[tuple[Any, ...]], T]:
             has_it = delivering.accept(tx, owed.one.claimed, owed.outcome) if owed else []
-            return has_it, delivering.begin(tx, one.claimed, self._lease, provider.name)
+            return has_it, work(tx)
 
-        def not_sent(tx: Transaction) -> None:
+        def else_both(tx: Transaction) -> None:
             if owed:
                 delivering.record(tx, owed.one.claimed, owed.outcome)
-            delivering.take_back(tx, one.claimed)  # whatever is on record: it was not sent
+            otherwise(tx)
 
-        has_it, begun = self._write(begin, otherwise=not_sent)
+        has_it, done = self._write(both, otherwise=else_both)
         if owed and has_it:
             owed.tell(DeliveryState.SENT)
         elif owed:
             self._unclear.append(owed)
-        return bool(begun)
+        return done
 
     def _settle(self) -> None:
         """Records how those went of which that has not been done."""
