@@ -162,52 +162,79 @@ def test_r_id_10_taking_a_right_ends_it_everywhere(system: Any, clinic: str, pro
     progress(told(took, "take_role"))
 
 
-def refused_from_now_on(looks: dict[str, Callable[[], Any]], seconds: float) -> None:
-    """No service answers, from the first look on."""
+def refused_from_now_on(looks: dict[str, Callable[[], Any]], seconds: float, *codes: str) -> None:
+    """No service answers, from the first look on, and each says one of these."""
     ends = time.monotonic() + seconds
     with ThreadPoolExecutor(len(looks)) as pool:
         while time.monotonic() < ends:
             for name, found in zip(looks, pool.map(code, looks.values()), strict=True):
-                assert found in REFUSED, f"{name} answered: {found}"
+                assert found in codes, f"{name} answered: {found}"
+
+
+@contextmanager
+def events_held_back(system: Any) -> Iterator[None]:
+    """Identity's relay does not run."""
+    with psycopg.connect(system.stack.database_url("identity"), autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", (_TURN,))
+        yield
+
+
+def let_in_everywhere(person: Person) -> dict[str, Callable[[], Any]]:
+    looks = person.looks()
+    for look in looks.values():
+        let_in(look)
+    return looks
 
 
 def test_r_id_10_also_when_identitys_relay_is_down(system: Any, clinic: str) -> None:
-    """R-ID-10: its events do not leave, so that everybody has to ask it."""
+    """R-ID-10: its events do not leave, so that everybody has to ask it, and hears that the session has ended."""
     person = Person(system, clinic)
-    looks = person.looks()
-    for look in looks.values():
-        let_in(look)
-    with psycopg.connect(system.stack.database_url("identity"), autocommit=True) as holder:
-        holder.execute("SELECT pg_advisory_lock(%s)", (_TURN,))
+    looks = let_in_everywhere(person)
+    with events_held_back(system):
         person.log_out()
         time.sleep(LIMIT_SECONDS)
-        refused_from_now_on(looks, 1.5)
+        refused_from_now_on(looks, 1.5, "not_authenticated")
+
+
+def test_r_id_10_unavailable_while_identity_does_not_answer(system: Any, clinic: str) -> None:
+    """R-ID-10: its events did not leave and it gives no reply: the copies have the session as living, and nobody
+    answers by them, neither for the one who has logged out nor for anybody else."""
+    person, other = Person(system, clinic), Person(system, clinic)
+    looks, others = let_in_everywhere(person), let_in_everywhere(other)
+    with events_held_back(system):
+        person.log_out()
+        system.process("identity").kill()
+        time.sleep(LIMIT_SECONDS)
+        refused_from_now_on(looks, 1.5, "unavailable")
+        refused_from_now_on(others, 1.5, "unavailable")
+    system.process("identity").start()
+    for look in others.values():
+        let_in(look)
+    refused_from_now_on(looks, 1.0, "not_authenticated")
 
 
 def test_r_id_10_also_when_the_services_were_down(system: Any, clinic: str) -> None:
-    """R-ID-10: killed before, started after: what they knew is old, and they know it."""
+    """R-ID-10: killed before, started after, and not told yet: what they know is old, and they know it."""
     person = Person(system, clinic)
-    looks = person.looks()
-    for look in looks.values():
-        let_in(look)
+    looks = let_in_everywhere(person)
     for name in OTHERS:
         system.process(name).kill()
-    person.log_out()
-    with ThreadPoolExecutor(len(OTHERS)) as pool:
-        list(pool.map(lambda name: system.process(name).start(), OTHERS))
-    refused_from_now_on(looks, 1.0)
+    with events_held_back(system):
+        person.log_out()
+        with ThreadPoolExecutor(len(OTHERS)) as pool:
+            list(pool.map(lambda name: system.process(name).start(), OTHERS))
+        refused_from_now_on(looks, 1.0, "not_authenticated")
 
 
 def test_r_id_10_also_when_the_broker_was_down(system: Any, clinic: str) -> None:
-    """R-ID-10: what identity told while it was down has not arrived; nobody answers by the copy from before."""
+    """R-ID-10: what identity told while it was down has not arrived; nobody answers by the copy from before, but asks,
+    and is `unavailable` for as long as identity is not reached."""
     person = Person(system, clinic)
-    looks = person.looks()
-    for look in looks.values():
-        let_in(look)
-    with psycopg.connect(system.stack.database_url("identity"), autocommit=True) as holder:
-        holder.execute("SELECT pg_advisory_lock(%s)", (_TURN,))  # the event is still with identity when the broker dies
+    looks = let_in_everywhere(person)
+    with events_held_back(system):
         person.log_out()
         system.server("rabbitmq").kill()
-    system.server("rabbitmq").start()
-    refused_from_now_on(looks, 3.0)
-    system.wait_ready()
+        system.server("rabbitmq").start()
+        refused_from_now_on(looks, 3.0, "unavailable", "not_authenticated")
+        system.wait_ready()
+        refused_from_now_on(looks, 1.0, "not_authenticated")
