@@ -354,5 +354,10 @@ def check_read(offered: Offered, form_version: int | None) -> None:
     """
     if form_version is None and offered.information.strip():
         raise Conflict("Du behöver läsa informationen först.", reason="information_not_read")
+    check_current(offered, form_version)
+
+
+def check_current(offered: Offered, form_version: int | None) -> None:
+    """Whether it is still in the version that the caller has read, if they say which. `Conflict`: `form_changed`."""
     if form_version is not None and form_version != offered.form_version:
         raise Conflict("Formuläret har ändrats. Läs det igen.", reason="form_changed")

@@ -138,8 +138,10 @@ def check(tx: Transaction, request: ContactResident) -> tuple[bool, str | None]:
 
 
 def template_of(tx: Transaction, request: ContactResident | CreateMailing, *, keep: bool = False) -> case_types.Offered:
-    """The clinic's template, in use."""
-    return case_types.offered(tx, request.clinic, request.template, purposes=templates.PURPOSES, keep=keep)
+    """The clinic's template, in use, as the caller has read it."""
+    template = case_types.offered(tx, request.clinic, request.template, purposes=templates.PURPOSES, keep=keep)
+    case_types.check_current(template, request.form_version)
+    return template
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from shared.contracts.base import Command, Done, HsaId, Instant, Query, Reply
 from shared.contracts.case_types import LongText
-from shared.contracts.cases import Attachments, CaseState, Cursor, PageSize, ResidentCard, cases
+from shared.contracts.cases import Attachments, CaseState, Cursor, FormVersion, PageSize, ResidentCard, cases
 
 PastedNumber = Annotated[str, Field(max_length=40, description="an identity number in any of its written forms")]
 RECIPIENTS_AT_ONCE = 500
@@ -27,13 +27,15 @@ class ContactResident(Command):
     """A handler starts a case with a resident from one of the clinic's templates (R-CASE-14).
 
     One of information is closed at once and can't be answered; one with questions waits for the resident, and the
-    handler has it. `text` null: the template's own words. Refused as `conflict`: `resident_without_account` and
-    `resident_locked` (R-CASE-22). Catchment and protection limit what residents turn to (R-ID-15, R-ID-22), not whom a
-    clinic writes to: a refusal would tell where someone lives (R-ID-14).
+    handler has it. `text` null: the template's own words. `form_version` is that of the template that the caller has
+    read; null: whatever it is now. Refused as `conflict`: `form_changed` where the template is another since,
+    `resident_without_account` and `resident_locked` (R-CASE-22). Catchment and protection limit what residents turn to
+    (R-ID-15, R-ID-22), not whom a clinic writes to: a refusal would tell where someone lives (R-ID-14).
     """
 
     clinic: HsaId
     template: UUID
+    form_version: FormVersion | None = None
     identity_number: PastedNumber
     text: LongText | None = None
     attachments: Attachments = Field(default_factory=list)
@@ -62,13 +64,15 @@ RecipientResult = Literal["waiting", "sent", "sent_to_inactive", "no_account", "
 class CreateMailing(Command):
     """A handler prepares to start the same case with many residents. `text` null: the template's own words.
 
-    What is sent is the template as it is now. Only its author works with a mailing, and only while a handler there; the
+    What is sent is the template as it is now; it is refused as `conflict`, `form_changed`, where that is no longer the
+    `form_version` that the caller has read. Only its author works with a mailing, and only while a handler there; the
     clinic's administrators see how far it has come and can stop it. One that is not sent is removed, with its
     recipients, a week after it was last changed.
     """
 
     clinic: HsaId
     template: UUID
+    form_version: FormVersion | None = None
     text: LongText | None = None
 
 

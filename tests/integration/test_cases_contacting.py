@@ -121,6 +121,31 @@ def test_r_case_14_questions_wait_for_the_resident_who_answers_them(world: World
     assert world.reply(sent.case, "answer").state == "closed"
 
 
+def test_r_case_14_a_template_that_has_changed_since_it_was_read_starts_nothing(world: World) -> None:
+    """R-CASE-14, R-CASE-1: staff send the form that they have seen, to one and to many."""
+    number, asking = number_of(), template(world, "questions")
+    resident = world.numbered(number)
+    changed = offer.UpdateCaseType(request_id=uuid4(), case_type=asking, form_version=1, components=QUESTIONS[1:])
+    world.call(offer.UPDATE_CASE_TYPE, changed, world.admin)
+    for version in (1, 3):
+        refused("form_changed", Conflict, contact, world, asking, number, form_version=version)
+        refused("form_changed", Conflict, mailing_of, world, [], template=asking, form_version=version)
+    assert world.call(cases.LIST_INBOX, cases.ListInbox(), resident).cases == []
+    sent = contact(world, asking, number, form_version=2)
+    assert [one.id for one in world.get(sent.case, resident).questions] == ["files"]
+    assert mailing_of(world, [number], template=asking, form_version=2)
+
+
+def test_r_case_14_a_template_that_changes_while_the_call_asks_others_starts_nothing(world: World) -> None:
+    """R-CASE-14, R-CASE-1"""
+    number, asking = number_of(), template(world, "questions")
+    resident = world.numbered(number)
+    changed = offer.UpdateCaseType(request_id=uuid4(), case_type=asking, form_version=1, components=QUESTIONS[1:])
+    world.neighbours.before["find_resident"] = lambda: world.call(offer.UPDATE_CASE_TYPE, changed, world.admin)
+    refused("form_changed", Conflict, contact, world, asking, number, form_version=1)
+    assert world.call(cases.LIST_INBOX, cases.ListInbox(), resident).cases == []
+
+
 def test_r_case_7_questions_that_nobody_answers_close_by_themselves(world: World) -> None:
     """R-CASE-7, R-CASE-14"""
     number = number_of()
