@@ -1,6 +1,9 @@
 #!/bin/sh
-# Everything but the S3 address listens inside the container alone: the inner ports ask nobody who they are.
+# Everything but the S3 address listens inside the container alone: the inner ports ask nobody who they are. S3 has one
+# of them, for other programs of the store's, on its own address: it takes only certificates of a name that nobody has.
 set -eu
+export WEED_GRPC_CA=/run/secrets/ca.crt WEED_GRPC_S3_CERT=/run/secrets/s3.crt WEED_GRPC_S3_KEY=/run/secrets/s3.key
+export WEED_GRPC_S3_ALLOWED_COMMONNAMES=nobody
 WEED_S3_SSE_KEK=$(cat /run/secrets/s3-encryption.key)
 export WEED_S3_SSE_KEK
 exec /usr/bin/weed -logtostderr=true server -dir=/data -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false \

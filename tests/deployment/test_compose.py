@@ -5,7 +5,10 @@ In this order, on one deployment; the whole takes some minutes.
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
+import ssl
 import subprocess
 import time
 
@@ -15,6 +18,7 @@ import yaml
 from deploy.local.deployment import Deployment
 from deploy.local.folder import CHECKOUT
 from deploy.rabbitmq import permissions
+from services.notifications import reports
 from tests.deployment.conftest import settings
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
@@ -72,6 +76,23 @@ def elsewhere(deployment, folder):
 def psql(deployment, database, statement):
     command = ("exec", "-T", "--user", "postgres", "postgres", "psql", "-XAtq", "-d", database, "-c", statement)
     return deployment.compose(*command)[1].strip()
+
+
+UPLOADS = """
+import sys, requests
+from deploy.demo.load import _token
+from deploy.demo.world import DeployedWorld
+from deploy.local.story import Story, picture
+from shared.contracts import attachments
+with DeployedWorld() as world:
+    story = Story(world, lambda *_: None)
+    story.tokens['resident'] = token = _token(world)
+    file = story._usable('resident', 'ny.png', 'image/png', picture())
+    link = world.call(attachments.PREVIEW_ATTACHMENT, attachments.PreviewAttachment(attachment=file), token)
+    requests.get(link.url, timeout=20).raise_for_status()
+    print('checked and read')
+"""
+"""Uploads a file as a resident, by the door, and reads it when it has been checked."""
 
 
 class Load:
@@ -238,6 +259,51 @@ def test_a_process_reaches_by_network_only_what_it_uses(deployment):
     assert told["attachments_worker"] == ["postgres 5432", "rabbitmq 5671", "store 8333"]
 
 
+OPEN = {"postgres": ["5432"], "rabbitmq": ["15692", "5671"], "store": ["18333", "8333"]}
+"""The ports of the servers that others reach; the store's second takes nobody's certificate (below)."""
+
+
+def test_the_servers_have_no_other_port_open_than_those_that_are_used(deployment):
+    """Those by which their parts speak with one another ask nobody who they are."""
+    scan = (
+        "import concurrent.futures, socket, sys\n"
+        "def look(port):\n"
+        "    with socket.socket() as probe:\n"
+        "        probe.settimeout(2)\n"
+        "        return probe.connect_ex((address, port)) == 0\n"
+        "for host in %r:\n"
+        "    address = socket.gethostbyname(host)\n"
+        "    with concurrent.futures.ThreadPoolExecutor(16) as pool:\n"
+        "        found = zip(range(1, 65536), pool.map(look, range(1, 65536)))\n"
+        "        print(*sorted(str(port) for port, there in found if there))\n"
+    )
+    told = in_container(deployment, "attachments_worker", scan % (list(OPEN),))
+    assert dict(zip(OPEN, (line.split() for line in told), strict=True)) == OPEN
+
+
+def test_nobody_makes_himself_a_user_of_the_store_by_its_inner_port(deployment):
+    """Not even by the store's own certificate, which the door has; without TLS neither."""
+    script = (
+        "import socket, ssl\n"
+        "def answer(context):\n"
+        "    raw = socket.create_connection(('store', 18333), 5)\n"
+        "    try:\n"
+        "        end = context.wrap_socket(raw, server_hostname='store') if context else raw\n"
+        "        end.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + bytes(3) + bytes([4]) + bytes(5))\n"
+        "        return 'in' if end.recv(9)[3:4] == bytes([4]) else 'out'\n"
+        "    except OSError:\n"
+        "        return 'out'\n"
+        "tls = ssl.create_default_context(cafile='/run/secrets/ca.crt')\n"
+        "tls.set_alpn_protocols(['h2'])\n"
+        "print(answer(None))\n"
+        "print(answer(tls))\n"
+        "tls.load_cert_chain('/run/secrets/s3.crt', '/run/secrets/s3.key')\n"
+        "print(answer(tls))\n"
+    )
+    told = deployment.compose("exec", "-T", "door", "python3", "-c", script)[1].split()
+    assert told == ["out", "out", "out"]
+
+
 def test_the_stores_credentials_reach_what_they_are_for_and_nobody_comes_in_without(deployment):
     signers = [(deployment.folder / f"s3-signer-{part}.key").read_text() for part in ("access", "secret")]
     script = (
@@ -270,6 +336,33 @@ def test_the_stores_credentials_reach_what_they_are_for_and_nobody_comes_in_with
     told = in_container(deployment, "attachments_worker", script)
     refused = "AccessDenied"
     assert told == [refused, "done", refused, refused, refused, refused, "anyone out 403"]
+
+
+def test_a_delivery_report_from_outside_is_taken_if_its_address_is_one_that_we_gave_out(deployment):
+    """R-NOT-7: by the published port, as the SMS provider's server comes, to a delivery that the story had sent."""
+    of_an_sms = "SELECT delivery || '.' || resent FROM deliveries WHERE channel = 'sms' AND state = 'sent' LIMIT 1"
+    reference = psql(deployment, "notifications", of_an_sms)
+    assert reference
+    port = int(deployment.settings["REPORTS_LISTEN"].rpartition(":")[2])
+    key = base64.b64decode((deployment.folder / "notification-addresses.key").read_text())
+    trusting = ssl.create_default_context(cafile=str(deployment.folder / "ca.crt"))
+
+    def report(signed):
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=trusting)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", f"/reports/sms-1/{reference}/{signed}", "id=s1&status=delivered", form)
+        return connection.getresponse().status
+
+    def reported():
+        row = f"SELECT report FROM deliveries WHERE delivery = '{reference.partition('.')[0]}'"
+        return psql(deployment, "notifications", row)
+
+    right = reports.signature(key, reference)
+    assert report("0" * len(right)) == 403
+    assert report(reports.signature(key, reference + "1")) == 403
+    assert reported() == ""
+    assert report(right) == 200
+    assert reported() == "delivered"
 
 
 def test_services_are_restarted_and_upgraded_one_container_after_another_and_no_call_is_lost(deployment):
@@ -370,6 +463,33 @@ def test_passwords_are_rotated_and_the_old_ones_are_refused(deployment):
     )
     told = in_container(deployment, "notifications", script)
     assert told == ["database out", "database in", "broker out", "broker in"]
+
+
+def test_the_stores_credentials_are_rotated_and_the_old_ones_are_refused(deployment):
+    """As docs/operations.md tells, both of them: files are uploaded, checked and read with the new ones."""
+    names = [f"{user}-{part}.key" for user in ("s3", "s3-signer") for part in ("access", "secret")]
+    old = [(deployment.folder / name).read_text().strip() for name in names]
+    for name in names:
+        (deployment.folder / name).unlink()
+    deployment.make_secrets()
+    deployment.compose("up", "-d", "--wait", "--no-deps", "--force-recreate", "store")
+    roll(deployment, "attachments", "attachments_worker")
+    told = deployment.compose("run", "--rm", "--no-TTY", "--no-deps", "story", "python", "-c", UPLOADS)[1]
+    assert "checked and read" in told.splitlines(), told
+    new = [(deployment.folder / name).read_text().strip() for name in names]
+    script = (
+        "import boto3, botocore.exceptions\n"
+        f"for access, secret in {[(keys[at], keys[at + 1]) for keys in (old, new) for at in (0, 2)]!r}:\n"
+        "    store = boto3.client('s3', endpoint_url='https://store:8333', region_name='us-east-1',\n"
+        "                         aws_access_key_id=access, aws_secret_access_key=secret)\n"
+        "    try:\n"
+        "        store.put_object(Bucket='attachments-uploads', Key='a-try', Body=b'x')\n"
+        "        print('in')\n"
+        "    except botocore.exceptions.ClientError as error:\n"
+        "        print(error.response['Error']['Code'])\n"
+    )
+    refused = "InvalidAccessKeyId"
+    assert in_container(deployment, "attachments_worker", script) == [refused, refused, "in", "in"]
 
 
 def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_elsewhere(deployment, elsewhere, folder):

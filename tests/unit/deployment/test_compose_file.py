@@ -124,3 +124,19 @@ def test_the_demo_says_what_the_world_outside_must_and_moves_the_time_of_every_p
     }
     assert told <= set(re.findall(r"\$\{([A-Z0-9_]+)", text)) | passed_on
     assert {name for name, one in DEMO["services"].items() if one == DEMO["x-clock"]} == set(PROCESSES)
+
+
+def test_every_setting_that_is_told_of_reaches_whom_it_is_for():
+    """docs/operations.md names them; what a server's start script reads must be in that server's environment."""
+    [table] = re.findall(r"### Settings\n\n(.*?)\n\n", (CHECKOUT / "docs" / "operations.md").read_text(), re.DOTALL)
+    told = {name for line in table.splitlines()[2:] for name in re.findall(r"`([A-Z_0-9]+)`", line.split("|")[1])}
+    whole = (CHECKOUT / "docker-compose.yml").read_text()
+    assert {name for name in told if "${" + name not in whole and f"      {name}:\n" not in whole} == set()
+    for server, script in (("postgres", "postgres"), ("rabbitmq", "rabbitmq"), ("store", "s3")):
+        read = re.findall(r"\$\{([A-Z_]+):-", (CHECKOUT / "deploy" / script / "start.sh").read_text())
+        assert set(read) <= set(SERVICES[server]["environment"]), server
+
+
+def test_the_database_server_may_have_as_many_processes_as_connections():
+    most = int(re.findall(r":-(\d+)", SERVICES["postgres"]["environment"]["MAX_CONNECTIONS"])[0])
+    assert SERVICES["postgres"]["pids_limit"] > most + 100
