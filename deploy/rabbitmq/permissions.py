@@ -1,8 +1,9 @@
 """What each user of the broker may do, computed from who calls, tells and hears what in the contracts.
 
-A user may publish just the calls that a contract lets it make, and answers (to a UUID, which nobody can guess). It may
-write its own events, read its own queues, and make nothing but a queue for its answers, and one for identity's
-announcements. Nobody may write to the default exchange: through that, every queue can be written to.
+A user may publish just the calls that a contract lets it make, and a service answers. It may write its own events,
+read its own queues, and make nothing but a queue for its answers, and one for identity's announcements. It hears only
+answers to keys that have its name in them: whoever is called sees the key, and could listen in. Nobody may write to the
+default exchange: through that, every queue can be written to.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from dataclasses import dataclass
 
 from shared.contracts.base import Call, Contract
 from shared.messaging import announcing, topology
-from shared.messaging.wire import REPLY_KEY, RPC_EXCHANGE, request_queue
+from shared.messaging.wire import REPLY_KEY, RPC_EXCHANGE, STOCK_REPLY_KEY, reply_keys_of, request_queue
 
 NOTHING = "^$"
 RIGHTS_SOURCE = "identity"
-_REPLIES = REPLY_KEY.pattern
 _STOCK_CLIENT = "standalone_rpc_proxy"
 
 
@@ -45,19 +45,20 @@ class OutsideCaller:
     """Someone outside who calls: a portal, the staff tool, those who run the system, a connected system.
 
     `audiences`: as in the contracts' `who`. `stock`: uses nameko's own client, which declares the RPC exchange each
-    time, and so must have the right to. `dead_letters`: may look at them, and send them again.
+    time, and so must have the right to, and with it could put another in its place; and which has bare UUIDs as reply
+    keys. `dead_letters`: may look at them, and send them again.
     """
 
     name: str
     audiences: frozenset[str]
-    stock: bool = True
+    stock: bool = False
     dead_letters: bool = False
 
 
 OUTSIDE_CALLERS = (
-    OutsideCaller("portal", frozenset({"anyone", "resident"})),
-    OutsideCaller("staff_tool", frozenset({"anyone", "staff"})),
-    OutsideCaller("operator", frozenset({"operator"}), stock=False, dead_letters=True),
+    OutsideCaller("portal", frozenset({"anyone", "resident"}), stock=True),
+    OutsideCaller("staff_tool", frozenset({"anyone", "staff"}), stock=True),
+    OutsideCaller("operator", frozenset({"operator"}), dead_letters=True),
     OutsideCaller("listings", frozenset({"system:listings"})),
     OutsideCaller("booking", frozenset({"system:booking"})),
     OutsideCaller("calling", frozenset({"system:calling"})),
@@ -98,7 +99,11 @@ def of_service(name: str, contracts: Iterable[Contract] | None = None) -> Permis
         write=_any([*map(re.escape, write), *made]),
         read=_any([*map(re.escape, read), *made]),
         topics=(
-            Topic(RPC_EXCHANGE, _any([*(re.escape(call.routing_key) for call in calls), _REPLIES]), _any([_REPLIES])),
+            Topic(
+                RPC_EXCHANGE,
+                write=_any([*(re.escape(call.routing_key) for call in calls), REPLY_KEY.pattern]),
+                read=_any([reply_keys_of(name)]),
+            ),
             Topic(topology.events_exchange(name), _any(map(re.escape, own.events)), NOTHING),
         ),
     )
@@ -108,8 +113,9 @@ def of_caller(caller: OutsideCaller, contracts: Iterable[Contract] | None = None
     """For the user of someone outside."""
     contracts = topology.all_contracts() if contracts is None else tuple(contracts)
     calls = calls_open_to(caller.audiences, contracts)
-    made = [rf"rpc\.reply-{caller.name}\..+"]
+    made, heard = [rf"rpc\.reply-{caller.name}\..+"], [reply_keys_of(caller.name)]
     if caller.stock:
+        heard.append(STOCK_REPLY_KEY.pattern)
         made.append(rf"rpc\.reply-{_STOCK_CLIENT}-.+")
     exchange = [re.escape(RPC_EXCHANGE)]
     services = [contract.name for contract in contracts]
@@ -119,7 +125,7 @@ def of_caller(caller: OutsideCaller, contracts: Iterable[Contract] | None = None
         configure=_any(made + (exchange if caller.stock else [])),
         write=_any(exchange + made + again),
         read=_any(exchange + made + dead),
-        topics=(Topic(RPC_EXCHANGE, _any(re.escape(call.routing_key) for call in calls), _any([_REPLIES])),),
+        topics=(Topic(RPC_EXCHANGE, _any(re.escape(call.routing_key) for call in calls), _any(heard)),),
     )
 
 

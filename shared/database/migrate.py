@@ -43,6 +43,10 @@ class MigrationError(Exception):
     """The migrations could not be run; the text says why, without any value from the database."""
 
 
+class DatabaseIsAhead(MigrationError):
+    """A later version than this one has migrated the database, and left it so that this one works."""
+
+
 def upgrade(service: str, url: str, to: str = HEAD) -> list[str]:
     """Runs the migrations up to `to`. Answers the revisions that were run, in order; none if there was nothing to do.
 
@@ -78,6 +82,7 @@ def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> 
     with _connected(url) as connection:
         _take_turn(connection)
         try:
+            _look_for_later(script, connection)
             with EnvironmentContext(config, script, fn=steps_of(script)) as environment:
                 environment.configure(
                     connection=connection, transaction_per_migration=True, on_version_apply=note, compare_type=True
@@ -91,6 +96,15 @@ def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> 
             connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": _TURN})
             connection.commit()
     return done
+
+
+def _look_for_later(script: ScriptDirectory, connection: sqlalchemy.Connection) -> None:
+    known = {one.revision for one in script.walk_revisions()}
+    heads = MigrationContext.configure(connection).get_current_heads()
+    connection.commit()
+    for revision in heads:
+        if revision not in known:
+            raise DatabaseIsAhead(f"the database is at {revision}, which this version does not know")
 
 
 def _take_turn(connection: sqlalchemy.Connection) -> None:
@@ -152,6 +166,9 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_CONFIGURATION
     try:
         done = upgrade(options.service, url)
+    except DatabaseIsAhead as ahead:
+        print(f"{options.service}: nothing to migrate: {ahead}")
+        return 0
     except MigrationError as error:
         print(f"{options.service}: {error}", file=sys.stderr)
         return EXIT_FAILED

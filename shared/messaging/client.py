@@ -10,6 +10,7 @@ import os
 import re
 import threading
 import time
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import amqp
@@ -28,6 +29,7 @@ from shared.messaging.wire import (
     decode_reply,
     encode_request,
     next_call_ids,
+    reply_key,
     request_queue,
 )
 from shared.operations.logs import log
@@ -75,6 +77,7 @@ class RpcClient:
 
     def __init__(self, url: str, name: str, *, ca_file: str | None = None) -> None:
         self._name = name
+        self._user = unquote(urlsplit(url).username or "")
         self._reply_key = ""
         self._pending: dict[str, _Pending] = {}
         self._looking: dict[str, _LookUp] = {}
@@ -104,8 +107,9 @@ class RpcClient:
 
     def _listen(self, channel: amqp.Channel) -> None:
         # A new queue for each connection: the broker may keep the old one, exclusive, until it notices the loss.
-        self._reply_key = str(uuid4())
-        queue = f"rpc.reply-{self._name}-{self._reply_key}"
+        # Its name does not tell the key: the broker's figures show the names of queues.
+        self._reply_key = reply_key(self._user)
+        queue = f"rpc.reply-{self._name}-{uuid4()}"
         topology.declare_exchange(channel, RPC_EXCHANGE, "topic")
         channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
         channel.queue_bind(queue, RPC_EXCHANGE, self._reply_key)

@@ -44,6 +44,7 @@ from shared.messaging.wire import (
     RPC_EXCHANGE,
     TOKEN_HEADER,
     Envelope,
+    came_by_itself,
     declare_request_queue,
     decode_request,
     encode_error,
@@ -362,6 +363,8 @@ class RpcServer:
     def _result(
         self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any], ids: list[str]
     ) -> bytes:
+        if came_by_itself(delivery.headers):
+            raise Forbidden(reason="not_sent_by_its_caller")
         ends = self._ends(delivery)
         if len(delivery.body) > LARGEST_REQUEST_BYTES:
             raise LimitExceeded("Anropet är för stort.", reason="request_too_large")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 import amqp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,9 +32,13 @@ LARGEST_REPLY_BYTES = 8 * 1024 * 1024
 REQUEST_LIFE_MS = 60_000
 """How long a request without a deadline waits in the queue of a service that is not there."""
 REQUEST_QUEUE_ARGUMENTS = {"x-message-ttl": REQUEST_LIFE_MS}
-REPLY_KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Where an answer may go: a UUID, as nameko's clients have it. A caller could name a call instead, and so have it made
-by the service that answers; where that may not make it, the broker would end the service's connection."""
+_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+REPLY_KEY = re.compile(rf"(reply\.[A-Za-z0-9_-]{{1,60}}\.)?{_UUID}")
+"""Where an answer may go: a UUID, as nameko's clients have it, or one of a user of the broker's, as ours do. A caller
+could name a call instead, and so have it made by the service that answers; where that may not make it, the broker would
+end the service's connection."""
+STOCK_REPLY_KEY = re.compile(_UUID)
+_DEAD_LETTERED = ("x-death", "x-first-death-exchange", "CC", "BCC")
 
 _CALL_IDS_KEPT = 5
 
@@ -69,6 +75,22 @@ def declare_request_queue(channel: amqp.Channel, service: str) -> None:
 def encode_request(request: Part) -> bytes:
     """The body of a request."""
     return b'{"args":[],"kwargs":' + request.model_dump_json().encode() + b"}"
+
+
+def reply_key(user: str) -> str:
+    """A new key that answers go to, for this user of the broker's alone: whoever is called sees the key."""
+    return f"reply.{user}.{uuid4()}"
+
+
+def reply_keys_of(user: str) -> str:
+    """All such keys of the user, as a regular expression."""
+    return rf"reply\.{re.escape(user)}\.{_UUID}"
+
+
+def came_by_itself(headers: Mapping[str, Any]) -> bool:
+    """Whether the broker put the request where it is on behalf of a queue or a header, of which nobody is asked whether
+    the one who made it may make that call. Nobody can take the broker's own headers away."""
+    return any(name in headers for name in _DEAD_LETTERED)
 
 
 def decode_request(envelope: type[Envelope[Asked]], body: bytes) -> Asked:

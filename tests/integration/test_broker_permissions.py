@@ -10,13 +10,14 @@ import amqp
 import pytest
 from amqp.exceptions import AccessRefused
 
+from deploy.local.people import cast
 from deploy.rabbitmq import permissions
 from shared.contracts import cases, directory, identity, logging_in
 from shared.messaging import topology
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Forbidden, Refused
 from shared.messaging.transport import connection_arguments
-from shared.messaging.wire import RPC_EXCHANGE
+from shared.messaging.wire import RPC_EXCHANGE, TOKEN_HEADER, reply_key
 
 CONTRACTS = topology.all_contracts()
 SERVICES = [contract.name for contract in CONTRACTS]
@@ -112,6 +113,67 @@ def test_nobody_listens_in_on_calls(channel_of):
             channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
             with pytest.raises(AccessRefused):
                 channel.queue_bind(queue, RPC_EXCHANGE, key)
+
+
+def own_queue(channel, user, **arguments):
+    """A queue as the user may make for its answers."""
+    queue = f"rpc.reply-{user}.{uuid4()}"
+    channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True, arguments=arguments)
+    return queue
+
+
+def test_nobody_listens_in_on_the_answers_to_another_though_he_knows_its_reply_key(channel_of):
+    """Whoever is called sees the key; stock callers' bare UUIDs are seen by services, which may not bind them."""
+    users = permissions.everyone()
+    for user in users:
+        others = [reply_key(other) for other in users if other != user]
+        stock = user in ("portal", "staff_tool")
+        for key in [*others, *([] if stock else [str(uuid4())])]:
+            channel = channel_of(user)
+            with pytest.raises(AccessRefused):
+                channel.queue_bind(own_queue(channel, user), RPC_EXCHANGE, key)
+        channel = channel_of(user)
+        channel.queue_bind(own_queue(channel, user), RPC_EXCHANGE, reply_key(user))
+
+
+def test_only_the_callers_with_namekos_own_client_may_touch_the_exchange_of_calls(channel_of):
+    """It declares the exchange each time, and so must be let; with the same right it could be replaced."""
+    for user in set(permissions.everyone()) - {"portal", "staff_tool"}:
+        with pytest.raises(AccessRefused):
+            channel_of(user).exchange_delete(RPC_EXCHANGE, if_unused=True)
+
+
+def test_a_call_that_a_queue_makes_by_dead_lettering_is_not_run_R_SYS_1(system, channel_of):
+    """The broker asks nobody for a right when it passes a message on, wherever a queue's maker wants it to go."""
+    channel = channel_of("attachments")
+    springboard = own_queue(
+        channel,
+        "attachments",
+        **{
+            "x-dead-letter-exchange": RPC_EXCHANGE,
+            "x-dead-letter-routing-key": "cases.list_inbox",
+            "x-message-ttl": 0,
+        },
+    )
+    hears, answers = reply_key("attachments"), reply_key("attachments")
+    channel.queue_bind(springboard, RPC_EXCHANGE, hears)
+    listening = own_queue(channel, "attachments")
+    channel.queue_bind(listening, RPC_EXCHANGE, answers)
+    token = system.resident_token(cast.RESIDENT)
+    channel.basic_publish(
+        amqp.Message(
+            b'{"args": [], "kwargs": {}}',
+            reply_to=answers,
+            correlation_id="1",
+            application_headers={TOKEN_HEADER: token},
+        ),
+        exchange=RPC_EXCHANGE,
+        routing_key=hears,
+    )
+    ends = time.monotonic() + 10
+    while (answer := channel.basic_get(listening, no_ack=True)) is None and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert json.loads(answer.body)["error"]["exc_args"][0]["reason"] == "not_sent_by_its_caller"
 
 
 def test_nobody_makes_or_removes_what_the_broker_was_given(channel_of):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from shared.database import migrate
@@ -40,6 +41,17 @@ def test_replicas_that_start_together_migrate_once(service, empty_db):
     said = sorted(answer.stdout for answer in answers)
     assert sum("migrated to" in line for line in said) == 1
     assert sum("nothing to migrate" in line for line in said) == 3
+
+
+def test_a_version_that_was_gone_back_to_leaves_what_a_later_one_migrated(empty_db):
+    """A migration leaves the previous version working; so a start of that one must not fail for it."""
+    assert run("cases", empty_db.url).returncode == 0
+    with psycopg.connect(empty_db.url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of_tomorrow'")
+    done = run("cases", empty_db.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing to migrate: the database is at of_tomorrow" in done.stdout
+    assert empty_db.rows("SELECT version_num FROM alembic_version") == [("of_tomorrow",)]
 
 
 def run(service: str, url: str | None) -> subprocess.CompletedProcess[str]:
