@@ -66,6 +66,10 @@ def decide(tx: Transaction, request: DecideApplication, care_provider: str | Non
     if not request.approved and not request.reason.strip():
         raise Invalid(fields=[("reason", "ett avslag måste motiveras")])
     chosen = applications.c.id == request.application
+    if request.approved:
+        # Before the application, as whoever applies holds them, and then waits for what is decided on the one before.
+        about = select(applications.c.clinic).where(chosen).scalar_subquery()
+        tx.execute(select(units.c.hsa_id).where(units.c.hsa_id == about).with_for_update())
     row = tx.execute(select(applications).where(chosen).with_for_update()).one_or_none()
     if row is None:
         raise NotFound("Ansökan finns inte.", reason="application_not_found")

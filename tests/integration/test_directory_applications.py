@@ -175,6 +175,22 @@ def test_a_run_that_lacks_a_unit_holds_it_before_the_clinics_that_it_renames_r_d
     assert facts(directory, 1).name == "Vårdcentralen Al"
 
 
+def test_an_application_and_the_decision_on_the_one_before_do_not_wait_for_each_other_r_dir_3(directory):
+    """Both are about the same unit: whoever has it first is waited for."""
+    directory.run(FakeSource([unit(1)]))
+    first = apply(directory, 1)
+    with ThreadPoolExecutor(1) as other:
+        with directory.transaction(STAFF) as tx:
+            clinics.usable_unit(tx, unit_id(1))
+            decided = other.submit(decide, directory, first)
+            until_one_waits(directory)
+            again = ApplyForClinic(request_id=uuid4(), clinic=unit_id(1), note="En gång till")
+            with pytest.raises(Conflict) as refused:
+                applications.apply(tx, again)
+        assert decided.result().state == "approved"
+    assert refused.value.reason == "application_waiting"
+
+
 def until_one_waits(directory):
     end = time.monotonic() + 5
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
