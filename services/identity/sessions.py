@@ -79,30 +79,18 @@ def renew(tx: Transaction, request: logging_in.RenewSession, desk: TokenDesk) ->
     Raises `RenewalTokenReused` for a spent one, `NotAuthenticated` for an unknown one or a session that has ended, was
     idle for 30 minutes or is 12 hours old; one in which someone acts for a child lives no longer than their own.
     """
-    row = tx.execute(
-        select(
-            renewal_tokens.c.hash,
-            renewal_tokens.c.spent_at,
-            sessions.c.session,
-            sessions.c.kind,
-            sessions.c.subject,
-            sessions.c.renewed_at,
-            sessions.c.ends_at,
-            sessions.c.ended_at,
-            sessions.c.acting_for,
-            sessions.c.begun_from,
-        )
-        .join(sessions, sessions.c.session == renewal_tokens.c.session)
-        .where(renewal_tokens.c.hash == _hash(request.renewal_token))
-        .with_for_update()
-    ).one_or_none()
+    this = renewal_tokens.c.hash == _hash(request.renewal_token)
+    # The session before its tokens, as everyone locks them; the token by a statement that begins when it is locked, for
+    # whoever held it may have spent the token.
+    of_token = select(renewal_tokens.c.session).where(this).scalar_subquery()
+    row = tx.execute(select(sessions).where(sessions.c.session == of_token).with_for_update()).one_or_none()
     if row is None:
         raise NotAuthenticated("Sessionen finns inte. Logga in igen.", reason="renewal_token_unknown")
-    if row.spent_at is not None:
+    if tx.execute(select(renewal_tokens.c.spent_at).where(this)).scalar_one() is not None:
         raise RenewalTokenReused(row.session)
     if not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at) or not _begun_from_lives(tx, row):
         raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
-    tx.execute(update(renewal_tokens).where(renewal_tokens.c.hash == row.hash).values(spent_at=tx.now))
+    tx.execute(update(renewal_tokens).where(this).values(spent_at=tx.now))
     return _go_on(tx, row, desk)
 
 

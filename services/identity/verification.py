@@ -69,7 +69,7 @@ def _new_code(tx: Transaction, request_id: UUID, channel: identity.Channel, key:
     _count_for_address(tx, key, channel, address)
     values = {
         "address": contacts.address_hash(key, channel, address),
-        "code": _hash(key, kind, person, channel, _code(key, request_id, channel)),
+        "code": _hash(key, kind, person, channel, _code(key, request_id, channel, (kind, person), address)),
         "sent_at": tx.now,
         "attempts": 0,
         "sent": row.sent + 1 if row is not None and in_hour else 1,
@@ -109,22 +109,29 @@ def to_send(
     owner = contacts.owner_of(tx.caller)
     row = tx.execute(select(address_codes).where(*_of(*owner, channel))).one_or_none()
     address = contacts.set_by(tx, owner)[1].get(contacts.FIELDS[channel])
-    code = _code(key, request.request_id, channel)
-    if row is None or address is None or bytes(row.code) != _hash(key, *owner, channel, code):
+    if row is None or address is None:
+        return None
+    code = _code(key, request.request_id, channel, owner, address)
+    if bytes(row.code) != _hash(key, *owner, channel, code):
         return None
     return ToSend(address, code)
 
 
-def _code(key: NumberKey, request_id: UUID, channel: str) -> str:
-    """Six digits that nobody can foresee without the key, and that a repeated request finds again."""
-    drawn = int.from_bytes(keyed_hash(key.key, f"code of request {request_id} {channel}")[:8], "big")
+def _code(key: NumberKey, request_id: UUID, channel: str, owner: tuple[str, str], address: str) -> str:
+    """Six digits that nobody can foresee without the key, and that a repeated request finds again.
+
+    The caller chooses the request's id, and may use it again when the request is forgotten, or have it from another: it
+    brings another code for another person or address.
+    """
+    drawn = int.from_bytes(keyed_hash(key.key, f"code of request {request_id} {channel} {owner} {address}")[:8], "big")
     return f"{drawn % 10**rules.CODE_DIGITS:0{rules.CODE_DIGITS}}"
 
 
 def count_attempt(tx: Transaction, request: personal.VerifyAddress) -> None:
     """Counts before it is looked whether the code is right, in a transaction of its own: a wrong one stays counted."""
     mine = _of(*contacts.owner_of(tx.caller), request.channel)
-    tx.execute(update(address_codes).where(*mine).values(attempts=address_codes.c.attempts + 1))
+    not_used_up = address_codes.c.attempts <= rules.CODE_ATTEMPTS  # beyond that, more change nothing
+    tx.execute(update(address_codes).where(*mine, not_used_up).values(attempts=address_codes.c.attempts + 1))
 
 
 def verify(tx: Transaction, request: personal.VerifyAddress, key: NumberKey) -> Done:

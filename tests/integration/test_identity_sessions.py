@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
+import psycopg
 import pytest
 
 from services.identity import logins, revocations, sessions, terms, unreachable
@@ -256,3 +259,43 @@ def test_logins_that_anyone_may_begin_are_kept_for_no_longer_than_they_are_good_
     while one.run(lambda tx: logins.forget_old(tx, later, at_most=2)):
         pass
     assert one.rows("SELECT 1 FROM logins") == []
+
+
+def waiting_for_locks(one: Identity, most: int) -> None:
+    """Returns when so many wait for somebody's lock in this database."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ends = time.monotonic() + 10
+    while one.rows(asked)[0][0] < most:
+        assert time.monotonic() < ends, "nobody waits"
+        time.sleep(0.02)
+
+
+def test_r_id_21_renewing_and_accepting_the_terms_at_once_wait_for_each_other_in_one_order(one: Identity) -> None:
+    """R-ID-2, R-ID-21: of one session; neither is undone because each had locked what the other needed."""
+    person = new_person()
+    opened = one.opened("staff", person)
+    caller = Caller("staff", person, UUID(claims(opened)["sid"]))
+    accept = logging_in.AcceptTerms(request_id=uuid4(), version=str(opened.terms_version_to_accept))
+    with ThreadPoolExecutor(2) as pool:
+        with psycopg.connect(one.url) as holder:
+            holder.execute("SELECT FROM renewal_tokens WHERE session = %s FOR UPDATE", (caller.session,))
+            renewing = pool.submit(one.renew, opened.renewal_token)
+            waiting_for_locks(one, 1)
+            accepting = pool.submit(one.run, lambda tx: sessions.accept_terms(tx, accept, one.desk), caller)
+            waiting_for_locks(one, 2)
+        renewed, accepted = renewing.result(), accepting.result()
+    assert claims(accepted)["terms"] and not claims(renewed)["terms"]
+    assert reason(one, renewed.renewal_token) == "renewal_token_spent", "accepting gave the session its newest"
+
+
+def test_r_id_21_of_two_who_renew_by_one_token_at_once_one_is_refused(one: Identity) -> None:
+    """R-ID-21: though both found it unspent."""
+    opened = one.opened("staff", new_person())
+    session = UUID(claims(opened)["sid"])
+    with ThreadPoolExecutor(2) as pool:
+        with psycopg.connect(one.url) as holder:
+            holder.execute("SELECT FROM sessions WHERE session = %s FOR UPDATE", (session,))
+            both = [pool.submit(one.renew, opened.renewal_token) for _ in range(2)]
+            waiting_for_locks(one, 2)
+        failed = [found.exception() for found in both]
+    assert sorted(type(one).__name__ for one in failed) == ["NoneType", "RenewalTokenReused"], failed
