@@ -14,6 +14,7 @@ import requests
 
 from deploy.demo.outside import CONTROL, HOST, PORTS
 from deploy.local import login
+from deploy.rabbitmq.permissions import exchange_of
 from shared.contracts import logging_in
 from shared.messaging.client import STANDARD_TIMEOUT_SECONDS, RpcClient
 from shared.operations import clock
@@ -38,6 +39,7 @@ class DeployedWorld:
             user: RpcClient(
                 with_password(f"amqps://{user}@rabbitmq:5671/vardarende", SECRETS / f"amqp-{user}.password"),
                 f"{user}.demo",
+                exchange=exchange_of(user),
                 ca_file=str(SECRETS / "ca.crt"),
             )
             for user in _USERS.values()

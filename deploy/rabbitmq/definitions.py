@@ -32,17 +32,30 @@ def inside(vhost: str) -> dict[str, Any]:
         made["queues"].append(
             {"name": queue, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": arguments}
         )
-        made["bindings"].append(
-            {
-                "source": RPC_EXCHANGE,
-                "vhost": vhost,
-                "destination": queue,
-                "destination_type": "queue",
-                "routing_key": f"{service}.*",
-                "arguments": {},
-            }
-        )
+        made["bindings"].append(_binding(RPC_EXCHANGE, queue, "queue", f"{service}.*", vhost))
+    for caller in permissions.OUTSIDE_CALLERS:
+        if caller.stock:
+            made["exchanges"].append(_exchange(caller.exchange, "topic", vhost))
+            made["bindings"] += [
+                _binding(caller.exchange, RPC_EXCHANGE, "exchange", call.routing_key, vhost)
+                for call in permissions.calls_open_to(caller.audiences, topology.all_contracts())
+            ]
+            made["bindings"] += [
+                _binding(RPC_EXCHANGE, caller.exchange, "exchange", key, vhost)
+                for key in ("*", f"reply.{caller.name}.*")
+            ]
     return made
+
+
+def _binding(source: str, destination: str, kind: str, routing_key: str, vhost: str) -> dict[str, Any]:
+    return {
+        "source": source,
+        "vhost": vhost,
+        "destination": destination,
+        "destination_type": kind,
+        "routing_key": routing_key,
+        "arguments": {},
+    }
 
 
 def _exchange(name: str, kind: str, vhost: str) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """What each user of the broker may do, computed from who calls, tells and hears what in the contracts.
 
-A user may publish just the calls that a contract lets it make, and a service answers. It may write its own events,
-read its own queues, and make nothing but a queue for its answers, and one for identity's announcements. It hears only
-answers to keys that have its name in them: whoever is called sees the key, and could listen in. Nobody may write to the
-default exchange: through that, every queue can be written to.
+A user may publish just the calls that a contract lets it make, and services also answers. It may listen to answers by
+keys that have its name in them alone: services see the keys of those who call them. It may write its own events, read
+its own queues, and make nothing but a queue for its answers, and one for identity's announcements. Nobody may write to
+the default exchange: through that, every queue can be written to.
+
+nameko's client declares the exchange that it sends by, and who may declare one may replace it by one that gives
+everything to everybody. So each outside caller that uses it has an exchange of its own, between which and `nameko-rpc`
+the definitions have its calls and the answers go to and fro. If it replaces that, it is cut off, and it alone.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from dataclasses import dataclass
 
 from shared.contracts.base import Call, Contract
 from shared.messaging import announcing, topology
-from shared.messaging.wire import REPLY_KEY, RPC_EXCHANGE, STOCK_REPLY_KEY, reply_keys_of, request_queue
+from shared.messaging.wire import REPLY_KEY, RPC_EXCHANGE, UUID, caller_exchange, request_queue
 
 NOTHING = "^$"
 RIGHTS_SOURCE = "identity"
@@ -44,21 +48,25 @@ class Permissions:
 class OutsideCaller:
     """Someone outside who calls: a portal, the staff tool, those who run the system, a connected system.
 
-    `audiences`: as in the contracts' `who`. `stock`: uses nameko's own client, which declares the RPC exchange each
-    time, and so must have the right to, and with it could put another in its place; and which has bare UUIDs as reply
-    keys. `dead_letters`: may look at them, and send them again.
+    `audiences`: as in the contracts' `who`. `stock`: uses nameko's own client, with an exchange of its own as nameko's
+    setting `rpc_exchange`. `dead_letters`: may look at them, and send them again.
     """
 
     name: str
     audiences: frozenset[str]
-    stock: bool = False
+    stock: bool = True
     dead_letters: bool = False
+
+    @property
+    def exchange(self) -> str:
+        """The exchange by which it sends its calls."""
+        return caller_exchange(self.name) if self.stock else RPC_EXCHANGE
 
 
 OUTSIDE_CALLERS = (
-    OutsideCaller("portal", frozenset({"anyone", "resident"}), stock=True),
-    OutsideCaller("staff_tool", frozenset({"anyone", "staff"}), stock=True),
-    OutsideCaller("operator", frozenset({"operator"}), dead_letters=True),
+    OutsideCaller("portal", frozenset({"anyone", "resident"})),
+    OutsideCaller("staff_tool", frozenset({"anyone", "staff"})),
+    OutsideCaller("operator", frozenset({"operator"}), stock=False, dead_letters=True),
     OutsideCaller("listings", frozenset({"system:listings"})),
     OutsideCaller("booking", frozenset({"system:booking"})),
     OutsideCaller("calling", frozenset({"system:calling"})),
@@ -71,6 +79,11 @@ CONNECTED_SYSTEMS = tuple(
 )
 """Those of them that sign their own tokens: the region's listing system (R-ID-23), those that book and call to visits
 (R-CASE-21)."""
+
+
+def exchange_of(user: str) -> str:
+    """The exchange by which a user of the broker sends its calls."""
+    return next((caller.exchange for caller in OUTSIDE_CALLERS if caller.name == user), RPC_EXCHANGE)
 
 
 def calls_open_to(audiences: Iterable[str], contracts: Iterable[Contract]) -> list[Call[object, object]]:  # type: ignore[type-var]
@@ -101,8 +114,8 @@ def of_service(name: str, contracts: Iterable[Contract] | None = None) -> Permis
         topics=(
             Topic(
                 RPC_EXCHANGE,
-                write=_any([*(re.escape(call.routing_key) for call in calls), REPLY_KEY.pattern]),
-                read=_any([reply_keys_of(name)]),
+                _any([*(re.escape(call.routing_key) for call in calls), REPLY_KEY.pattern]),
+                _any([_own_key(name)]),
             ),
             Topic(topology.events_exchange(name), _any(map(re.escape, own.events)), NOTHING),
         ),
@@ -113,11 +126,10 @@ def of_caller(caller: OutsideCaller, contracts: Iterable[Contract] | None = None
     """For the user of someone outside."""
     contracts = topology.all_contracts() if contracts is None else tuple(contracts)
     calls = calls_open_to(caller.audiences, contracts)
-    made, heard = [rf"rpc\.reply-{caller.name}\..+"], [reply_keys_of(caller.name)]
+    made = [rf"rpc\.reply-{caller.name}\..+"]
     if caller.stock:
-        heard.append(STOCK_REPLY_KEY.pattern)
         made.append(rf"rpc\.reply-{_STOCK_CLIENT}-.+")
-    exchange = [re.escape(RPC_EXCHANGE)]
+    exchange = [re.escape(caller.exchange)]
     services = [contract.name for contract in contracts]
     again = [re.escape(topology.again_exchange(one)) for one in services] if caller.dead_letters else []
     dead = [re.escape(topology.dead_queue(one)) for one in services] if caller.dead_letters else []
@@ -125,8 +137,18 @@ def of_caller(caller: OutsideCaller, contracts: Iterable[Contract] | None = None
         configure=_any(made + (exchange if caller.stock else [])),
         write=_any(exchange + made + again),
         read=_any(exchange + made + dead),
-        topics=(Topic(RPC_EXCHANGE, _any(re.escape(call.routing_key) for call in calls), _any(heard)),),
+        topics=(
+            Topic(
+                caller.exchange,
+                _any(re.escape(call.routing_key) for call in calls),
+                _any([_own_key(caller.name), UUID] if caller.stock else [_own_key(caller.name)]),
+            ),
+        ),
     )
+
+
+def _own_key(user: str) -> str:
+    return rf"reply\.{user}\.{UUID}"
 
 
 def _any(patterns: Iterable[str]) -> str:

@@ -123,7 +123,8 @@ Any nameko client can make these calls; nothing of this project is needed at the
 from uuid import uuid4
 from nameko.standalone.rpc import ClusterRpcProxy
 
-with ClusterRpcProxy({"AMQP_URI": "amqp://…"}, context_data={"auth_token": access_token}, timeout=10) as rpc:
+config = {"AMQP_URI": "amqps://portal:…", "rpc_exchange": "rpc.portal"}  # a broker's user, and its own exchange
+with ClusterRpcProxy(config, context_data={"auth_token": access_token}, timeout=10) as rpc:
     rpc.cases.list_inbox(limit=20)
     rpc.cases.send_message(request_id=str(uuid4()), case="…", text="Tack!", attachments=[])
 ```

@@ -75,9 +75,11 @@ class _LookUp:
 class RpcClient:
     """Makes calls for one process; any number of threads may use it at once."""
 
-    def __init__(self, url: str, name: str, *, ca_file: str | None = None) -> None:
+    def __init__(self, url: str, name: str, *, exchange: str = RPC_EXCHANGE, ca_file: str | None = None) -> None:
+        """`exchange`: an outside caller's own, see `caller_exchange`."""
         self._name = name
         self._user = unquote(urlsplit(url).username or "")
+        self._exchange = exchange
         self._reply_key = ""
         self._pending: dict[str, _Pending] = {}
         self._looking: dict[str, _LookUp] = {}
@@ -107,12 +109,11 @@ class RpcClient:
 
     def _listen(self, channel: amqp.Channel) -> None:
         # A new queue for each connection: the broker may keep the old one, exclusive, until it notices the loss.
-        # Its name does not tell the key: the broker's figures show the names of queues.
         self._reply_key = reply_key(self._user)
-        queue = f"rpc.reply-{self._name}-{uuid4()}"
-        topology.declare_exchange(channel, RPC_EXCHANGE, "topic")
+        queue = f"rpc.reply-{self._name}-{uuid4()}"  # not by the key: more can see the names of queues
+        topology.declare_exchange(channel, self._exchange, "topic")
         channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
-        channel.queue_bind(queue, RPC_EXCHANGE, self._reply_key)
+        channel.queue_bind(queue, self._exchange, self._reply_key)
         channel.basic_consume(queue, no_ack=True, callback=self._on_reply)
         for correlation_id, pending in list(self._pending.items()):
             if pending.answer is None:
@@ -196,7 +197,7 @@ class RpcClient:
             "application_headers": headers,
         }
         correlation_id = os.urandom(16).hex()
-        pending = _Pending(OutgoingMessage(body, RPC_EXCHANGE, routing_key, True, properties), self._gate())
+        pending = _Pending(OutgoingMessage(body, self._exchange, routing_key, True, properties), self._gate())
         self._pending[correlation_id] = pending
         try:
             try:

@@ -44,13 +44,13 @@ from shared.messaging.wire import (
     RPC_EXCHANGE,
     TOKEN_HEADER,
     Envelope,
-    came_by_itself,
     declare_request_queue,
     decode_request,
     encode_error,
     encode_result,
     next_call_ids,
     request_queue,
+    sent_by_a_caller,
 )
 from shared.operations import clock
 from shared.operations.logs import log
@@ -71,6 +71,10 @@ _CALL_ID = re.compile(
     r"(?P<method>[a-z_]{1,40}\.[a-z_]{1,60})\.(?P<id>[0-9a-f]{16}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 )
 
+_DETOUR_HEADER = "x-death"
+"""The broker writes it on what comes out of a queue as a dead letter, and asks for no right to call then: whoever has a
+queue could name a method as where its dead letters go. So it is with an exchange that is bound to ours, and with copies
+(`CC`, `BCC`), whose routing key is another's. Requests are taken only from whoever published them."""
 _FAILED = encode_error(Internal())
 
 Extras = ParamSpec("Extras")
@@ -334,7 +338,12 @@ class RpcServer:
             self._link.ack(delivery)  # nobody to answer, nothing to do
             log.warning("request_unreadable")
             return
-        method = delivery.routing_key.partition(".")[2]
+        service, _, method = delivery.routing_key.partition(".")
+        straight = service == self._contract.name and sent_by_a_caller(delivery.exchange)
+        if not straight or _DETOUR_HEADER in delivery.headers:
+            self._link.ack(delivery)
+            log.warning("request_by_a_detour", exchange=delivery.exchange)
+            return
         self._under_way += 1
         if method in self._contract.calls:
             self._spawn(method, lambda run: self._answer(delivery, self._contract.calls[method], run))
@@ -363,8 +372,6 @@ class RpcServer:
     def _result(
         self, delivery: Delivery, call: Call[Any, Any], run: Callable[[OngoingCall[Any, Any]], Any], ids: list[str]
     ) -> bytes:
-        if came_by_itself(delivery.headers):
-            raise Forbidden(reason="not_sent_by_its_caller")
         ends = self._ends(delivery)
         if len(delivery.body) > LARGEST_REQUEST_BYTES:
             raise LimitExceeded("Anropet är för stort.", reason="request_too_large")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -32,13 +31,11 @@ LARGEST_REPLY_BYTES = 8 * 1024 * 1024
 REQUEST_LIFE_MS = 60_000
 """How long a request without a deadline waits in the queue of a service that is not there."""
 REQUEST_QUEUE_ARGUMENTS = {"x-message-ttl": REQUEST_LIFE_MS}
-_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-REPLY_KEY = re.compile(rf"(reply\.[A-Za-z0-9_-]{{1,60}}\.)?{_UUID}")
-"""Where an answer may go: a UUID, as nameko's clients have it, or one of a user of the broker's, as ours do. A caller
-could name a call instead, and so have it made by the service that answers; where that may not make it, the broker would
-end the service's connection."""
-STOCK_REPLY_KEY = re.compile(_UUID)
-_DEAD_LETTERED = ("x-death", "x-first-death-exchange", "CC", "BCC")
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+REPLY_KEY = re.compile(rf"(reply\.[A-Za-z0-9_-]+\.)?{UUID}")
+"""Where an answer may go: a UUID, as nameko's clients have it, or our client's key. A caller could name a call instead,
+and so have it made by the service that answers; where that may not make it, the broker would end the service's
+connection."""
 
 _CALL_IDS_KEPT = 5
 
@@ -53,6 +50,23 @@ class Envelope(BaseModel, Generic[Asked]):
 
     args: list[Any] = Field(default=[], max_length=0)
     kwargs: Asked
+
+
+def caller_exchange(user: str) -> str:
+    """The exchange by which an outside caller sends its calls: nameko's client declares the one that it uses each time,
+    and whoever may declare one may replace it. It is nameko's setting `rpc_exchange`."""
+    return f"rpc.{user}"
+
+
+def sent_by_a_caller(exchange: str) -> bool:
+    """Whether requests may come by this exchange."""
+    return exchange == RPC_EXCHANGE or exchange.startswith("rpc.")
+
+
+def reply_key(user: str) -> str:
+    """A new key for answers to a client of ours. It has the user's name in it, so that the broker lets nobody else
+    listen: every service that is called sees the key."""
+    return f"reply.{user}.{uuid4()}"
 
 
 def request_queue(service: str) -> str:
@@ -75,22 +89,6 @@ def declare_request_queue(channel: amqp.Channel, service: str) -> None:
 def encode_request(request: Part) -> bytes:
     """The body of a request."""
     return b'{"args":[],"kwargs":' + request.model_dump_json().encode() + b"}"
-
-
-def reply_key(user: str) -> str:
-    """A new key that answers go to, for this user of the broker's alone: whoever is called sees the key."""
-    return f"reply.{user}.{uuid4()}"
-
-
-def reply_keys_of(user: str) -> str:
-    """All such keys of the user, as a regular expression."""
-    return rf"reply\.{re.escape(user)}\.{_UUID}"
-
-
-def came_by_itself(headers: Mapping[str, Any]) -> bool:
-    """Whether the broker put the request where it is on behalf of a queue or a header, of which nobody is asked whether
-    the one who made it may make that call. Nobody can take the broker's own headers away."""
-    return any(name in headers for name in _DEAD_LETTERED)
 
 
 def decode_request(envelope: type[Envelope[Asked]], body: bytes) -> Asked:

@@ -9,15 +9,17 @@ from uuid import uuid4
 import amqp
 import pytest
 from amqp.exceptions import AccessRefused
+from nameko.exceptions import RemoteError
+from nameko.standalone.rpc import ClusterRpcProxy
 
-from deploy.local.people import cast
-from deploy.rabbitmq import permissions
+from deploy.local.stack import VHOST
+from deploy.rabbitmq import definitions, permissions
 from shared.contracts import cases, directory, identity, logging_in
 from shared.messaging import topology
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Forbidden, Refused
 from shared.messaging.transport import connection_arguments
-from shared.messaging.wire import RPC_EXCHANGE, TOKEN_HEADER, reply_key
+from shared.messaging.wire import RPC_EXCHANGE, reply_key
 
 CONTRACTS = topology.all_contracts()
 SERVICES = [contract.name for contract in CONTRACTS]
@@ -46,7 +48,7 @@ def client_of(system):
     opened = []
 
     def connect(user):
-        client = RpcClient(system.stack.broker_url(user), f"{user}.test")
+        client = RpcClient(system.stack.broker_url(user), f"{user}.test", exchange=permissions.exchange_of(user))
         client.start()
         assert client._link.wait_connected(10)
         opened.append(client)
@@ -55,6 +57,13 @@ def client_of(system):
     yield connect
     for client in opened:
         client.stop()
+
+
+def queue_of(user, channel, arguments=None):
+    """A queue for answers, which everybody may make."""
+    name = f"rpc.reply-{user}.{uuid4()}"
+    channel.queue_declare(name, durable=False, exclusive=True, auto_delete=True, arguments=arguments)
+    return name
 
 
 def refused(channel, exchange, key, body=b"{}", **properties):
@@ -107,73 +116,105 @@ def test_nobody_reads_what_is_for_another(channel_of):
 
 def test_nobody_listens_in_on_calls(channel_of):
     for user in permissions.everyone():
-        for key in ("#", "identity.*", "identity.complete_login"):
-            channel = channel_of(user)
-            queue = f"rpc.reply-{user}.{uuid4()}"
-            channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True)
+        for exchange in {RPC_EXCHANGE, permissions.exchange_of(user)}:
+            for key in ("#", "identity.*", "identity.complete_login"):
+                channel = channel_of(user)
+                queue = queue_of(user, channel)
+                with pytest.raises(AccessRefused):
+                    channel.queue_bind(queue, exchange, key)
+
+
+def test_nobody_listens_in_on_the_answers_to_another(channel_of):
+    """Each service sees by which key those who call it take their answers."""
+    for user in permissions.everyone():
+        for other in permissions.everyone():
+            if other == user:
+                continue
+            for exchange, key in (
+                (RPC_EXCHANGE, reply_key(other)),
+                (RPC_EXCHANGE, str(uuid4())),
+                (permissions.exchange_of(user), reply_key(other)),
+                (permissions.exchange_of(other), str(uuid4())),
+            ):
+                channel = channel_of(user)
+                queue = queue_of(user, channel)
+                with pytest.raises(AccessRefused):
+                    channel.queue_bind(queue, exchange, key)
+
+
+def test_a_caller_that_replaces_its_exchange_cuts_off_itself_and_hears_nobody(system, channel_of, client_of):
+    channel = channel_of("listings")
+    queue = queue_of("listings", channel)
+    own = permissions.exchange_of("listings")
+    try:
+        channel.exchange_delete(own)
+        channel.exchange_declare(own, "fanout", durable=True, auto_delete=False)
+        channel.queue_bind(queue, own, "")
+        for source, destination in ((own, RPC_EXCHANGE), (RPC_EXCHANGE, own)):
             with pytest.raises(AccessRefused):
-                channel.queue_bind(queue, RPC_EXCHANGE, key)
-
-
-def own_queue(channel, user, **arguments):
-    """A queue as the user may make for its answers."""
-    queue = f"rpc.reply-{user}.{uuid4()}"
-    channel.queue_declare(queue, durable=False, exclusive=True, auto_delete=True, arguments=arguments)
-    return queue
-
-
-def test_nobody_listens_in_on_the_answers_to_another_though_he_knows_its_reply_key(channel_of):
-    """Whoever is called sees the key; stock callers' bare UUIDs are seen by services, which may not bind them."""
-    users = permissions.everyone()
-    for user in users:
-        others = [reply_key(other) for other in users if other != user]
-        stock = user in ("portal", "staff_tool")
-        for key in [*others, *([] if stock else [str(uuid4())])]:
-            channel = channel_of(user)
-            with pytest.raises(AccessRefused):
-                channel.queue_bind(own_queue(channel, user), RPC_EXCHANGE, key)
-        channel = channel_of(user)
-        channel.queue_bind(own_queue(channel, user), RPC_EXCHANGE, reply_key(user))
-
-
-def test_only_the_callers_with_namekos_own_client_may_touch_the_exchange_of_calls(channel_of):
-    """It declares the exchange each time, and so must be let; with the same right it could be replaced."""
-    for user in set(permissions.everyone()) - {"portal", "staff_tool"}:
+                channel_of("listings").exchange_bind(destination, source, "#")
         with pytest.raises(AccessRefused):
-            channel_of(user).exchange_delete(RPC_EXCHANGE, if_unused=True)
+            channel_of("listings").exchange_delete(RPC_EXCHANGE)
+        with pytest.raises(AccessRefused):  # what it can't pass on would go there, by any key
+            other = channel_of("listings")
+            other.exchange_delete(own)
+            other.exchange_declare(
+                own, "fanout", durable=True, auto_delete=False, arguments={"alternate-exchange": RPC_EXCHANGE}
+            )
+        portal = client_of("portal")
+        begun = portal.ask(
+            logging_in.BEGIN_LOGIN, logging_in.BeginLogin(request_id=uuid4(), kind="resident"), timeout=10
+        )
+        assert begun.nonce
+        assert channel.basic_get(queue, no_ack=True) is None
+    finally:
+        channel_of("callers").exchange_delete(own)
+        system.stack.rabbitmq.admin.give(VHOST, definitions.inside(VHOST), definitions.rights(VHOST))
+    assert channel_of("listings").exchange_declare(own, "topic", passive=True) is None
 
 
-def test_a_call_that_a_queue_makes_by_dead_lettering_is_not_run_R_SYS_1(system, channel_of):
-    """The broker asks nobody for a right when it passes a message on, wherever a queue's maker wants it to go."""
-    channel = channel_of("attachments")
-    springboard = own_queue(
-        channel,
-        "attachments",
-        **{
-            "x-dead-letter-exchange": RPC_EXCHANGE,
-            "x-dead-letter-routing-key": "cases.list_inbox",
-            "x-message-ttl": 0,
-        },
-    )
-    hears, answers = reply_key("attachments"), reply_key("attachments")
-    channel.queue_bind(springboard, RPC_EXCHANGE, hears)
-    listening = own_queue(channel, "attachments")
-    channel.queue_bind(listening, RPC_EXCHANGE, answers)
-    token = system.resident_token(cast.RESIDENT)
-    channel.basic_publish(
-        amqp.Message(
-            b'{"args": [], "kwargs": {}}',
-            reply_to=answers,
-            correlation_id="1",
-            application_headers={TOKEN_HEADER: token},
-        ),
-        exchange=RPC_EXCHANGE,
-        routing_key=hears,
-    )
-    ends = time.monotonic() + 10
-    while (answer := channel.basic_get(listening, no_ack=True)) is None and time.monotonic() < ends:
-        time.sleep(0.1)
-    assert json.loads(answer.body)["error"]["exc_args"][0]["reason"] == "not_sent_by_its_caller"
+@pytest.mark.parametrize("way", ["dead letter", "CC", "BCC"])
+def test_a_request_that_came_by_a_detour_is_not_taken(channel_of, way):
+    """The broker asks for no right to call where it moves a message by itself, nor, before RabbitMQ 4, for copies."""
+    channel, key = channel_of("attachments"), reply_key("attachments")
+    answers = queue_of("attachments", channel)
+    channel.queue_bind(answers, RPC_EXCHANGE, key)
+    body = {"args": [], "kwargs": {"request_id": str(uuid4()), "kind": "resident"}}
+    message = amqp.Message(json.dumps(body), reply_to=key, correlation_id="x", delivery_mode=1)
+    if way == "dead letter":
+        first = reply_key("attachments")
+        trampoline = queue_of(
+            "attachments",
+            channel,
+            {
+                "x-dead-letter-exchange": RPC_EXCHANGE,
+                "x-dead-letter-routing-key": "identity.begin_login",
+                "x-message-ttl": 0,
+            },
+        )
+        channel.queue_bind(trampoline, RPC_EXCHANGE, first)
+    else:
+        first = "directory.get_clinics"  # which answers that the arguments are wrong
+        message.properties["application_headers"] = {way: ["identity.begin_login"]}
+    channel.confirm_select()
+    with contextlib.suppress(AccessRefused):
+        channel.basic_publish_confirm(message, exchange=RPC_EXCHANGE, routing_key=first)
+        time.sleep(2)
+        assert channel.queue_declare(answers, passive=True).message_count == (0 if way == "dead letter" else 1)
+
+
+@pytest.mark.parametrize("user", [caller.name for caller in permissions.OUTSIDE_CALLERS if caller.stock])
+def test_a_stock_nameko_client_calls_by_its_own_exchange(system, user):
+    config = {"AMQP_URI": system.stack.broker_url(user), "rpc_exchange": permissions.exchange_of(user)}
+    token = system.system_token(user) if user in permissions.CONNECTED_SYSTEMS else None
+    with ClusterRpcProxy(config, context_data={"auth_token": token} if token else {}, timeout=10) as rpc:
+        if token is None:
+            assert rpc.identity.begin_login(request_id=str(uuid4()), kind="resident")["nonce"]
+        else:  # without arguments: the answer says what is wrong with them
+            [call] = permissions.calls_open_to({f"system:{user}"}, CONTRACTS)
+            with pytest.raises(RemoteError) as raised:
+                getattr(getattr(rpc, call.service), call.name)()
+            assert raised.value.exc_type == "invalid"
 
 
 def test_nobody_makes_or_removes_what_the_broker_was_given(channel_of):
@@ -241,14 +282,14 @@ def test_a_refused_call_ends_at_once_and_the_others_of_the_process_go_on(system,
 
 def test_an_answer_goes_to_a_caller_only_never_on_as_a_call(system, channel_of):
     """Where the answer is to go is the caller's word: a method's name there would be a call by the service."""
-    channel = channel_of("portal")
+    channel, exchange = channel_of("portal"), permissions.exchange_of("portal")
     channel.basic_publish(
         amqp.Message(
             json.dumps({"args": [], "kwargs": {"request_id": str(uuid4()), "kind": "resident"}}).encode(),
             reply_to="notifications.overlapping_addresses",
             correlation_id=uuid4().hex,
         ),
-        exchange=RPC_EXCHANGE,
+        exchange=exchange,
         routing_key="identity.begin_login",
     )
     time.sleep(0.5)

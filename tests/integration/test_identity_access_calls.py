@@ -11,6 +11,7 @@ import pytest
 
 from deploy.local.people import cast
 from deploy.local.people.residents import named
+from deploy.rabbitmq.permissions import exchange_of
 from shared.contracts import access, cases, identity, logging_in, notifications
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, Unavailable
@@ -94,7 +95,7 @@ def test_r_id_22_r_id_23_residents_see_none_of_it_and_keep_their_own_list(system
 
 def test_r_id_23_the_listing_system_has_a_user_of_its_own_at_the_broker(system: Any) -> None:
     """R-ID-23: by which it can tell listings and nothing else."""
-    client = RpcClient(system.stack.broker_url("listings"), "listings.test")
+    client = RpcClient(system.stack.broker_url("listings"), "listings.test", exchange=exchange_of("listings"))
     client.start()
     token = system.system_token("listings")
 
