@@ -64,6 +64,7 @@ def _rows(world: World, question: str) -> list[tuple[Any, ...]]:
 
 DERIVED = "SELECT id, remind_at, unread, first_reply_at, last_reply_at FROM cases ORDER BY id"
 KEPT = "SELECT id, case_id, content FROM messages ORDER BY id"
+OF_OTHER_SYSTEMS = "SELECT id, title, thread FROM cases WHERE title IS NOT NULL ORDER BY id"
 
 
 def test_down_and_up_again_with_rows_in_every_table(
@@ -90,6 +91,25 @@ def test_down_and_up_again_with_rows_in_every_table(
             ("Meddelande om bokning",)
         ]
         world.start()
+
+
+def test_r_case_21_what_other_systems_call_their_messages_survives_the_way_back(
+    fresh_database: Callable[..., Any], tmp_path: Path
+) -> None:
+    """R-CASE-21, R-CASE-9: titles and threads stay, for a version that does not know them and the one after it."""
+    url = fresh_database("cases").url
+    for world in World.made(url, tmp_path):
+        _use_everything(world)
+        [(case, title, thread)] = _rows(world, OF_OTHER_SYSTEMS)
+        assert title is not None and thread is not None
+        migrate.downgrade("cases", url, "0009_mailings")
+        migrate.upgrade("cases", url)
+        assert _rows(world, OF_OTHER_SYSTEMS) == [(case, title, thread)]
+        assert migrate.differences("cases", url) == []
+        moved = inbox.PutInboxMessage(
+            request_id=uuid4(), clinic=world.clinic, identity_number=NUMBER, title="Ny tid", text="Flyttad.", thread="1"
+        )
+        assert world.call(inbox.PUT_INBOX_MESSAGE, moved, Caller("system", "booking")).case == case
 
 
 def test_one_that_failed_halfway_is_run_again(fresh_database: Callable[..., Any]) -> None:
