@@ -8,11 +8,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects.postgresql import insert
 
 from services.cases.changing import find
 from services.cases.opening import open_sealed
-from services.cases.rules import State, resident_may_write
+from services.cases.rules import State, check_version, resident_may_write
 from services.cases.tables import Row, drafts
 from services.cases.visibility import facts
 from shared.contracts.base import Done
@@ -31,6 +30,18 @@ STAFF_WRITER = func.substring(drafts.c.writer, f"^{_STAFF}(.*)$")
 """The HSA-id of the writer where that is one of the staff; else none."""
 
 
+_SAVE = b"""
+INSERT INTO drafts (id, case_id, writer, case_version, content, saved_at)
+SELECT %s, %s, %s, %s, %s, %s
+WHERE NOT EXISTS (
+    SELECT 1 FROM activities JOIN messages ON messages.id = activities.message
+    WHERE activities.case_id = %s AND activities.case_version > %s AND messages.writer = %s
+)
+ON CONFLICT (case_id, writer) DO UPDATE
+    SET case_version = excluded.case_version, content = excluded.content, saved_at = excluded.saved_at
+    WHERE drafts.case_version <= excluded.case_version
+RETURNING id
+"""
 _FORGET = b"DELETE FROM drafts WHERE case_id = %s AND writer = %s"
 
 
@@ -45,23 +56,24 @@ def context(case: UUID, writer: str) -> bytes:
 
 def save(tx: Transaction, request: SaveDraft) -> DraftSaved:
     """Keeps the draft in place of the one before. `NotFound` for a case that is not the caller's to read, `Conflict`
-    for one in which nothing can be written."""
-    case = find(tx, request.case)
+    for one in which nothing can be written, and for a draft that comes late: the caller has written in the case since,
+    or saved a draft of a later version of it (R-CASE-17).
+
+    The case is locked, as by who sends: a draft on its way while its reply is sent is either removed with it, or late.
+    """
+    case = find(tx, request.case, lock=True)
     if case["state"] == State.CLOSED.value:
         raise Conflict("Ärendet är avslutat.", reason="case_closed")
     if tx.caller.kind == "resident" and not resident_may_write(facts(case)):
         raise Conflict("Du kan skriva i ärendet först när vården har ställt en fråga.", reason="no_counter_question")
-    writer = _writer(tx)
+    if request.version > case["version"]:
+        check_version(facts(case), request.version)
+    writer, version = _writer(tx), request.version
     content = request.model_dump(mode="json", include={"text", "kind", "attachments"})
-    row: dict[str, Any] = {
-        "case_id": case["id"],
-        "writer": writer,
-        "case_version": request.version,
-        "content": tx.sealer.seal(json.dumps(content).encode(), context(case["id"], writer)),
-        "saved_at": tx.now,
-    }
-    new = insert(drafts).values(row | {"id": uuid4()})
-    tx.execute(new.on_conflict_do_update(index_elements=["case_id", "writer"], set_=row))
+    sealed = tx.sealer.seal(json.dumps(content).encode(), context(case["id"], writer))
+    draft = (uuid4(), case["id"], writer, version, sealed, tx.now)
+    if not tx.ask(_SAVE, (*draft, case["id"], version, tx.caller.subject)):
+        raise Conflict("Utkastet är äldre än det du redan har skickat eller sparat.", reason="draft_late")
     return DraftSaved(saved_at=tx.now, version=case["version"], others_writing=others_writing(tx, case))
 
 
@@ -91,8 +103,8 @@ def forget(tx: Transaction, case: UUID) -> None:
 
 
 def others_writing(tx: Transaction, case: Row) -> list[OtherWriting]:
-    """Which other staff have saved a draft in the case just now; residents are not told of staff."""
-    if tx.caller.kind != "staff":
+    """Which other staff have saved a draft in the case just now, while it is open; residents are not told of staff."""
+    if tx.caller.kind != "staff" or case["state"] == State.CLOSED.value:
         return []
     theirs = (drafts.c.case_id == case["id"], drafts.c.writer != _writer(tx), drafts.c.writer.startswith(_STAFF))
     question = select(drafts.c.writer, drafts.c.saved_at).where(*theirs, drafts.c.saved_at > tx.now - WRITING)

@@ -69,7 +69,9 @@ ADD_NOTE = cases.call("add_note", AddNote, NoteAdded, who=("staff",))
 class SaveDraft(Command):
     """Keeps what the caller is writing in a case, in place of what was kept before; it survives logging out.
 
-    `version` is the case's as the caller has read it. Nobody else sees a draft; other staff see that one is written.
+    `version` is the case's as the caller has read it. One that comes late is refused as `conflict`, `draft_late`: what
+    the caller has sent since, or a draft of a later version, is not followed by what they wrote before it. Nobody else
+    sees a draft; other staff see that one is written, while the case is open.
     """
 
     case: UUID

@@ -241,6 +241,30 @@ def wait_for_commit(holder: Connection[Any]) -> int:
     raise AssertionError("nobody waits at COMMIT")
 
 
+def test_r_case_17_a_draft_that_is_saved_while_the_reply_is_sent_is_not_left_behind(world: World) -> None:
+    """R-CASE-17: it came to the service before the reply was there, and is written after."""
+    case = world.start().case
+    world.assign(case)
+    version = world.version(case)
+    late = desk.SaveDraft(request_id=uuid4(), case=case, version=version, text="Hej, vi h")
+    found: list[Any] = []
+    with held_draft(world, case) as holder:
+        sending = threading.Thread(target=lambda: found.extend(at_once(partial(world.reply, case, "partial_reply"))))
+        sending.start()
+        wait_for_commit(holder)
+        saving = threading.Thread(
+            target=lambda: found.extend(at_once(partial(world.call, desk.SAVE_DRAFT, late, world.handler)))
+        )
+        saving.start()
+        saving.join(timeout=0.3)
+        holder.rollback()
+        sending.join(timeout=20)
+        saving.join(timeout=20)
+    assert [one.reason for one in found if isinstance(one, Refused)] == ["draft_late"]
+    assert len(world.get(case, world.receiver).messages) == 2
+    assert world.call(desk.GET_DRAFT, desk.GetDraft(case=case), world.handler).draft is None
+
+
 @pytest.mark.parametrize("end", ["lock timeout", "lost connection"])
 def test_r_case_17_a_reply_that_fails_at_commit_is_sent_once_or_not_at_all(world: World, end: str) -> None:
     """R-CASE-17, R-SYS-5: what it writes travels with COMMIT, as text that means nothing but itself."""

@@ -59,7 +59,7 @@ def note(world: World, case: UUID, by: Caller, words: str = "Ring anhörig förs
 
 
 def save(world: World, case: UUID, by: Caller, **changed: Any) -> Any:
-    values = {"request_id": uuid4(), "case": case, "version": 1, "text": "Hej, vi har"}
+    values = {"request_id": uuid4(), "case": case, "version": world.version(case), "text": "Hej, vi har"}
     return world.call(desk.SAVE_DRAFT, desk.SaveDraft(**(values | changed)), by)
 
 
@@ -248,6 +248,44 @@ def test_r_case_17_others_are_told_that_someone_is_answering(world: World) -> No
     world.write(case)
     assert draft(world, case, world.resident).draft is None
     assert draft(world, case, world.receiver).draft is not None
+
+
+def test_r_case_17_a_draft_that_comes_late_is_not_kept(world: World) -> None:
+    """R-CASE-17: what has been sent is not unfinished any more, whatever is still on its way from the keyboard."""
+    case = world.waiting_case()
+    before = world.version(case)
+    world.reply(case, "partial_reply", text="Vi har tittat på det.")
+    refused("draft_late", Conflict, save, world, case, world.handler, version=before)
+    assert draft(world, case, world.handler).draft is None
+    assert world.get(case, world.receiver).others_writing == []
+    assert save(world, case, world.resident, text="Tack", version=before), "they had not sent anything"
+    world.write(case)
+    refused("draft_late", Conflict, save, world, case, world.resident, version=before)
+    assert draft(world, case, world.resident).draft is None
+    save(world, case, world.resident, text="En sak till", version=world.version(case))
+    assert draft(world, case, world.resident).draft.text == "En sak till"  # type: ignore[union-attr]
+
+
+def test_r_case_17_an_older_draft_takes_no_newer_ones_place(world: World) -> None:
+    """R-CASE-17: nor does one of a version that the case has not had."""
+    case = world.waiting_case()
+    now = world.version(case)
+    save(world, case, world.handler, text="Först läst nu", version=now)
+    refused("draft_late", Conflict, save, world, case, world.handler, text="Läst tidigare", version=now - 1)
+    refused("case_changed", Conflict, save, world, case, world.handler, text="Aldrig läst", version=now + 1)
+    assert draft(world, case, world.handler).draft.text == "Först läst nu"  # type: ignore[union-attr]
+    save(world, case, world.handler, text="Först läst nu, och mer", version=now)
+    assert draft(world, case, world.handler).draft.text == "Först läst nu, och mer"  # type: ignore[union-attr]
+
+
+def test_r_case_17_nobody_is_writing_in_a_case_that_is_closed(world: World) -> None:
+    """R-CASE-17"""
+    case = world.waiting_case()
+    save(world, case, world.receiver, version=world.version(case))
+    assert len(world.get(case, world.handler).others_writing) == 1
+    world.reply(case, "answer")
+    assert world.get(case, world.handler).others_writing == []
+    assert draft(world, case, world.handler).others_writing == []
 
 
 def test_drafts_only_where_the_writer_may_write(world: World) -> None:

@@ -56,7 +56,9 @@ def providers(world: World, resident: Caller) -> list[str]:
 
 
 def save(world: World, case: UUID, text: str, by: Caller, files: Sequence[UUID] = ()) -> None:
-    request = desk.SaveDraft(request_id=uuid4(), case=case, version=1, text=text, attachments=list(files))
+    request = desk.SaveDraft(
+        request_id=uuid4(), case=case, version=world.version(case), text=text, attachments=list(files)
+    )
     world.call(desk.SAVE_DRAFT, request, by)
 
 
