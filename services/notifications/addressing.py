@@ -22,6 +22,7 @@ from shared.security.rights import rights_from
 from shared.security.sealing import SealBroken
 
 NAME_IS_FRESH = timedelta(minutes=10)
+NO_LONGER_CHOSEN = "no_longer_chosen"
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def address(
     """Those of the claimed that are to be sent now; the others are ended here, each with its reason.
 
     A person who wants both SMS and mail gets a second delivery here, and a child's guardians get one each, claimed by
-    the same sender.
+    the same sender. What has been withdrawn or taken over while identity was asked is left alone (R-NOT-4, R-NOT-7).
     """
     ready: list[Addressed] = []
-    claimed = list(claimed)
+    claimed = delivering.still_held(tx, claimed)
     entered = _entered(tx, claimed)
     for one in claimed:
         choice = choices.get(one.asked_about)
@@ -102,6 +103,8 @@ def _to_resident(tx: Transaction, one: Claimed, choice: rules.Choice | None, lea
         return _to_person(tx, one, rules.choose(one.kind, choice, ()), choice, lease)
     ready: list[Addressed] = []
     for guardian_id in guardians:
+        if _was_told_for(tx, one, guardian_id):
+            continue
         theirs = _beside(
             tx, replace(one, recipient=guardian_id, about=one.recipient, channel=None, address_hash=None), lease
         )
@@ -112,6 +115,17 @@ def _to_resident(tx: Transaction, one: Claimed, choice: rules.Choice | None, lea
     else:
         delivering.end(tx, one, DeliveryState.WITHDRAWN, "no_guardian")
     return ready
+
+
+def _was_told_for(tx: Transaction, child: Claimed, guardian: str) -> bool:
+    """Whether the guardian has a delivery of their own for this already, by whatever channel; it goes on by itself."""
+    there = exists().where(
+        deliveries.c.event_id == child.event_id,
+        deliveries.c.kind == child.kind,
+        deliveries.c.recipient == guardian,
+        deliveries.c.about == child.recipient,
+    )
+    return bool(tx.execute(select(there)).scalar_one())
 
 
 def _entered(tx: Transaction, claimed: Iterable[Claimed]) -> dict[UUID, bytes]:
@@ -151,7 +165,7 @@ def _to_person(
         if one.channel in chosen:
             return _at_address(tx, one, one.channel, chosen[one.channel], version)
         # Its channel was given up while it was tried again. It goes by the others instead, unless it has one there.
-        delivering.end(tx, one, DeliveryState.WITHDRAWN, "no_longer_chosen")
+        delivering.end(tx, one, DeliveryState.WITHDRAWN, NO_LONGER_CHOSEN)
         ready, others = [], list(chosen)
     else:
         first, *others = chosen
@@ -173,24 +187,29 @@ def _at_address(tx: Transaction, one: Claimed, channel: Channel, address: str, v
     if hashed != one.address_hash:
         other = deliveries.alias()
         same_person = (other.c.kind == one.kind) & (other.c.recipient == one.recipient) & (other.c.channel == channel)
-        taken = exists().where(
-            other.c.event_id == one.event_id,
-            other.c.delivery != one.delivery,
-            (other.c.address_hash == hashed) | same_person,
-        )
-        if tx.execute(select(taken)).scalar_one():
-            delivering.end(tx, one, DeliveryState.MERGED, "same_address")
+        here = other.c.address_hash.is_not_distinct_from(hashed)
+        taken = tx.execute(
+            select(other.c.delivery, here.label("here"))
+            .where(other.c.event_id == one.event_id, other.c.delivery != one.delivery, here | same_person)
+            .order_by(here.desc())
+            .limit(1)
+        ).one_or_none()
+        if taken is not None:
+            delivering.stand_back(tx, one, taken.delivery if taken.here else None, version)
             return []
         tx.execute(
             update(deliveries)
             .where(deliveries.c.delivery == one.delivery)
             .values(channel=channel, address_hash=hashed, contact_version=version)
         )
+        if one.address_hash is not None:
+            delivering.wake_merged(tx, [one.event_id])  # the place that it had is free
     return [Addressed(replace(one, channel=channel, address_hash=hashed, contact_version=version), channel, address)]
 
 
 def _beside(tx: Transaction, like: Claimed, lease: timedelta) -> Claimed | None:
-    """A new delivery in the same hands. None: there was one like it before."""
+    """A new delivery in the same hands, or the one by this channel that ended because the channel was given up, if it
+    has been chosen anew (R-NOT-7). None: there was one like it before."""
     second = replace(like, delivery=uuid4(), attempts=0, resent=0)
     row = {
         "delivery": second.delivery,
@@ -208,7 +227,31 @@ def _beside(tx: Transaction, like: Claimed, lease: timedelta) -> Claimed | None:
         "created_at": tx.now,
     }
     added = tx.execute(insert(deliveries).values(row).on_conflict_do_nothing().returning(deliveries.c.delivery))
-    return second if added.one_or_none() is not None else None
+    if added.one_or_none() is not None:
+        return second
+    again = tx.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.event_id == like.event_id,
+            deliveries.c.kind == like.kind,
+            deliveries.c.recipient == like.recipient,
+            deliveries.c.channel == like.channel,
+            deliveries.c.state == DeliveryState.WITHDRAWN,
+            deliveries.c.reason == NO_LONGER_CHOSEN,
+        )
+        .values(
+            state=DeliveryState.CLAIMED,
+            claim=like.claim,
+            lease_until=delivering.lease_end(lease),
+            due_at=tx.now,
+            reason=None,
+            ended_at=None,
+        )
+        .returning(deliveries.c.delivery, deliveries.c.attempts, deliveries.c.resent)
+    ).one_or_none()
+    if again is None:
+        return None
+    return replace(like, delivery=again.delivery, attempts=again.attempts, resent=again.resent)
 
 
 def _addresses(email: str | None, mobile: str | None) -> dict[Channel, str]:

@@ -6,10 +6,10 @@ import re
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from services.notifications.tables import clinic_addresses
-from shared.contracts.notifications import ADDRESS_BOUNCED, AddressBounced, RecipientKind
+from services.notifications.tables import clinic_addresses, deliveries
+from shared.contracts.notifications import ADDRESS_BOUNCED, AddressBounced, DeliveryState, RecipientKind
 from shared.database.transaction import Transaction
 
 _STATUS_OF_ADDRESS = re.compile(r"5\.1\.(?:[012346]|10)")
@@ -25,6 +25,10 @@ def is_about_the_address(status: str) -> bool:
 class Bounced(Protocol):
     """A delivery that could not reach its address for good."""
 
+    @property
+    def delivery(self) -> UUID: ...
+    @property
+    def event_id(self) -> UUID: ...
     @property
     def recipient_kind(self) -> Any: ...
     @property
@@ -46,11 +50,28 @@ def bounced(tx: Transaction, one: Bounced) -> None:
             .values(bounced_at=tx.now)
         )
         return
+    _tell_owner(tx, one, one.channel)
+
+
+def came_back(tx: Transaction, one: Bounced) -> None:
+    """The same for a message that was taken and could not be delivered: also for those who stood back for it, since the
+    address is theirs too (R-NOT-6)."""
+    bounced(tx, one)
+    stood_back = select(deliveries).where(
+        deliveries.c.event_id == one.event_id,
+        deliveries.c.merged_into == one.delivery,
+        deliveries.c.state == DeliveryState.MERGED,
+    )
+    for row in tx.execute(stood_back.order_by(deliveries.c.recipient)).all():
+        _tell_owner(tx, row, one.channel)
+
+
+def _tell_owner(tx: Transaction, one: Any, channel: Any) -> None:
     event = AddressBounced(
         kind="staff" if one.recipient_kind == RecipientKind.STAFF else "resident",
         person=one.recipient,
         child=UUID(one.about) if one.about else None,
-        channel=one.channel,
+        channel=channel,
         contact_version=one.contact_version or 0,
     )
     tx.publish(ADDRESS_BOUNCED, event, aggregate=f"address {one.recipient}")

@@ -13,7 +13,7 @@ run by the database's clock, which is one for all senders. What is due goes by t
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, case, func, literal, null, select, update
 
 from services.notifications import rules
-from services.notifications.bounces import bounced
+from services.notifications.bounces import bounced, came_back
 from services.notifications.channels.outcome import Accepted, NotAccepted, Outcome
 from services.notifications.tables import deliveries
 from shared.contracts.base import HsaId
@@ -39,6 +39,10 @@ _CLAIM = (
     b" WHERE delivery IN (SELECT delivery FROM due)"
     b" RETURNING due_at, created_at, delivery, claim, event_id, kind, clinic, recipient_kind, recipient, about,"
     b" channel, address_hash, contact_version, attempts, resent"
+)
+_STILL_HELD = (
+    b"SELECT delivery FROM deliveries WHERE claim = %s AND delivery = ANY(%s) AND state = 'claimed'"
+    b" ORDER BY delivery FOR UPDATE"
 )
 _GIVE_BACK = b"UPDATE deliveries SET state = 'waiting', lease_until = NULL WHERE claim = %s AND state = 'claimed'"
 _BEGIN = (
@@ -93,6 +97,17 @@ def claim(
     shut = [str(channel) for channel in without]
     taken = tx.ask(_CLAIM, (tx.now, shut, most, claim_id, lease))
     return [_claimed(*row[2:]) for row in sorted(taken, key=lambda row: row[:2])]
+
+
+def still_held(tx: Transaction, claimed: Iterable[Claimed]) -> list[Claimed]:
+    """Those that are in the hands of whoever claimed them, not begun, and stay there until this transaction ends: one
+    who withdraws them waits for it."""
+    claimed = list(claimed)
+    if not claimed:
+        return []
+    held = tx.ask(_STILL_HELD, (claimed[0].claim, [one.delivery for one in claimed]))
+    there = {delivery for (delivery,) in held}
+    return [one for one in claimed if one.delivery in there]
 
 
 def renew(tx: Transaction, claims: Sequence[UUID], lease: timedelta) -> None:
@@ -156,7 +171,8 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
     elif isinstance(outcome, NotAccepted):
         pause = rules.next_pause(outcome.failure, attempts, _chance(), outcome.pause)
         state = DeliveryState.FAILED if pause is None else DeliveryState.WAITING
-        again = {"address_hash": None} if pause is None else {"due_at": tx.now + pause}
+        if pause is not None:
+            again = {"due_at": tx.now + pause}
         nobody_has_it = pause is None
         if outcome.about_the_address:
             bounced(tx, one)
@@ -164,6 +180,8 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
         state = DeliveryState.UNCERTAIN
     # A report can be here before the answer is, and says more.
     has_it = deliveries.c.report.in_(["delivered", "on_its_way"])
+    if nobody_has_it:
+        again = {"address_hash": case((has_it, deliveries.c.address_hash), else_=null())}
     in_vain = (deliveries.c.report == "undelivered") & (not isinstance(outcome, NotAccepted))
     ended = tx.now if state in rules.ENDS else None
     known = (DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
@@ -184,8 +202,8 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
     if changed is None:
         return None
     if changed.in_vain:
-        bounced(tx, one)
-    if nobody_has_it:
+        came_back(tx, one)
+    if nobody_has_it and changed.state == DeliveryState.FAILED:
         wake_merged(tx, [one.event_id])
     return DeliveryState(changed.state)
 
@@ -204,12 +222,26 @@ def end(tx: Transaction, one: Claimed, state: DeliveryState, reason: str) -> Non
         wake_merged(tx, [one.event_id])
 
 
+def stand_back(tx: Transaction, one: Claimed, merged_into: UUID | None, version: int) -> None:
+    """Ends one whose address another delivery for the same event has, or whose person has another (R-NOT-6).
+
+    `merged_into`: the delivery at the same address, of which it is learned later whether it came back; `version`: of
+    what the person had set now.
+    """
+    end(tx, one, DeliveryState.MERGED, "same_address")
+    tx.execute(
+        update(deliveries)
+        .where(_in_hands(one, DeliveryState.MERGED))
+        .values(merged_into=merged_into, contact_version=version)
+    )
+
+
 def wake_merged(tx: Transaction, events: Sequence[UUID]) -> None:
     """A place has become free without a message: those that stood back, in these events, see whether it was theirs."""
     tx.execute(
         update(deliveries)
         .where(deliveries.c.event_id.in_(events), deliveries.c.state == DeliveryState.MERGED)
-        .values(reason=None, ended_at=None, **_again(tx, timedelta(0)))
+        .values(reason=None, ended_at=None, merged_into=None, **_again(tx, timedelta(0)))
     )
 
 
@@ -228,7 +260,7 @@ def put_off(tx: Transaction, one: Claimed, reason: str, pause: timedelta) -> Non
     """No provider could be asked: later, and no attempt is counted. After a day of that: a failure that people see."""
     since = func.coalesce(deliveries.c.queued_at, deliveries.c.created_at)
     waited = since < tx.now - rules.LONGEST_WAIT
-    tx.execute(
+    state = tx.execute(
         update(deliveries)
         .where(_in_hands(one, DeliveryState.CLAIMED, DeliveryState.SENDING))
         .values(
@@ -237,8 +269,12 @@ def put_off(tx: Transaction, one: Claimed, reason: str, pause: timedelta) -> Non
             due_at=tx.now + pause * (1 + rules.JITTER * _chance()),
             reason=reason,
             lease_until=None,
+            address_hash=case((waited, null()), else_=deliveries.c.address_hash),
         )
-    )
+        .returning(deliveries.c.state)
+    ).scalar_one_or_none()
+    if state == DeliveryState.FAILED:
+        wake_merged(tx, [one.event_id])
 
 
 def give_back(tx: Transaction, claim_id: UUID) -> None:
@@ -303,7 +339,7 @@ def sweep(tx: Transaction, most: int = 500) -> Swept:
     ).all()
     for row in found:
         if row.state == DeliveryState.FAILED:
-            bounced(tx, row)
+            came_back(tx, row)
     states = [row.state for row in found]
     return Swept(freed=states.count(DeliveryState.WAITING), uncertain=states.count(DeliveryState.UNCERTAIN))
 

@@ -74,13 +74,12 @@ def withdraw_residents(tx: Transaction, resident: UUID) -> int:
 
     Returns how many.
     """
+    held, before = _queued_for(tx, resident), None
+    while held != before:  # a sender we waited for may have made more of it meanwhile
+        held, before = _queued_for(tx, resident), held
     withdrawn = tx.execute(
         update(deliveries)
-        .where(
-            or_(deliveries.c.recipient == str(resident), deliveries.c.about == str(resident)),
-            deliveries.c.recipient_kind == RecipientKind.RESIDENT,
-            deliveries.c.state.in_([DeliveryState.WAITING, DeliveryState.CLAIMED]),
-        )
+        .where(deliveries.c.delivery.in_(held))
         .values(state=DeliveryState.WITHDRAWN, reason="inactive", ended_at=tx.now)
         .returning(deliveries.c.delivery, deliveries.c.event_id, deliveries.c.address_hash)
     ).all()
@@ -90,6 +89,21 @@ def withdraw_residents(tx: Transaction, resident: UUID) -> int:
         tx.execute(update(deliveries).where(freed).values(address_hash=None))
         delivering.wake_merged(tx, sorted({row.event_id for row in places}))
     return len(withdrawn)
+
+
+def _queued_for(tx: Transaction, resident: UUID) -> list[UUID]:
+    """What is queued for the resident, or about the child, held against senders until the end of the transaction."""
+    queued = (
+        select(deliveries.c.delivery)
+        .where(
+            or_(deliveries.c.recipient == str(resident), deliveries.c.about == str(resident)),
+            deliveries.c.recipient_kind == RecipientKind.RESIDENT,
+            deliveries.c.state.in_([DeliveryState.WAITING, DeliveryState.CLAIMED]),
+        )
+        .order_by(deliveries.c.delivery)
+        .with_for_update()
+    )
+    return list(tx.execute(queued).scalars())
 
 
 def _recipients(tx: Transaction, told: rules.Told, body: Any) -> list[Recipient]:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, update
 
-from services.notifications.bounces import bounced, is_about_the_address
+from services.notifications.bounces import came_back, is_about_the_address
 from services.notifications.channels.mail import SENDING_HEADER
 from services.notifications.channels.sms_apis import Judgement
 from services.notifications.tables import deliveries
@@ -97,7 +97,7 @@ def _settle(tx: Transaction, row: Row[Any], judgement: Judgement, *, about_the_a
             return
         values |= {"state": DeliveryState.FAILED, "reason": "undelivered", "ended_at": tx.now}
         if about_the_address:
-            bounced(tx, row)
+            came_back(tx, row)
     elif row.state != DeliveryState.SENT:
         # The provider has it after all, whatever it answered when it was handed over: it must not be sent again.
         values |= {"state": DeliveryState.SENT, "reason": None, "ended_at": tx.now, "lease_until": None}

@@ -65,6 +65,7 @@ deliveries = Table(
     Column("channel", Text, comment="null until it is known how the person wants to be told"),
     Column("address_hash", LargeBinary, comment="null as long as the address is not known, and when it is not told"),
     Column("contact_version", Integer, comment="of what the person had set then"),
+    Column("merged_into", Uuid, comment="the delivery at the same address, of one that stood back for it"),
     Column("state", Text, nullable=False),
     Column("reason", Text),
     Column("attempts", Integer, nullable=False, server_default="0"),

@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.notifications import queueing
+from services.notifications import clinic_settings, queueing
 from services.notifications.channels.outcome import NotAccepted
 from shared.contracts import cases, identity
 from shared.contracts.base import Role
+from shared.contracts.notifications import OverlappingAddresses
 from shared.database import migrate
 from tests.integration.notifications_support import (
     World,
@@ -87,6 +88,28 @@ def test_an_event_that_comes_twice_is_told_once(world: World) -> None:
 
 
 # --- one message for one address and event --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("clinics", "persons"),
+    [
+        ("post@räksmörgås.se", "Post@xn--rksmrgs-5wao1o.se"),
+        ("post@xn--rksmrgs-5wao1o.se", "Post@RÄKSMÖRGÅS.se"),
+        ("post@räksmörgås.se", "post@ra\u0308ksmo\u0308rga\u030as.se"),
+    ],
+)
+def test_an_address_in_letters_and_in_ascii_is_one(world: World, clinics: str, persons: str) -> None:
+    """R-NOT-6, R-NOT-9: one message, shown as overlapping, and refused as somebody's personal one."""
+    set_addresses(world, clinics)
+    world.person(Role.CASE_RECEIVER, email=persons)
+    world.hear(cases.CASE_STARTED, world.case_started())
+    world.send()
+    assert world.email.addresses == ["post@xn--rksmrgs-5wao1o.se"]
+    asked = OverlappingAddresses(clinic=None, addresses=[persons])
+    with world.database.transaction(world.caller(Role.LOCAL_ADMIN)) as tx:
+        settings = clinic_settings.read_settings(tx, world.clinic)
+        assert clinic_settings.overlapping_addresses(tx, asked).overlapping == asked.addresses
+    assert clinic_settings.overlapping_with(settings, list(world.staff.values())) == settings.new_case_addresses
 
 
 def test_the_same_address_in_two_places_gets_one_message(world: World) -> None:
