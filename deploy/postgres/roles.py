@@ -69,10 +69,15 @@ def let_in(admin: psycopg.Connection, database: str, service: str, owner: str) -
 
 
 def make_role(admin: psycopg.Connection, name: str, password: str) -> None:
-    """The role, with this password."""
+    """The role, with this password. It may take half of the server's connections: the others' services go on."""
     known = admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
     verb = sql.SQL("ALTER" if known else "CREATE")
-    admin.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), sql.Literal(password)))
+    [most] = admin.execute("SELECT current_setting('max_connections')::int / 2").fetchone() or (-1,)
+    admin.execute(
+        sql.SQL("{} ROLE {} LOGIN CONNECTION LIMIT {} PASSWORD {}").format(
+            verb, sql.Identifier(name), sql.Literal(most), sql.Literal(password)
+        )
+    )
 
 
 def make_database(admin: psycopg.Connection, name: str, owner: str) -> None:

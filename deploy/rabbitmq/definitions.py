@@ -17,6 +17,9 @@ from shared.messaging import announcing, topology
 from shared.messaging.wire import REQUEST_QUEUE_ARGUMENTS, RPC_EXCHANGE, request_queue
 
 VHOST = "vardarende"
+MOST_CONNECTIONS = 300
+"""Of one user: a process has some five."""
+_UNUSED_MS, _MOST_BYTES = 600_000, 128 * 1024 * 1024
 
 
 def inside(vhost: str) -> dict[str, Any]:
@@ -98,10 +101,24 @@ def whole(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
             "password_hash": password_hash(passwords[user]),
             "hashing_algorithm": "rabbit_password_hashing_sha256",
             "tags": [],
+            "limits": {"max-connections": MOST_CONNECTIONS},
         }
         for user in permissions.everyone()
     ]
-    return {"vhosts": [{"name": vhost}], "users": users, **rights(vhost), **inside(vhost)}
+    return {"vhosts": [{"name": vhost}], "users": users, "policies": [_modest(vhost)], **rights(vhost), **inside(vhost)}
+
+
+def _modest(vhost: str) -> dict[str, Any]:
+    """For the queues that users make themselves, as they please: such a one ends when nobody uses it, and fills no
+    memory."""
+    return {
+        "vhost": vhost,
+        "name": "made by users",
+        "pattern": r"^(rpc\.reply-|rights-clock\.)",
+        "apply-to": "queues",
+        "definition": {"expires": _UNUSED_MS, "max-length-bytes": _MOST_BYTES, "overflow": "drop-head"},
+        "priority": 1,
+    }
 
 
 def password_hash(password: str) -> str:

@@ -6,6 +6,7 @@ umask 077
 case ${1:-} in
 save)
   file=/backup/store-$(date -u +%Y%m%dT%H%M%SZ).tar.gz
+  trap 'rm -f "$file.part"' EXIT
   tar -czf "$file.part" -C /data .
   mv "$file.part" "$file"
   echo "$file"

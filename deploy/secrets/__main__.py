@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.rabbitmq import definitions
 from deploy.secrets import certificates, trusted, wanted
@@ -83,10 +84,15 @@ def derive(folder: Path) -> None:
 def faults(folder: Path) -> list[str]:
     """A line for each secret that is missing or not as it should be. No secret's content is in it."""
     found = []
+    seen: dict[str, str] = {}
     for secret in wanted.all_random():
         file = folder / secret.name
         try:
-            fault = secret.fault(file.read_text())
+            text = file.read_text()
+            same = seen.setdefault(text.strip(), secret.name)
+            fault = f"is the same as {same}" if same != secret.name else secret.fault(text)
+            if not fault and file.stat().st_mode & 0o077:
+                fault = "may be read by others: chmod 600"
         except OSError as error:
             fault = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
         if fault:
@@ -97,11 +103,20 @@ def faults(folder: Path) -> list[str]:
         found += [f"{one} is missing" for one in missing]
         if not missing and (fault := certificates.fault(*pair)):
             found.append(f"{name}.crt {fault}")
+        elif not missing and name != "reports" and (folder / "ca.crt").exists():  # those who report have other roots
+            fault = certificates.not_of(pair[0], folder / "ca.crt", wanted.INNER_SERVERS[name])
+            found += [f"{name}.crt {fault}"] if fault else []
     for given in ("ca.crt", "trusted.json", "s3.json", "rabbitmq-definitions.json", *wanted.GIVEN):
         if not (folder / given).exists():
             found.append(f"{given} is missing")
         elif not (folder / given).read_text().strip():
             found.append(f"{given} is empty")
+    client = folder / "outside-client.crt", folder / "outside-client.key"
+    if all(file.exists() for file in client) and (fault := certificates.fault(*client)):
+        found.append(f"{client[0].name} {fault}")
+    for authorities in ("outside-ca.crt", "siths-ca.crt"):
+        if (folder / authorities).exists() and not certificates.are_some(folder / authorities):
+            found.append(f"{authorities} holds no certificates in PEM")
     return found or _not_derived(folder)
 
 
@@ -117,9 +132,14 @@ def _not_derived(folder: Path) -> list[str]:
     for user in wanted.BROKER_USERS:
         if not definitions.fits(wanted.read(folder, f"amqp-{user}.password"), hashes.get(user, "")):
             found.append(f"rabbitmq-definitions.json has another password for {user}: run make again")
-    if broker["exchanges"] != definitions.inside(definitions.VHOST)["exchanges"]:
+    if not found and _but_hashes(broker) != _but_hashes(definitions.whole(dict.fromkeys(wanted.BROKER_USERS, ""))):
         found.append("rabbitmq-definitions.json is another version's: run make again")
     return found
+
+
+def _but_hashes(broker: dict[str, Any]) -> dict[str, Any]:
+    """All that follows from the contracts: the users' hashes differ each time."""
+    return broker | {"users": [user | {"password_hash": ""} for user in broker["users"]]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -85,6 +86,45 @@ def fault(certificate: Path, key: Path) -> str | None:
     if found.public_key().public_bytes(*form) != private.public_key().public_bytes(*form):
         return f"does not belong to {key.name}"
     return run_out(found)
+
+
+def not_of(certificate: Path, authorities: Path, name: str) -> str | None:
+    """What keeps those who trust these authorities from taking the certificate for the server's of this name."""
+    own, *between = x509.load_pem_x509_certificates(certificate.read_bytes())
+    try:
+        trusted = x509.load_pem_x509_certificates(authorities.read_bytes())
+        names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except ValueError:
+        return f"can't be looked at: {authorities.name} holds no certificates in PEM"
+    except x509.ExtensionNotFound:
+        return f"does not name {name}"
+    if name not in names.get_values_for_type(x509.DNSName):
+        return f"does not name {name}"
+    step, above = own, [*between, *trusted]
+    for _ in above:
+        issuer = next((one for one in above if _issued(step, one)), None)
+        if issuer is None:
+            break
+        if issuer in trusted:
+            return None
+        step = issuer
+    return f"is not by an authority of {authorities.name}"
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def are_some(file: Path) -> bool:
+    """Whether there are certificates in the file."""
+    try:
+        return bool(x509.load_pem_x509_certificates(file.read_bytes()))
+    except ValueError:
+        return False
 
 
 def run_out(found: x509.Certificate) -> str | None:

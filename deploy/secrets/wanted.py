@@ -70,6 +70,11 @@ def _no_signing_key(text: str) -> str | None:
     return None if isinstance(key, Ed25519PrivateKey) else "is no Ed25519 key"
 
 
+def _is_random(key: bytes) -> bool:
+    """32 bytes, of which not many are the same: of random ones, that never happens."""
+    return len(key) == 32 and len(set(key)) >= 16
+
+
 def _ring(service: str) -> str:
     kid = f"{service}-1"
     return json.dumps({"current": kid, "keys": {kid: base64.b64encode(secrets.token_bytes(32)).decode()}})
@@ -78,8 +83,10 @@ def _ring(service: str) -> str:
 def _no_ring(text: str) -> str | None:
     try:
         ring = json.loads(text)
-        whole = all(len(base64.b64decode(key, validate=True)) == 32 for key in ring["keys"].values())
-        return None if whole and ring["current"] in ring["keys"] else "needs keys of 32 bytes, the current one too"
+        whole = all(_is_random(base64.b64decode(key, validate=True)) for key in ring["keys"].values())
+        return (
+            None if whole and ring["current"] in ring["keys"] else "needs keys of 32 random bytes, the current one too"
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return "is no ring of keys"
 
@@ -90,7 +97,7 @@ def _no_hex_key(text: str) -> str | None:
 
 def _no_key_of_32(text: str) -> str | None:
     try:
-        return None if len(base64.b64decode(text.strip(), validate=True)) == 32 else "is not 32 bytes"
+        return None if _is_random(base64.b64decode(text.strip(), validate=True)) else "is not 32 random bytes"
     except ValueError:
         return "is no base64"
 

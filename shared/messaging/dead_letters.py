@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -28,12 +29,13 @@ from amqp.exceptions import AMQPError, NotFound
 from shared.messaging import events, outbox, topology
 from shared.messaging.link import Delivery, OutgoingMessage
 from shared.messaging.transport import connection_arguments
+from shared.operations.settings import EXIT_CONFIGURATION, strong_file, with_password
 
 MOST = 10_000
 """So many dead letters of a service are looked at."""
 _PUT_BACK_SECONDS = 3.0
 _WITHHELD = "[withheld]"
-EXIT_FAILED, EXIT_USAGE, EXIT_CONFIGURATION = 1, 2, 78
+EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 class DeadLetterError(Exception):
@@ -206,7 +208,7 @@ def _connected(url: str, ca_file: str | None) -> Iterator[amqp.Connection]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Exit status 0: done; 1: could not, or some were not found; 78: AMQP_URL is not set."""
+    """The command line. Exit status 0: done; 1: could not, or some were not found; 78: settings are wrong."""
     parser = argparse.ArgumentParser(prog="dead-letters", description="Events that a service could not handle.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("list", help="how many each service has, or those of one service")
@@ -224,6 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     url, ca_file = os.environ.get("AMQP_URL"), os.environ.get("AMQP_CA_FILE")
     if not url:
         print("settings to mend in the environment:\n  AMQP_URL is not set", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    password = os.environ.get("AMQP_PASSWORD_FILE")
+    try:
+        url = with_password(url, strong_file(Path(password) if password else None))
+    except (ValueError, OSError) as error:
+        print(f"settings to mend in the environment:\n  {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
         return _run(options, url, ca_file)

@@ -17,7 +17,7 @@ import yaml
 
 from deploy.local.deployment import Deployment
 from deploy.local.folder import CHECKOUT
-from deploy.rabbitmq import permissions
+from deploy.rabbitmq import definitions, permissions
 from services.notifications import reports
 from tests.deployment.conftest import settings
 
@@ -200,6 +200,10 @@ def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
     users = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_users")[1]
     names = {line.split()[0] for line in users.splitlines()[1:] if line.strip()}
     assert names == set(permissions.everyone())
+    limits = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_user_limits", "--user", "cases")[1]
+    assert str(definitions.MOST_CONNECTIONS) in limits
+    policies = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "-p", "vardarende", "list_policies")[1]
+    assert "expires" in policies and "max-length-bytes" in policies
     listeners = deployment.compose("exec", "-T", "rabbitmq", "rabbitmq-diagnostics", "-q", "listeners")[1]
     assert "5671" in listeners and ":5672" not in listeners and "port: 5672" not in listeners
 
@@ -413,6 +417,13 @@ def test_a_job_runs_once_though_there_are_three(deployment):
     assert done() - before == 1
 
 
+def test_the_operator_looks_at_dead_letters_without_typing_a_password(deployment):
+    """As docs/operations.md tells."""
+    program = "python -m shared.messaging.dead_letters"
+    told = deployment.compose("run", "--rm", "--no-TTY", "--no-deps", "--entrypoint", program, "operator", "list")[1]
+    assert {line.split()[0] for line in told.splitlines() if line.split()} >= set(SERVICES)
+
+
 def test_texts_and_files_are_not_to_be_read_in_what_the_servers_keep(deployment):
     """R-SYS-2: neither the texts that the cases above were started with, nor the document that the story attached."""
     look = "grep -rlaF '{}' {} | head -n 1"
@@ -442,6 +453,8 @@ def test_passwords_are_rotated_and_the_old_ones_are_refused(deployment):
     )
     deployment.compose("run", "--rm", "--no-TTY", "--no-deps", "roles")
     roll(deployment, "notifications", "notifications_worker")
+    cut = ("rabbitmqctl", "close_all_user_connections", "notifications", "rotated")
+    deployment.compose("exec", "-T", "rabbitmq", *cut)
     script = (
         "import amqp, psycopg, ssl, sys\n"
         f"for password in {old['database-notifications.password']!r}, None:\n"
@@ -510,6 +523,10 @@ def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_else
     ids = ",".join(f"'{case}'" for case in before)
     there = psql(elsewhere, "cases", f"SELECT count(*) FROM cases WHERE id::text IN ({ids})")
     assert int(there) == len(before)
+    live = "SELECT count(*) FROM sessions WHERE ended_at IS NULL"
+    assert psql(elsewhere, "identity", live) != "0"
+    psql(elsewhere, "identity", "UPDATE sessions SET ended_at = now(), end_reason = 'restored' WHERE ended_at IS NULL")
+    assert psql(elsewhere, "identity", live) == "0"
     status, told = elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name, check=False)
     assert status != 0 and "restore into an empty volume" in told
 

@@ -23,6 +23,16 @@ def test_no_role_comes_into_another_database(system):
                 connected(system, service, other)
 
 
+def test_no_service_takes_all_connections_of_the_server(system):
+    with connected(system, "cases") as connection:
+        limits = connection.execute(
+            "SELECT DISTINCT rolconnlimit, current_setting('max_connections')::int / 2 FROM pg_roles "
+            "WHERE rolname = ANY(%s)",
+            ([*SERVICES, *(f"{service}_owner" for service in SERVICES)],),
+        ).fetchall()
+    assert [limit == half > 0 for limit, half in limits] == [True]
+
+
 def test_a_service_owns_nothing_and_changes_no_table(system):
     for service in SERVICES:
         with connected(system, service) as connection:

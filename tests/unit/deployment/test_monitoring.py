@@ -37,6 +37,8 @@ def test_every_process_is_asked():
         name for name, one in COMPOSE.items() if one.get("restart") == "unless-stopped" and one["image"].startswith(own)
     }
     assert set(processes["dns_sd_configs"][0]["names"]) == ours
+    [none_left] = [alarm["expr"] for alarm in ALARMS if alarm["alert"] == "NoProcess"]
+    assert set(re.findall(r'absent\(up{job="processes",process="([a-z_]+)"}\)', none_left)) == ours
 
 
 def test_a_process_tells_in_its_figures_what_it_lacks():

@@ -1,0 +1,102 @@
+"""A secret that is missing, weak, or not what it should be is named before anything starts (deploy/secrets)."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from deploy.secrets import __main__ as command
+from deploy.secrets import certificates, wanted
+
+ZEROS = base64.b64encode(bytes(32)).decode()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """All secrets as they are made, and what others give."""
+    authority, key = certificates.authority()
+    client, client_key = certificates.server(authority, key, ["client"])
+    given = {
+        "outside-client.crt": client,
+        "outside-client.key": client_key,
+        "outside-ca.crt": authority,
+        "siths-ca.crt": authority,
+    }
+    for name in wanted.GIVEN:
+        command.write(tmp_path / name, given.get(name) or wanted.password())
+    command.make(tmp_path, [], demo=False)
+    assert command.faults(tmp_path) == []
+    return tmp_path
+
+
+def by_another_authority(*names):
+    return certificates.server(*certificates.authority(), names)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("amqp-cases.password", "hemligt", "weak"),
+        ("notification-addresses.key", ZEROS, "not 32 random bytes"),
+        ("cases.ring.json", json.dumps({"current": "a", "keys": {"a": ZEROS}}), "32 random bytes"),
+        ("s3-encryption.key", "0" * 64, "not 64 random hex digits"),
+        ("outside-client.crt", "x", "no certificate in PEM"),
+        ("outside-client.key", by_another_authority("a")[1], "does not belong to outside-client.key"),
+        ("outside-ca.crt", "x", "holds no certificates"),
+        ("siths-ca.crt", "x", "holds no certificates"),
+    ],
+)
+def test_what_is_weak_or_something_else_is_named(folder, name, text, told):
+    command.write(folder / name, text)
+    [fault] = command.faults(folder)
+    assert told in fault
+    assert fault.split()[0].partition(".")[0] == name.partition(".")[0]
+
+
+def test_two_secrets_that_are_the_same_are_named(folder):
+    command.write(folder / "amqp-cases.password", (folder / "amqp-booking.password").read_text())
+    command.derive(folder)
+    [fault] = command.faults(folder)
+    assert "is the same as" in fault
+
+
+def test_a_secret_that_others_may_read_is_named(folder):
+    (folder / "amqp-cases.password").chmod(0o644)
+    assert command.faults(folder) == ["amqp-cases.password may be read by others: chmod 600"]
+
+
+@pytest.mark.parametrize(
+    ("server", "told"), [("postgres", "by an authority of ca.crt"), ("db.example", "name postgres")]
+)
+def test_a_certificate_that_our_processes_would_not_take_is_named(folder, server, told):
+    for suffix, text in zip(("crt", "key"), by_another_authority(server), strict=True):
+        command.write(folder / f"postgres.{suffix}", text)
+    [fault] = command.faults(folder)
+    assert fault.startswith("postgres.crt ")
+    assert told in fault
+
+
+def test_a_certificate_by_our_authority_for_our_name_is_taken(folder):
+    authority, key = (folder / "ca.crt").read_text(), (folder / "offline-ca.key").read_text()
+    for suffix, text in zip(("crt", "key"), certificates.server(authority, key, ["postgres", "a"]), strict=True):
+        command.write(folder / f"postgres.{suffix}", text)
+    assert command.faults(folder) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda broker: broker["permissions"][0].update(write=".*"),
+        lambda broker: broker["topic_permissions"].pop(),
+        lambda broker: broker["users"].append(broker["users"][0] | {"name": "ghost", "tags": ["administrator"]}),
+        lambda broker: broker["exchanges"].pop(),
+    ],
+)
+def test_definitions_with_other_rights_than_the_contracts_give_are_named(folder, change):
+    file = folder / "rabbitmq-definitions.json"
+    broker = json.loads(file.read_text())
+    change(broker)
+    command.write(file, json.dumps(broker))
+    assert command.faults(folder) == ["rabbitmq-definitions.json is another version's: run make again"]
