@@ -29,6 +29,7 @@ from urllib.parse import parse_qsl
 from prometheus_client import Counter
 
 from services.notifications import reports
+from services.notifications.channels.patience import incoming
 from services.notifications.channels.sms_apis import UnreadableReport
 from services.notifications.providers import read_password
 from services.notifications.settings import WebSettings
@@ -40,8 +41,13 @@ from shared.operations.process import Process
 LARGEST_REPORT = 64 * 1024
 LARGEST_MAIL = 1024 * 1024
 AT_ONCE = 32
+"""Requests of which the body is read, and taken in, side by side."""
+MOST_CONNECTIONS = 200
+"""Whoever comes when so many are open is hung up on, and comes again."""
 PATIENCE_SECONDS = 10.0
+"""For all that comes before the body, TLS too, however slowly; and once more for the body of one who may report."""
 _MOST_FIELDS = 100
+_MOST_DIGITS = 10
 _UNREAD = frozenset({401, 403, 404, 411, 413, 503})
 """Answers to requests of which the body has not been read."""
 _PASSED_OVER_SECONDS = 1.0
@@ -88,9 +94,13 @@ class Webhook:
                 raise Refusal(404)
 
     def _take_mail(self, body: bytes) -> None:
-        with self._process.transaction() as tx:
-            if not reports.take_bounce(tx, body):
-                raise Refusal(422)
+        try:
+            with self._process.transaction() as tx:
+                taken = reports.take_bounce(tx, body)
+        except RecursionError:  # parts in parts in parts
+            taken = False
+        if not taken:
+            raise Refusal(422)
 
     def _take(self, slot: str, signed: str | None, kind: str, body: bytes) -> None:
         try:
@@ -137,9 +147,16 @@ def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
         registry=process.core.metrics.registry,
     )
 
+    places = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
     class Handler(BaseHTTPRequestHandler):
         timeout = PATIENCE_SECONDS
         server_version, sys_version = "webhook", ""
+
+        def setup(self) -> None:
+            super().setup()
+            self._until = time.monotonic() + PATIENCE_SECONDS
+            self.rfile = incoming(self.connection, lambda: self._until - time.monotonic())
 
         def do_POST(self) -> None:
             status = self._status()
@@ -156,11 +173,10 @@ def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
 
         def _pass_over(self) -> None:
             """What was not read is thrown away for a moment: else the answer could be lost to one who still sends."""
-            left, ends = LARGEST_REPORT, time.monotonic() + _PASSED_OVER_SECONDS
+            left, self._until = LARGEST_REPORT, time.monotonic() + _PASSED_OVER_SECONDS
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_WR)
-                self.connection.settimeout(_PASSED_OVER_SECONDS)
-                while left > 0 and time.monotonic() < ends and (passed := self.rfile.read1(left)):
+                while left > 0 and (passed := self.rfile.read1(left)):
                     left -= len(passed)
 
         def _status(self) -> int:
@@ -177,8 +193,9 @@ def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
                 length = self.headers.get("Content-Length", "")
                 if not length.isdecimal():
                     return 411
-                if int(length) > hook.largest(self.path):
+                if len(length) > _MOST_DIGITS or int(length) > hook.largest(self.path):
                     return 413
+                self._until = time.monotonic() + PATIENCE_SECONDS
                 body = self.rfile.read(int(length))
                 if len(body) < int(length):
                     return 400
@@ -202,6 +219,22 @@ def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            if not places.acquire(blocking=False):
+                self.shutdown_request(request)
+                return
+            try:
+                super().process_request(request, client_address)
+            except BaseException:  # no thread could be started
+                places.release()
+                raise
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                places.release()
 
         def handle_error(self, *_: object) -> None:
             """The other end hung up, or speaks no HTTP."""

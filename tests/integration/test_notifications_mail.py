@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from services.notifications.channels.mail import MailChannel, compose
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.providers import MailServer
 from services.notifications.rendering import Words, words
+from services.notifications.sending import Provider, Sender
 from shared.contracts.notifications import Channel, DeliveryKind
+from tests.integration.notifications_support import LEASE, World, tell_resident
 from tests.integration.scripted_smtp import DRIPS, HANG_UP, PIPELINES, SILENCE, Scripted, serving
 
 DELIVERY = "5b9e3a0e-6f0e-4a52-9d0f-3c1f9f0e7a51"
@@ -221,6 +224,50 @@ def test_what_was_certainly_not_accepted_may_be_tried_again(
     assert half == "after"
     assert isinstance(outcome, NotAccepted)
     assert (outcome.reason, outcome.permanent) == (reason, permanent)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"RCPT": "554 5.7.1 Client host blocked"},
+        {"RCPT": "550 5.7.1 Relaying denied"},
+        {"RCPT": "530 5.7.0 Authentication required"},
+        {"RCPT": "530 Authentication required"},
+        {"RCPT": "450 4.7.1 too much from your host"},
+        {"RCPT": "452 4.3.1 Insufficient system storage"},
+        {"RCPT": "452 Insufficient system storage"},
+        {"dot": "451 4.3.0 queue file write error"},
+        {"dot": "554 5.7.1 your address is on a list"},
+    ],
+)
+def test_a_server_that_refuses_us_or_is_full_is_down_and_the_mail_waits(answers: dict[str, str]) -> None:
+    """R-NOT-7: no other mail would fare better there, and none fails for good because of it."""
+    outcome = one_attempt(**answers)[1]
+    assert isinstance(outcome, NotAccepted)
+    assert (outcome.permanent, outcome.provider_down, outcome.about_the_address) == (False, True, False)
+
+
+@pytest.mark.parametrize("answer", ["552 5.3.4 too big", "452 4.2.2 mailbox full", "550 5.2.1 disabled"])
+def test_what_is_said_of_one_mail_or_mailbox_says_nothing_of_the_server(answer: str) -> None:
+    outcome = one_attempt(RCPT=answer)[1]
+    assert isinstance(outcome, NotAccepted)
+    assert (outcome.permanent, outcome.provider_down) == (answer.startswith("5"), False)
+
+
+def test_the_second_mail_server_takes_what_the_first_refuses_us(notifications_world: World) -> None:
+    """R-NOT-7: in the same attempt."""
+    world = notifications_world
+    tell_resident(world, "email")
+    refusal = Scripted({"RCPT": "554 5.7.1 Client host blocked"})
+    with serving(refusal) as first, serving(Scripted()) as second:
+        servers = [Provider(str(one.port), partial(MailChannel, mail_server(one.port))) for one in (first, second)]
+        sender = Sender(
+            world.database.transaction, world.ask, {Channel.EMAIL: servers, Channel.SMS: []}, batch=5, lease=LEASE
+        )
+        assert sender.round() == 1
+        sender.close()
+        assert (len(first.mails), len(second.mails)) == (0, 1)
+    assert world.states() == [("resident", "sent", None)]
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +55,26 @@ def world(notifications_world: World) -> World:
 
 @pytest.fixture
 def hook(world: World, tmp_path: Path) -> Iterator[Hook]:
-    secret = tmp_path / "secret"
+    with hooked(world, tmp_path) as hook:
+        yield hook
+
+
+@pytest.fixture
+def quick(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hook]]:
+    """The webhook with other limits, which a test need not wait for."""
+    with ExitStack() as stack:
+
+        def start(**limits: float) -> Hook:
+            for name, limit in limits.items():
+                monkeypatch.setattr(web, name, limit)
+            return stack.enter_context(hooked(world, tmp_path))
+
+        yield start
+
+
+@contextmanager
+def hooked(world: World, folder: Path) -> Iterator[Hook]:
+    secret = folder / "secret"
     secret.write_text(f"{SECRET}\n")
     settings = SimpleNamespace(
         address_key=SETTINGS.address_key,
@@ -234,6 +256,71 @@ def test_one_who_says_nothing_holds_up_nobody(world: World, hook: Hook) -> None:
     assert hook.post(address(reference), data={"id": "s1", "status": "delivered"}) == 200
     for one in silent:
         one.close()
+
+
+def drip(port: int, begun: bytes, over: threading.Event) -> socket.socket:
+    """A connection on which a byte comes now and then, and never the end."""
+    slow = socket.create_connection(("127.0.0.1", port), timeout=3)
+    slow.sendall(begun)
+
+    def go_on() -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.1):
+                slow.sendall(b"x")
+
+    threading.Thread(target=go_on, daemon=True).start()
+    return slow
+
+
+@pytest.mark.parametrize("where", ["in the headers", "in the body"])
+def test_one_who_never_comes_to_the_end_is_hung_up_on(world: World, quick: Callable[..., Hook], where: str) -> None:
+    """R-SYS-1: the time is for all of it, not for each byte."""
+    hook = quick(PATIENCE_SECONDS=0.5)
+    begun = f"POST {address(sent(world))} HTTP/1.1\r\nX-Long: x"
+    if where == "in the body":
+        begun += "\r\nContent-Length: 60000\r\n\r\n"
+    over, began = threading.Event(), time.monotonic()
+    with drip(hook.port, begun.encode(), over) as slow:
+        while slow.recv(100):
+            pass
+        assert time.monotonic() - began < 2.5
+    over.set()
+
+
+def test_so_many_slow_ones_and_no_more_have_a_thread(world: World, quick: Callable[..., Hook]) -> None:
+    """R-SYS-1: whoever comes then is hung up on, and is taken in when the slow ones are gone."""
+    hook = quick(PATIENCE_SECONDS=1.0, MOST_CONNECTIONS=5)
+    over, before = threading.Event(), threading.active_count()
+    reference = sent(world)
+    slow = [drip(hook.port, b"POST / HTTP/1.1\r\nX-Long: x", over) for _ in range(5)]
+    eventually(lambda: threading.active_count() >= before + 10, 0.9)  # each its own here, and one there
+    with pytest.raises(requests.exceptions.ConnectionError):
+        hook.post(address(reference), data={"id": "s1", "status": "delivered"})
+    assert threading.active_count() == before + 10
+    over.set()
+    eventually(lambda: threading.active_count() == before, 3.0)
+    assert hook.post(address(reference), data={"id": "s1", "status": "delivered"}) == 200
+    for one in slow:
+        one.close()
+
+
+def test_what_is_made_to_break_the_reader_is_no_report(world: World, hook: Hook) -> None:
+    """R-SYS-1: what comes back by mail is written by anyone."""
+    reference = sent(world)
+    nested = "".join(f'Content-Type: multipart/mixed; boundary="b{n}"\r\n\r\n--b{n}\r\n' for n in range(3000)).encode()
+    report = b'Content-Type: multipart/report; boundary="b"\r\n\r\n--b\r\n' + nested
+    assert hook.post("/reports/mail", secret=SECRET, data=report) == 422
+    with socket.create_connection(("127.0.0.1", hook.port), timeout=3) as forger:
+        digits = "9" * 5000
+        forger.sendall(f"POST {address(reference)} HTTP/1.1\r\nContent-Length: {digits}\r\n\r\n".encode())
+        assert forger.recv(100).split(b" ")[1] == b"413"
+
+
+def eventually(what: Callable[[], bool], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
 
 
 # --- mail that comes back -------------------------------------------------------------------------------------------

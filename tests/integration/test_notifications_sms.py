@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import socketserver
+import ssl
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +20,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from deploy.local import siths_ca
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.channels.sms import SmsChannel
 from services.notifications.providers import SmsProvider
@@ -39,10 +43,15 @@ class Provider:
 
 
 @contextmanager
-def serving(answer: bytes | None, drips: bool = False) -> Iterator[Provider]:
+def serving(answer: bytes | None, drips: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[Provider]:
     provider, over = Provider(answer, drips), threading.Event()
 
     class Handler(socketserver.StreamRequestHandler):
+        def setup(self) -> None:
+            if tls is not None:
+                self.request = tls.wrap_socket(self.request, server_side=True)
+            super().setup()
+
         def handle(self) -> None:
             self.rfile.readline()
             headers: dict[str, str] = {}
@@ -185,3 +194,71 @@ def test_an_answer_that_never_ends_keeps_no_sender(settings: SmsProvider, begun:
     outcome, _ = send(settings, begun, drips=True)
     assert isinstance(outcome, Unknown)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX-Long: ", http("200 OK", b"{" * 65_536)[:100]])
+def test_nor_does_one_over_tls(settings: SmsProvider, tmp_path: Path, begun: bytes) -> None:
+    """R-NOT-7: the deadline is the answer's, not each byte's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*siths_ca.server_credentials(tmp_path, "sms").pair)
+    over_tls = replace(settings, ca_file=siths_ca.trust_file(tmp_path))
+    with serving(begun, drips=True, tls=context) as provider:
+        began = time.monotonic()
+        outcome = SmsChannel(replace(over_tls, url=f"https://127.0.0.1:{provider.port}/")).send(LETTER)
+        assert time.monotonic() - began < 2
+        assert len(provider.requests) == 1
+    assert isinstance(outcome, Unknown)
+
+
+def hangs_up(caller: socket.socket) -> None:
+    """As a load balancer does whose back end is gone."""
+
+
+def resets(caller: socket.socket) -> None:
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def alerts(caller: socket.socket) -> None:
+    caller.recv(1000)
+    caller.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
+
+
+def speaks_no_tls(caller: socket.socket) -> None:
+    caller.recv(1000)
+    caller.sendall(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+
+
+def is_silent(caller: socket.socket) -> None:
+    caller.settimeout(5)
+    while caller.recv(1000):
+        pass
+
+
+def drips(caller: socket.socket) -> None:
+    """The first record of a handshake, byte by byte."""
+    caller.sendall(b"\x16\x03\x03\x20\x00")
+    for _ in range(50):
+        caller.sendall(b"\x02")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("does", [hangs_up, resets, alerts, speaks_no_tls, is_silent, drips])
+def test_what_breaks_before_tls_stands_has_sent_nothing(
+    settings: SmsProvider, does: Callable[[socket.socket], None]
+) -> None:
+    """R-NOT-7: it may be tried again, and by the second provider; and in time."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            caller, _ = listening.accept()
+            with caller, contextlib.suppress(OSError):
+                does(caller)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        outcome = SmsChannel(replace(settings, url=f"https://127.0.0.1:{listening.getsockname()[1]}/")).send(LETTER)
+        assert time.monotonic() - began < 2
+        thread.join()
+    assert isinstance(outcome, NotAccepted)
+    assert (outcome.provider_down, outcome.permanent) == (True, False)

@@ -11,6 +11,8 @@ import json
 import re
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -116,15 +118,28 @@ class _Ended:
         return getattr(self._sock, name)
 
 
+@contextmanager
+def _nothing_sent_yet(connection: HTTPConnection) -> Iterator[None]:
+    """Whatever breaks in making the connection, its TLS too, breaks before the message (R-NOT-7)."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError:
+        raise
+    except OSError as error:
+        raise urllib3.exceptions.NewConnectionError(connection, type(error).__name__) from error
+
+
 class _Connection(HTTPConnection):
     def connect(self) -> None:
-        super().connect()
+        with _nothing_sent_yet(self):
+            super().connect()
         self.sock = _Ended(self.sock, self.timeout)
 
 
 class _TlsConnection(HTTPSConnection):
     def connect(self) -> None:
-        super().connect()
+        with _nothing_sent_yet(self):
+            super().connect()
         self.sock = _Ended(self.sock, self.timeout)
 
 
