@@ -71,6 +71,14 @@ class Account(NamedTuple):
     version: int
     hash: bytes
     current: bool
+    others: tuple[Account, ...] = ()
+    """Accounts that the same person had by numbers that the register linked only later: what is so of the person is so
+    of all of them."""
+
+    @property
+    def every(self) -> tuple[Account, ...]:
+        """The person's accounts, this one first."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,9 +111,9 @@ def let_in(tx: Transaction, row: Account | None, person: RegisteredPerson, key: 
     """
     if row is None:
         return _create(tx, person, key)
-    if row.locked_at is not None:
+    if any(one.locked_at is not None for one in row.every):
         raise Forbidden("Din inloggning är låst.", reason="login_locked")
-    if not _bring_up_to_date(tx, row, person):
+    if not _bring_all_up_to_date(tx, row, person):
         raise account_inactive()
     return row.resident
 
@@ -116,7 +124,7 @@ def keep(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> tuple[UUI
     [row] = find_for_change(tx, [person], key)
     if row is None:
         return _create(tx, person, key), True
-    return row.resident, _bring_up_to_date(tx, row, person)
+    return row.resident, _bring_all_up_to_date(tx, row, person)
 
 
 def lock(tx: Transaction, _request: logging_in.LockLogin) -> Done:
@@ -141,11 +149,12 @@ def unlock(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> None:
     [row] = find_for_change(tx, [person], key)
     if row is None:
         return
-    if not _bring_up_to_date(tx, row, person):
+    if not _bring_all_up_to_date(tx, row, person):
         raise account_inactive()
-    if row.locked_at is not None:
-        # Read anew: what the register said may have changed the version.
-        _set_locked(tx, tx.execute(select(residents).where(residents.c.resident == row.resident)).one(), None)
+    for one in row.every:
+        if one.locked_at is not None:
+            # Read anew: what the register said may have changed the version.
+            _set_locked(tx, tx.execute(select(residents).where(residents.c.resident == one.resident)).one(), None)
 
 
 def account_inactive() -> Forbidden:
@@ -158,7 +167,7 @@ def bring_up_to_date(tx: Transaction, _request: object, person: RegisteredPerson
     ends its sessions (R-ID-17), a changed number stays with it (R-ID-24)."""
     [row] = find_for_change(tx, [person], key)
     if row is not None:
-        _bring_up_to_date(tx, row, person)
+        _bring_all_up_to_date(tx, row, person)
 
 
 def resident_cards(tx: Transaction, request: identity.ResidentCards) -> identity.CardsFound:
@@ -277,7 +286,8 @@ def _account(
         return None
     in_force = key.hash(person.number)
     found = next((row for row in rows if row.hash == in_force), rows[0])
-    if any(row.resident != found.resident for row in rows):
+    others = {row.resident: row for row in rows if row.resident != found.resident}
+    if others:
         log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
     known = {row.hash: row.current for row in rows}
     if person.replaced_by is None:
@@ -285,7 +295,7 @@ def _account(
     for hash_, number in numbers.items():
         if hash_ not in known:
             _add_number(tx, found.resident, hash_, number, current=number == person.number and not person.replaced_by)
-    return found
+    return found._replace(others=tuple(others.values()))
 
 
 def _put_in_force(tx: Transaction, resident: UUID, hash_: bytes, known: Mapping[bytes, bool]) -> None:
@@ -332,9 +342,15 @@ def _tell_status(tx: Transaction, resident: UUID, *, active: bool, locked: bool,
     tx.publish(identity.RESIDENT_STATUS_CHANGED, status, aggregate=resident)
 
 
-def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
-    """Keeps what the register said, and tells others of a changed status. Answers whether the account is active."""
+def _bring_all_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
+    """Keeps what the register said, and tells others of a changed status; in every account of the person. Answers
+    whether the first is active."""
     _look_at_code(person)
+    active, *_ = [_bring_up_to_date(tx, one, person) for one in row.every]
+    return active
+
+
+def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
     active = rules.active_after(person.code, row.active)
     version = row.version + (1 if active != row.active else 0)
     particulars = _sealed(tx, row.resident, Particulars.of(person))

@@ -194,6 +194,40 @@ def test_r_id_24_two_accounts_are_never_mixed(one: Identity) -> None:
     assert card(one, first).identity_number == old
 
 
+def two_accounts(one: Identity) -> tuple[str, str, UUID, UUID]:
+    """The older number and the one in force of someone whom the register knew by both, and the account of each."""
+    old, new = new_number(), new_number()
+    return old, new, take_in(one, registered(old)), take_in(one, registered(new))
+
+
+def test_r_id_14_r_id_17_what_is_learnt_of_a_person_holds_in_each_of_their_accounts(one: Identity) -> None:
+    """R-ID-14, R-ID-17, R-ID-24: cases hang on both: they are protected in both, and dead in both."""
+    old, new, first, second = two_accounts(one)
+    opened = [one.opened("resident", str(account)) for account in (first, second)]
+    hidden = registered(new, former=(old,), protected=True, place=None)
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, hidden, NUMBER_KEY))
+    assert card(one, first).protected and card(one, second).protected
+    dead = registered(new, former=(old,), code="AV")
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, dead, NUMBER_KEY))
+    assert not card(one, first).active and not card(one, second).active
+    for session in opened:
+        with pytest.raises(NotAuthenticated):
+            one.renew(session.renewal_token)
+
+
+def test_r_id_4_a_login_locked_by_one_number_is_locked_by_the_other(one: Identity) -> None:
+    """R-ID-4, R-ID-24: and unlocked by whichever is in force."""
+    old, new, first, second = two_accounts(one)
+    person = registered(new, former=(old,))
+    request = logging_in.LockLogin(request_id=uuid4())
+    one.run(lambda tx: residents.lock(tx, request), Caller("resident", str(first), uuid4()))
+    with pytest.raises(Forbidden, match="login_locked"):
+        take_in(one, person)
+    one.run(lambda tx: residents.unlock(tx, person, NUMBER_KEY))
+    assert not card(one, first).locked
+    assert take_in(one, person) == second
+
+
 def test_r_id_18_an_unknown_code_is_logged_at_the_first_login_too(
     one: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +280,27 @@ def made(rooms: Any) -> Iterator[Identity]:
 
 def refresh(one: Identity, register: Register) -> refreshing.Refreshed:
     return refreshing.refresh(one.database.transaction, register, NUMBER_KEY, one.now)
+
+
+def test_r_id_17_an_account_by_an_older_number_is_refreshed_too(made: Identity) -> None:
+    """R-ID-14, R-ID-17, R-ID-24: once in each round, like any other."""
+    old, new, first, second = two_accounts(made)
+
+    class Linking(Register):
+        def look_up_current(self, number: Any) -> RegisteredPerson | None:
+            return registered(new, former=(old,), protected=True, place=None)
+
+    register = Linking()
+    register.people = {
+        old: registered(old, code="GN", replaced_by=new, place=None),
+        new: registered(new, former=(old,), protected=True, place=None),
+    }
+    made.moved = timedelta(hours=48)
+    refreshing.refresh(made.at_its_time, register, NUMBER_KEY, made.now - timedelta(hours=24))
+    assert card(made, first).protected and card(made, second).protected
+    register.sizes.clear()
+    refreshing.refresh(made.at_its_time, register, NUMBER_KEY, made.now - timedelta(hours=24))
+    assert register.sizes == []
 
 
 def test_known_residents_are_looked_up_again(made: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
