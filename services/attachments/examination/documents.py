@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.attachments.examination.words import (
     ACTIVE_CONTENT,
     DAMAGED,
     LOCKED,
+    POLYGLOT,
     TOO_LARGE_PICTURE,
     TOO_MANY_PAGES,
     Limits,
@@ -31,6 +33,7 @@ _UNPACKED_BY_QPDF = {
 }  # fmt: skip
 _CLEANING_ROUNDS = 20
 _TAIL_BYTES = 4096
+_END = re.compile(rb"startxref\s+\d+\s*(?:%%EOF)?[\s\0\x1a]*")
 
 
 def rewrite(path: Path, target: Path, *, clean: bool) -> bool:
@@ -40,8 +43,7 @@ def rewrite(path: Path, target: Path, *, clean: bool) -> bool:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         foreign.look_at_whole(data, picture=False)
-        tail = data[-_TAIL_BYTES:]
-        foreign.look_at_part(tail[tail.rfind(b"%%EOF") :] if b"%%EOF" in tail else b"")
+        _look_at_end(data[-_TAIL_BYTES:])
     with _opened(path) as document:
         if not _does_something(document):
             return False
@@ -51,6 +53,13 @@ def rewrite(path: Path, target: Path, *, clean: bool) -> bool:
         with target.open("w+b") as kept:
             document.save(kept)
         return True
+
+
+def _look_at_end(tail: bytes) -> None:
+    """Refuses what comes after the document's end. Where there is none it is damaged, which is found later."""
+    last = tail.rfind(b"startxref")
+    if last >= 0 and not _END.fullmatch(tail, last):
+        raise Unfit(POLYGLOT)
 
 
 def decode(path: Path, limits: Limits) -> None:

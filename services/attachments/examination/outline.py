@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from mmap import mmap
 
 from services.attachments.examination import profiles
-from services.attachments.examination.words import DAMAGED, Unfit
+from services.attachments.examination.packed import Packed, rows_bytes
+from services.attachments.examination.words import DAMAGED, TOO_LARGE_PICTURE, Unfit
 
 Data = mmap | bytes
 
@@ -52,10 +53,11 @@ class Outline:
             yield piece if isinstance(piece, bytes) else data[piece]
 
 
-def outline(data: Data, form: str) -> Outline:
-    """The parts of a file of this form. Raises `Unfit` if it does not hold together up to its end."""
+def outline(data: Data, form: str, max_pixels: int | None = None) -> Outline:
+    """The parts of a file of this form. Raises `Unfit` if it does not hold together up to its end, and for a picture
+    of more pixels if it would have to be unpacked."""
     try:
-        return _OUTLINES[form](data)
+        return _OUTLINES[form](data) if form != "PNG" else _png(data, max_pixels)
     except (IndexError, struct.error):
         raise Unfit(DAMAGED) from None
 
@@ -225,13 +227,15 @@ _LENGTHS: dict[bytes, dict[int, int]] = {
 }  # fmt: skip
 """What makes the picture's colours and its movement: how long it is, for each kind of picture that may have it."""
 _ENDS: dict[bytes, int] = {b"IHDR": 13, b"IEND": 0}
+_DATA = b"IDAT"
 _COUNTED, _FRAME, _FRAME_DATA, _FRAME_BYTES = b"acTL", b"fcTL", b"fdAT", 26
 
 
-def _png(data: Data) -> Outline:
+def _png(data: Data, max_pixels: int | None) -> Outline:
     parts, at = Outline(), 8
     parts.keep(0, 8)
     seen: dict[bytes, int] = {}
+    packed = _packed(data, 16, max_pixels)
     frames = counted = 0
     while True:
         length, name = struct.unpack_from(">I4s", data, at)
@@ -242,7 +246,14 @@ def _png(data: Data) -> Outline:
         if data[end - 4 : end] != struct.pack(">I", checksum):
             raise Unfit(DAMAGED)
         if _makes_picture(name, length, data[25], seen):
-            parts.keep(at, end)
+            if name == _DATA:
+                _png_data(parts, data, at, end, packed)
+            else:
+                parts.keep(at, end)
+            if name == _FRAME and _DATA in seen:
+                packed = _packed(data, at + 12, max_pixels)
+            elif name == _FRAME_DATA and packed.take(data[at + 12 : end - 4]) < length - 4:
+                raise Unfit(DAMAGED)  # nothing comes after a frame's data: its parts are numbered, none can be left out
             seen[name] = length
             frames += name == _FRAME
             if name == _COUNTED:
@@ -263,13 +274,33 @@ def _png(data: Data) -> Outline:
             return parts
 
 
+def _packed(data: Data, at: int, max_pixels: int | None) -> Packed:
+    """What is to be taken of the picture whose width and height stand there."""
+    width, height = struct.unpack_from(">II", data, at)
+    if max_pixels is not None and width * height > max_pixels:
+        raise Unfit(TOO_LARGE_PICTURE)
+    return Packed(rows_bytes(width, height, data[24], data[25], interlaced=data[28] == 1))
+
+
+def _png_data(parts: Outline, data: Data, start: int, end: int, packed: Packed) -> None:
+    """Keeps of a chunk what the picture is made of; what comes after that shows nowhere."""
+    taken = packed.take(data[start + 8 : end - 4])
+    if start + 8 + taken == end - 4 and taken:
+        parts.keep(start, end)
+        return
+    if taken:
+        body = data[start + 8 : start + 8 + taken]
+        parts.kept += [struct.pack(">I4s", taken, _DATA), body, struct.pack(">I", zlib.crc32(_DATA + body))]
+    parts.leave_out(start + 8 + taken if taken else start, end - 4 if taken else end)
+
+
 def _makes_picture(name: bytes, length: int, colour: int, seen: dict[bytes, int]) -> bool:
     """Whether this picture is drawn with it. `seen`: what came before it and is, with its length."""
-    if name in _ENDS or name == b"IDAT":
+    if name in _ENDS or name == _DATA:
         return True
     if name in (_FRAME, _FRAME_DATA):
         return _COUNTED in seen and (length == _FRAME_BYTES if name == _FRAME else length > 4)
-    if b"IDAT" in seen or name in seen:  # readers know them before the picture, and once
+    if _DATA in seen or name in seen:  # readers know them before the picture, and once
         return False
     if name == b"PLTE":
         return colour == _PALETTE and 0 < length <= 3 * 256 and length % 3 == 0
@@ -357,4 +388,4 @@ def _after_blocks(data: Data, at: int) -> int:
     return at + 1
 
 
-_OUTLINES: dict[str, Callable[[Data], Outline]] = {"JPEG": _jpeg, "PNG": _png, "GIF": _gif}
+_OUTLINES: dict[str, Callable[[Data], Outline]] = {"JPEG": _jpeg, "GIF": _gif}

@@ -13,14 +13,14 @@ from services.attachments.examination.words import TOO_LARGE_PICTURE, Limits, Un
 _LOOKED_AT_BYTES = 16 * 1024 * 1024
 
 
-def rewrite(path: Path, form: str, target: Path, *, strip: bool) -> bool:
+def rewrite(path: Path, form: str, target: Path, limits: Limits, *, strip: bool) -> bool:
     """Writes the picture without what only tells about it, if there is such and it is to go. Answers whether it did.
 
     Raises `Unfit` if the file is also something else, whether that would be left out or not.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         foreign.look_at_whole(data, picture=True)
-        parts = outline(data, form)
+        parts = outline(data, form, limits.max_pixels)
         for part in parts.left_out:
             for at in range(part.start, part.stop, _LOOKED_AT_BYTES):
                 foreign.look_at_part(data[at : min(part.stop, at + _LOOKED_AT_BYTES + 64)])

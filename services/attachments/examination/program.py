@@ -63,7 +63,7 @@ def examine(wish: Wish, limits: Limits) -> bool:
         changed = documents.rewrite(file, rewritten, clean=wish.clean_pdf)
         documents.decode(rewritten if changed else file, limits)
     else:
-        changed = pictures.rewrite(file, form, rewritten, strip=wish.strip_metadata)
+        changed = pictures.rewrite(file, form, rewritten, limits, strip=wish.strip_metadata)
         pictures.decode(rewritten if changed else file, form, limits)
     return changed
 

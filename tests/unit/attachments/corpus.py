@@ -14,7 +14,7 @@ import pikepdf
 from PIL import Image, ImageCms, PngImagePlugin
 
 from services.attachments.examination.profiles import bare
-from tests.unit.attachments import crafted
+from tests.unit.attachments import crafted, surplus
 from tests.unit.attachments.crafted import GIF, JPEG, PDF, PNG
 from tests.unit.attachments.crafted_pdf import (
     link,
@@ -36,6 +36,7 @@ from tests.unit.attachments.crafted_pdf import (
     root,
     web,
 )
+from tests.unit.attachments.surplus import RAR, SEVEN_ZIP, chunk
 
 SECRETS = (b"GPSSECRET", b"Anna Testsson", b"x:xmpmeta")
 """What stands in the metadata of the corpus, and in nothing that is kept."""
@@ -74,10 +75,6 @@ def with_segment(marker: int, body: bytes, data: bytes | None = None) -> bytes:
     """A JPEG with one more segment, right behind its beginning."""
     plain = data or crafted.jpeg()
     return plain[:2] + segment(marker, body) + plain[2:]
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def with_chunk(name: bytes, body: bytes) -> bytes:
@@ -198,6 +195,8 @@ def _fit() -> Iterator[Case]:
     yield Case("png, palette with a hole", PNG, lambda: saved(photo().quantize(), "PNG", transparency=1))
     yield Case("png, see-through", PNG, lambda: saved(photo().convert("RGBA"), "PNG"))
     yield Case("png, moving", PNG, moving_png)
+    yield Case("png, interlaced", PNG, surplus.interlaced_png)
+    yield Case("png, in pieces", PNG, lambda: surplus.in_pieces(b""))
     yield Case("jpeg", JPEG, crafted.jpeg)
     yield Case("jpeg, one pixel", JPEG, lambda: saved(Image.new("RGB", (1, 1)), "JPEG"))
     yield Case("jpeg, progressive", JPEG, lambda: saved(photo(), "JPEG", progressive=True))
@@ -211,6 +210,7 @@ def _fit() -> Iterator[Case]:
     yield Case("gif, endless", GIF, lambda: saved(photo(), "GIF", save_all=True, append_images=[photo()], loop=0))
     yield Case("pdf", PDF, crafted.pdf)
     yield Case("pdf, packed objects", PDF, lambda: crafted.pdf(object_stream_mode=pikepdf.ObjectStreamMode.generate))
+    yield Case("pdf, empty lines after it", PDF, lambda: after(crafted.pdf(), b"\r\n\r\n\0\x1a"))
     yield Case("pdf, linear", PDF, lambda: crafted.pdf(linearize=True))
     yield Case("pdf, link to the web", PDF, crafted.pdf_with_link)
     yield Case("pdf, link to a mail address", PDF, lambda: pdf_address("mailto:a@example.org"))
@@ -271,6 +271,9 @@ def _telling() -> Iterator[Case]:
     yield told("png, private chunk", PNG, lambda: with_chunk(b"prVt", b"GPSSECRET"))
     yield told("png, text that is a bomb", PNG, lambda: with_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26))))
     yield told("png, more after it", PNG, lambda: after(crafted.png(), b"GPSSECRET" * 5))
+    yield told("png, more after its data", PNG, lambda: surplus.with_data(lambda data: data + b"GPSSECRET"))
+    yield told("png, more after its data, in pieces", PNG, lambda: surplus.in_pieces(b"GPSSECRET"))
+    yield told("png, empty data after its data", PNG, lambda: last_chunk(b"IDAT", b""))
     yield told("jpeg, colour profile", JPEG, lambda: profiled(JPEG, SRGB))
     yield told("jpeg, profile that is none", JPEG, lambda: profiled(JPEG, b"GPSSECRET" * 20))
     yield told("jpeg, profile with a text of its own", JPEG, lambda: profiled(JPEG, telling_profile()))
@@ -401,6 +404,17 @@ def _damaged() -> Iterator[Case]:
     yield Case("png, more in its beginning", PNG, longer_beginning, "damaged")
     yield Case("png, more frames than it counts", PNG, lambda: recounted(2), "damaged")
     yield Case("png, fewer frames than it counts", PNG, lambda: recounted(4), "damaged")
+    yield Case("png, more rows than it has", PNG, lambda: surplus.with_more_rows(b"GPSSECRET" * 30), "damaged")
+    yield Case("png, one byte more than its rows", PNG, lambda: surplus.with_more_rows(b"!"), "damaged")
+    yield Case(
+        "png, more after a frame's data",
+        PNG,
+        lambda: surplus.with_data(lambda data: data + b"GPSSECRET", moving_png(), b"fdAT"),
+        "damaged",
+    )
+    yield Case(
+        "png, data that are not packed", PNG, lambda: surplus.with_data(lambda data: b"?" * len(data)), "damaged"
+    )
     yield Case("png, too long a part", PNG, lambda: crafted.png()[:33] + b"\x7f\xff\xff\xffIDAT", "damaged")
     yield Case("jpeg, too long a part", JPEG, lambda: b"\xff\xd8\xff\xe1\xff\xff" + bytes(50), "damaged")
     yield Case("jpeg, begins twice", JPEG, lambda: b"\xff\xd8" + crafted.jpeg(), "damaged")
@@ -451,6 +465,17 @@ def _two_in_one() -> Iterator[Case]:
     yield both("jpeg and php in exif", JPEG, lambda: saved(photo(), "JPEG", exif=_php()))
     yield both("png and script", PNG, lambda: with_chunk(b"tEXt", b"a\0<script src=x></script>"))
     yield both("gif and script", GIF, lambda: with_block(b"!\xfe" + blocks(b"<SCRIPT>alert(1)</SCRIPT>")))
+    for name, other in (("archive", RAR), ("other archive", SEVEN_ZIP), ("beginning of an archive", archive()[:60])):
+        yield both(f"png and {name} in its pixels", PNG, partial(surplus.in_pixels, other))
+        yield both(f"png and {name} after its data", PNG, partial(last_chunk, b"IDAT", other))
+        yield both(f"jpeg and {name} in its scan", JPEG, partial(surplus.in_scan, other))
+        yield both(f"gif and {name} after its data", GIF, partial(surplus.in_last_block, other))
+        yield both(f"pdf and {name} in a stream", PDF, partial(surplus.in_stream, other))
+        yield both(f"pdf and {name} between its parts", PDF, partial(surplus.before_table, other))
+        yield both(f"pdf and {name} before its second end", PDF, partial(surplus.after_end, other))
+    yield both("jpeg and pdf in its scan", JPEG, lambda: surplus.in_scan(b"%PDF-1.7"))
+    for more in (b"MZ" + bytes(60), b"GPSSECRET", crafted.jpeg()[:900], b"%comment"):
+        yield both(f"pdf and {more[:4]!r} after its end", PDF, partial(after, crafted.pdf(), more))
     yield both("pdf and web page", PDF, lambda: _page_in_pdf())
 
 
