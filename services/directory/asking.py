@@ -14,7 +14,13 @@ from services.directory.sources import SourceError
 from services.directory.sources.hsa import Hsa
 from services.directory.staff import HSA_DOWN
 from shared.contracts.access import ACCESS_TO_CLINICS, AccessToClinics, ClinicPlace
-from shared.contracts.cases import OFFERED_CASE_TYPES, AskOfferedCaseTypes
+from shared.contracts.cases import (
+    CLINIC_ACTIVITY,
+    OFFERED_CASE_TYPES,
+    AskClinicActivity,
+    AskOfferedCaseTypes,
+    ClinicActivity,
+)
 from shared.contracts.directory import CaseTypeOnCard, FoundClinic
 from shared.messaging.errors import DeadlineExceeded, Forbidden, Unavailable
 from shared.messaging.server import OngoingCall
@@ -75,6 +81,12 @@ def offered(ask: Callable[..., Any], clinics: Sequence[str]) -> dict[str, list[C
         one.clinic: [CaseTypeOnCard(case_type=each.case_type, name=each.name) for each in one.case_types]
         for one in answer.clinics
     }
+
+
+def activity(ask: Callable[..., Any], clinic: str) -> ClinicActivity:
+    """What stands in the way of inactivating the clinic now (R-DIR-3). Raises `Unavailable`, `DeadlineExceeded`."""
+    answer: ClinicActivity = ask(CLINIC_ACTIVITY, AskClinicActivity(clinic=clinic))
+    return answer
 
 
 def open_clinics(call: OngoingCall[Any, Any], found: Sequence[FoundClinic]) -> frozenset[str]:

@@ -12,18 +12,14 @@ from sqlalchemy.dialects.postgresql import insert
 from services.directory import rules
 from services.directory.tables import clinics, units
 from shared.contracts.base import HsaId
-from shared.contracts.cases import ClinicActivity
 from shared.contracts.directory import (
     CLINIC_ACTIVATED,
-    CLINIC_INACTIVATED,
     ActivateClinic,
     ClinicActivated,
     ClinicChanged,
     ClinicFacts,
-    ClinicInactivated,
     Clinics,
     GetClinics,
-    InactivateClinic,
 )
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, Invalid, NotFound
@@ -118,31 +114,6 @@ def activate(tx: Transaction, request: ActivateClinic, care_provider: str | None
 
 def _activated(unit: Row[Any], care_provider: str, version: int) -> ClinicActivated:
     return ClinicActivated(clinic=unit.hsa_id, name=unit.name, care_provider=care_provider, version=version)
-
-
-def inactivate(tx: Transaction, request: InactivateClinic, activity: ClinicActivity) -> ClinicInactivated:
-    """Takes a clinic out of the e-services. `activity` is what cases has just told.
-
-    Raises `Forbidden`, `NotFound` where no such clinic is active, or `Conflict` while case types are active or cases
-    open.
-    """
-    tx.caller.require_regional_admin()
-    known = tx.execute(select(clinics).where(clinics.c.hsa_id == request.clinic).with_for_update()).one_or_none()
-    if known is None or not known.active:
-        raise NotFound("Mottagningen är inte aktiv.", reason="clinic_not_active")
-    reason = rules.reason_not_to_inactivate(
-        active_case_types=activity.active_case_types, open_cases=activity.open_cases
-    )
-    if reason == "case_types_active":
-        raise Conflict("Mottagningen har aktiva ärendetyper. Inaktivera dem först.", reason=reason)
-    if reason is not None:
-        raise Conflict("Mottagningen har öppna ärenden. Avsluta dem först.", reason=reason)
-    version = known.version + 1
-    ended = {"active": False, "version": version, "inactivated_at": tx.now, "inactivated_by": tx.caller.subject}
-    tx.execute(clinics.update().where(clinics.c.hsa_id == request.clinic).values(ended))
-    changed = ClinicChanged(clinic=request.clinic, version=version)
-    tx.publish(CLINIC_INACTIVATED, changed, aggregate=request.clinic)
-    return ClinicInactivated(clinic=request.clinic, version=version)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from services.directory import (
     asking,
     cards,
     clinics,
+    inactivating,
     publishing,
     searching,
     sources,
@@ -19,7 +20,7 @@ from services.directory import (
     warnings,
 )
 from services.directory.settings import DirectorySettings
-from shared.contracts import cases, directory
+from shared.contracts import directory
 from shared.messaging.entrypoints import job, rpc
 from shared.messaging.kernel import Kernel
 from shared.messaging.server import OngoingCall
@@ -78,8 +79,9 @@ class DirectoryService:
         self, call: OngoingCall[directory.InactivateClinic, directory.ClinicInactivated]
     ) -> directory.ClinicInactivated:
         call.caller.require_regional_admin()
-        activity = call.ask(cases.CLINIC_ACTIVITY, cases.AskClinicActivity(clinic=call.request.clinic))
-        return call.write(clinics.inactivate, activity)
+        version = call.read(inactivating.version_of)
+        activity = asking.activity(call.ask, call.request.clinic)
+        return call.write(inactivating.inactivate, version, activity)
 
     @rpc(directory.GET_CLINICS)
     def get_clinics(self, call: OngoingCall[directory.GetClinics, directory.Clinics]) -> directory.Clinics:
@@ -159,6 +161,10 @@ class DirectoryService:
     def tell_of_warnings(self, run: Any) -> None:
         with run.transaction() as tx:
             warnings.tell(tx)
+
+    @job("take_back_inactivations", every=timedelta(minutes=5))
+    def take_back_inactivations(self, run: Any) -> None:
+        inactivating.take_back(run.transaction, partial(asking.activity, run.ask))
 
     @job("publish_cards_at_10", daily_at=publishing.AT[0])
     def publish_cards_at_10(self, run: Any) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.directory import applications, clinics, warnings
+from services.directory import applications, clinics, inactivating, warnings
 from shared.contracts.base import Role
 from shared.contracts.cases import ClinicActivity
 from shared.contracts.directory import (
@@ -69,7 +69,7 @@ def test_a_unit_with_a_new_id_is_applied_for_approved_and_linked_to_the_old_one_
     assert (old.active, old.replaces, old.replaced_by) == (True, None, unit_id(2))
     quiet = ClinicActivity(active_case_types=0, open_cases=0)
     asked = InactivateClinic(request_id=uuid4(), clinic=unit_id(1))
-    directory.do(clinics.inactivate, asked, quiet, caller=ADMINISTRATOR)
+    directory.do(inactivating.inactivate, asked, 1, quiet, caller=ADMINISTRATOR)
     assert facts(directory, 1).replaced_by == unit_id(2)
     assert [kind for kind, _ in directory.told()] == ["clinic_activated", "clinic_activated", "clinic_inactivated"]
 
@@ -220,7 +220,7 @@ def test_what_can_not_be_applied_for_r_dir_3(directory, number, replaces, error,
     activate(directory, 7, replaces=6)
     inactivated = InactivateClinic(request_id=uuid4(), clinic=unit_id(6))
     directory.do(
-        clinics.inactivate, inactivated, ClinicActivity(active_case_types=0, open_cases=0), caller=ADMINISTRATOR
+        inactivating.inactivate, inactivated, 1, ClinicActivity(active_case_types=0, open_cases=0), caller=ADMINISTRATOR
     )
     apply(directory, 5)
     with pytest.raises(error) as refused:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.directory import clinics, searching
+from services.directory import clinics, inactivating, searching
 from shared.contracts.cases import ClinicActivity
 from shared.contracts.directory import ActivateClinic, GetClinics, InactivateClinic, SearchClinics
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotFound
@@ -26,6 +26,7 @@ from tests.integration.directory_support import (
 )
 
 QUIET = ClinicActivity(active_case_types=0, open_cases=0)
+OPEN_CASE = ClinicActivity(active_case_types=0, open_cases=1)
 WHOLE = {
     "hsacountycode": "14",
     "hsamunicipalitycode": "1480",
@@ -39,9 +40,10 @@ def activate(directory, number, caller=ADMINISTRATOR):
     return directory.do(clinics.activate, ActivateClinic(request_id=uuid4(), clinic=unit_id(number)), caller=caller)
 
 
-def inactivate(directory, number, activity=QUIET, caller=ADMINISTRATOR):
+def inactivate(directory, number, activity=QUIET, caller=ADMINISTRATOR, version=None):
     asked = InactivateClinic(request_id=uuid4(), clinic=unit_id(number))
-    return directory.do(clinics.inactivate, asked, activity, caller=caller)
+    version = version or directory.do(inactivating.version_of, asked)
+    return directory.do(inactivating.inactivate, asked, version, activity, caller=caller)
 
 
 def facts(directory, *numbers):
@@ -130,6 +132,56 @@ def test_a_clinic_is_inactivated_and_may_be_activated_again(directory):
         inactivate(directory, 1)
     assert activate(directory, 1).version == 3
     assert [kind for kind, _ in directory.told()] == ["clinic_activated", "clinic_inactivated", "clinic_activated"]
+
+
+def test_what_cases_has_told_before_an_inactivation_and_an_activation_counts_no_more_r_dir_3(directory):
+    directory.run(FakeSource([unit(1)]))
+    before = activate(directory, 1).version
+    inactivate(directory, 1)
+    activate(directory, 1)
+    with pytest.raises(Conflict) as refused:
+        inactivate(directory, 1, QUIET, version=before)
+    assert refused.value.reason == "clinic_changed"
+    assert facts(directory, 1)[0].active
+
+
+@pytest.mark.parametrize("activity", [ClinicActivity(active_case_types=1, open_cases=0), OPEN_CASE])
+def test_an_inactivation_that_something_slipped_past_is_taken_back_r_dir_3(directory, activity):
+    directory.run(FakeSource([unit(n) for n in (1, 2, 3)]))
+    for number in (1, 2, 3):
+        activate(directory, number)
+    for number in (1, 2):
+        inactivate(directory, number)
+    directory.told()
+    asked = []
+
+    def told(clinic):
+        asked.append(clinic)
+        return activity if clinic == unit_id(1) else QUIET
+
+    assert inactivating.take_back(directory.transaction, told) == 1
+    assert asked == [unit_id(1), unit_id(2)]
+    assert [one.active for one in facts(directory, 1, 2, 3)] == [True, False, True]
+    assert directory.told() == [("clinic_activated", {"clinic": unit_id(1), "version": 3})]
+    assert inactivate(directory, 1).version == 4
+
+
+def test_only_what_was_asked_about_is_taken_back_r_dir_3(directory):
+    directory.run(FakeSource([unit(1)]))
+    activate(directory, 1)
+    inactivate(directory, 1)
+
+    def meanwhile(_clinic):
+        activate(directory, 1)
+        inactivate(directory, 1)
+        return OPEN_CASE
+
+    assert inactivating.take_back(directory.transaction, meanwhile) == 0
+    assert facts(directory, 1)[0].version == 4
+    # Cases has long since answered all that was under way.
+    directory.move(days=2)
+    assert inactivating.take_back(directory.transaction, lambda _clinic: OPEN_CASE) == 0
+    assert not facts(directory, 1)[0].active
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 import requests
 
@@ -160,6 +161,12 @@ def test_a_clinic_with_active_case_types_is_not_inactivated_r_dir_3(system):
     )
     inactivate(system, clinic, regional)
     assert not facts(system, clinic, regional).active
+    # A write that began before the inactivation, and ended after.
+    with psycopg.connect(system.stack.database_url("cases"), autocommit=True) as connection:
+        connection.execute("UPDATE case_types SET active = true WHERE id = %s", (made.case_type,))
+    again = directory.directory.run_job.request(request_id=uuid4(), job="take_back_inactivations")
+    system.call(directory.directory.run_job, again, system.operator_token)
+    assert facts(system, clinic, regional).active
 
 
 def test_residents_find_a_clinic_once_it_is_active_r_dir_13(system):
