@@ -269,7 +269,7 @@ class World:
 
     def call(self, call: Any, request: Any, caller: Caller) -> Any:
         """The service's own method, as the kernel runs it."""
-        ends, ids, rights_as_of = time.monotonic() + 10, [f"test.call.{uuid4()}"], float("inf")
+        ends, ids, rights_as_of = time.monotonic() + 30, [f"test.call.{uuid4()}"], float("inf")
         ongoing = OngoingCall(self._core, call, request, caller, ends, ids, rights_as_of)  # type: ignore[arg-type]
         try:
             return getattr(CasesService, call.name).__wrapped__(CasesService(), ongoing)
