@@ -63,6 +63,37 @@ def test_every_answer_has_the_safe_headers_refusals_too_r_att_6(world: World) ->
     assert requests.get(link.url, headers={"Range": "bytes=0-3"}, timeout=10).content == b"%PDF"
 
 
+UNREADABLE = {
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "no request": (b"GET <script>\r\n\r\n", 400),
+    "no method": (b"<script> / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "no name of a host": (b"GET / HTTP/1.1\r\nHost: <script>\r\n\r\n", 400),
+    "no name of a header": (b"GET / HTTP/1.1\r\nHost: a\r\n<script> a: b\r\n\r\n", 400),
+    "no expectation": (b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: <script>\r\n\r\n", 417),
+    "no encoding": (b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: <script>\r\n\r\n", 501),
+    "no version": (b"GET /<script> HTTP/3.7\r\nHost: a\r\n\r\n", 505),
+    "too long": (b"GET /" + b"<script>" * 10_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), UNREADABLE.values(), ids=list(UNREADABLE))
+def test_what_the_rules_never_see_is_answered_with_fixed_words_alone_r_att_6(
+    world: World, sent: bytes, status: int
+) -> None:
+    """Without the safe headers, which nothing can give it: so there must be nothing in it to be kept safe from."""
+    host, _, port = world.settings.s3_public_endpoint.removeprefix("http://").partition(":")
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=5) as line, suppress(ConnectionResetError):
+        line.sendall(sent)
+        while more := line.recv(65_536):
+            answer += more
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nConnection: close" in head
+    assert body == b"" or b"\r\nContent-Type: text/plain; charset=utf-8" in head
+    assert re.fullmatch(rb"[A-Za-z0-9 :]{0,60}", body)
+
+
 def test_the_longest_name_passes_r_att_6(world: World) -> None:
     caller = world.staff()
     link = world.preview(caller, world.usable(caller, data := crafted.pdf(), PDF, name=LONGEST))
