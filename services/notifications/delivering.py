@@ -46,7 +46,8 @@ _STILL_HELD = (
 )
 _GIVE_BACK = b"UPDATE deliveries SET state = 'waiting', lease_until = NULL WHERE claim = %s AND state = 'claimed'"
 _BEGIN = (
-    b"UPDATE deliveries SET state = 'sending', lease_until = clock_timestamp() + %s, provider = %s"
+    b"UPDATE deliveries SET state = 'sending', lease_until = clock_timestamp() + %s, provider = %s,"
+    b" report = NULLIF(report, 'undelivered')"  # of an attempt before this one
     b" WHERE delivery = %s AND claim = %s AND state IN ('claimed', 'sending') AND lease_until > clock_timestamp()"
     b" RETURNING 1"
 )

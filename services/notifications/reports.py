@@ -13,6 +13,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from email.message import Message as Mail
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -27,37 +28,61 @@ from shared.database.transaction import Transaction
 from shared.operations.logs import log
 from shared.security.sealing import keyed_hash
 
-_REFERENCE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,6})")
+_REFERENCE = re.compile(
+    r"(?P<delivery>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(?P<sending>[0-9]{1,6})"
+    r"(?:\.(?P<attempt>[0-9]{1,6})-(?P<provider>[0-9a-f]{8}))?"  # not in those of the version before
+)
 _MESSAGE_ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@[^<>\s]+>")
 _SENDING = re.compile(r"[0-9]{1,6}")
 _SIGNATURE_LENGTH = 32
 
 
-def signature(key: bytes, reference: str) -> str:
-    """What only we can put into the address for reports of this sending."""
-    return keyed_hash(key, f"report:{reference}").hex()[:_SIGNATURE_LENGTH]
+def reference_of(delivery: UUID, sending: int, attempt: int, provider: str) -> str:
+    """What a provider repeats in its reports: which delivery, how many times it had been sent again by hand, which
+    attempt this is, and with whom."""
+    return f"{delivery}.{sending}.{attempt}-{_mark(provider)}"
 
 
-def is_signed(key: bytes, reference: str, given: str) -> bool:
+def _mark(provider: str) -> str:
+    return sha256(provider.encode()).hexdigest()[:8]
+
+
+def signature(key: bytes, slot: str, reference: str) -> str:
+    """What only we can put into the address of this provider for reports of this attempt."""
+    return keyed_hash(key, f"report:{slot}/{reference}").hex()[:_SIGNATURE_LENGTH]
+
+
+def is_signed(key: bytes, slot: str, reference: str, given: str) -> bool:
     """Whether the address is one that we gave out."""
-    return hmac.compare_digest(signature(key, reference).encode(), given.encode("utf-8", "replace"))
+    return hmac.compare_digest(signature(key, slot, reference).encode(), given.encode("utf-8", "replace"))
 
 
 def take(tx: Transaction, reference: str, judgement: Judgement) -> bool:
     """Takes in what a provider says of one sending. False: there is no such delivery, or no more.
 
     Reports come late, twice and in any order: arrived is arrived. One of an earlier sending, before it was sent again
-    by hand, says nothing of the new one.
+    by hand, says nothing of the new one. Nor does one that an earlier attempt, or one with another provider, came to
+    nothing: that it did is known, and the message is tried elsewhere. That it has arrived counts from anyone (R-NOT-7).
     """
     fits = _REFERENCE.fullmatch(reference)
     if fits is None:
         return False
-    row = tx.execute(select(deliveries).where(deliveries.c.delivery == UUID(fits[1])).with_for_update()).one_or_none()
+    row = tx.execute(
+        select(deliveries).where(deliveries.c.delivery == UUID(fits["delivery"])).with_for_update()
+    ).one_or_none()
     if row is None:
         return False
-    if row.resent == int(fits[2]):
+    if row.resent == int(fits["sending"]) and (judgement != "undelivered" or _is_of_the_last(row, fits)):
         _settle(tx, row, judgement)
     return True
+
+
+def _is_of_the_last(row: Row[Any], fits: re.Match[str]) -> bool:
+    """Whether what is reported is the last attempt that the delivery has had, or has just now."""
+    if fits["attempt"] is None:
+        return True
+    last = row.attempts + (row.state == DeliveryState.SENDING)
+    return int(fits["attempt"]) == last and fits["provider"] == _mark(row.provider or "")
 
 
 def take_bounce(tx: Transaction, raw: bytes) -> bool:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
 
-from services.notifications import addressing, delivering, pace, rules
+from services.notifications import addressing, delivering, pace, reports, rules
 from services.notifications.addressing import Addressed
 from services.notifications.channels.outcome import Accepted, ChannelToProvider, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.delivering import Claimed
@@ -87,6 +87,7 @@ class Sender:
         self._unwritten: list[Callable[[Transaction], object]] = []
         self._owed: _Attempt | None = None
         self._unclear: list[_Attempt] = []
+        self._asked_at = 0.0
         self.holds: UUID | None = None
         """The claim whose deliveries are in its hands now; renewed by the process for as long as it lives."""
 
@@ -159,14 +160,14 @@ class Sender:
 
     def _handle(self, claimed: list[Claimed]) -> None:
         claimed, names = self._with_names(claimed)
-        asked_at = time.monotonic()
+        self._asked_at = time.monotonic()
         claimed, choices = self._with_choices(claimed)
         if not claimed:
             return
         with self._transaction() as tx:
             ready = addressing.address(tx, claimed, choices, self._lease)
         for one, following in zip(ready, [*ready, None][1:], strict=True):
-            if self._stopping() or time.monotonic() - asked_at > CHOICES_ARE_FRESH_SECONDS:
+            if self._stopping() or self._too_late():
                 return
             next_to = following.address if following and following.channel is one.channel else None
             self._send(one, names.get(one.claimed.clinic, one.claimed.clinic), next_to)
@@ -253,6 +254,8 @@ class Sender:
         failed: _Attempt | None = None
         reason = _NO_PROVIDER
         for provider in self._providers[one.channel]:
+            if failed is not None and self._too_late():
+                break
             if not provider.circuit.lets_through():
                 continue
             if not self._turn(one.channel, provider):
@@ -278,6 +281,10 @@ class Sender:
         self._settle()
         self._write(lambda tx: delivering.put_off(tx, one.claimed, reason, pause))
 
+    def _too_late(self) -> bool:
+        """Whether what identity said is too old to send by: whoever is to be told may have changed since (R-NOT-4)."""
+        return time.monotonic() - self._asked_at > CHOICES_ARE_FRESH_SECONDS
+
     def _turn(self, channel: Channel, provider: Provider) -> bool:
         """Waits for the sender's turn with a provider that takes only so many a second; False: that is too far off."""
         if provider.per_second is None:
@@ -296,6 +303,9 @@ class Sender:
         which = (one.channel, provider.name)
         talk = self._talks.get(which) or self._talks.setdefault(which, provider.talk())
         outcome: Outcome | None = talk.prepare(one.address)
+        if outcome is None and self._too_late():
+            talk.abandon()
+            outcome = NotAccepted("provider_too_slow", provider_down=True)
         if outcome is None:
             try:
                 begun = self._begin(one, provider)
@@ -394,7 +404,7 @@ def _record(attempt: _Attempt, tx: Transaction) -> DeliveryState | None:
 
 def _letter(one: Addressed, provider: Provider, text: Words, next_to: str | None) -> Letter:
     claimed = one.claimed
-    reference = f"{claimed.delivery}.{claimed.resent}"
+    reference = reports.reference_of(claimed.delivery, claimed.resent, claimed.attempts + 1, provider.name)
     return Letter(
         str(claimed.delivery),
         reference,

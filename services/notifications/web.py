@@ -84,7 +84,7 @@ class Webhook:
                 self._require_secret(authorization)
                 return lambda kind, body: self._take_mail(body)
             case ["reports", slot, reference, signature] if slot in self._apis:
-                if not reports.is_signed(self._settings.address_key, reference, signature):
+                if not reports.is_signed(self._settings.address_key, slot, reference, signature):
                     raise Refusal(403)
                 return partial(self._take, slot, reference)
             case ["reports", slot] if slot in self._apis:
@@ -110,6 +110,8 @@ class Webhook:
         reference = signed or report.reference
         if reference is None:
             raise Refusal(422)
+        if report.judgement is None:
+            return
         with self._process.transaction() as tx:
             if not reports.take(tx, reference, report.judgement):
                 log.info("report_of_nothing", source=slot)

@@ -95,8 +95,9 @@ def _report_to(settings: SenderSettings, number: int, reference: str) -> str | N
     """Where the webhook takes the report of this sending, and of no other."""
     if settings.reports_url is None:
         return None
-    signed = reports.signature(settings.address_key, reference)
-    return f"{settings.reports_url.rstrip('/')}/reports/sms-{number}/{reference}/{signed}"
+    slot = f"sms-{number}"
+    signed = reports.signature(settings.address_key, slot, reference)
+    return f"{settings.reports_url.rstrip('/')}/reports/{slot}/{reference}/{signed}"
 
 
 def _conversations(providers: dict[Channel, list[Provider]]) -> dict[Channel, list[ChannelToProvider]]:

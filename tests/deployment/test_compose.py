@@ -363,9 +363,9 @@ def test_a_delivery_report_from_outside_is_taken_if_its_address_is_one_that_we_g
         row = f"SELECT report FROM deliveries WHERE delivery = '{reference.partition('.')[0]}'"
         return psql(deployment, "notifications", row)
 
-    right = reports.signature(key, reference)
+    right = reports.signature(key, "sms-1", reference)
     assert report("0" * len(right)) == 403
-    assert report(reports.signature(key, reference + "1")) == 403
+    assert report(reports.signature(key, "sms-1", reference + "1")) == 403
     assert reported() == ""
     assert report(right) == 200
     assert reported() == "delivered"

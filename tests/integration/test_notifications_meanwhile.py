@@ -11,10 +11,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.notifications import addressing, delivering, queueing, reports
+from services.notifications import addressing, delivering, queueing, reports, sending
 from services.notifications.channels.outcome import NotAccepted
 from shared.contracts import cases, identity
-from tests.integration.notifications_support import World, tell_resident
+from shared.contracts.base import Role
+from tests.integration.notifications_support import FakeChannel, World, tell_resident
 
 DOWN = NotAccepted("smtp_connection", provider_down=True)
 LATER = NotAccepted("smtp_recipient_451")
@@ -151,6 +152,40 @@ def test_a_sender_that_stood_still_changes_nothing_of_what_another_has_sent(worl
     meanwhile(world, passes)
     world.sender().round()
     assert (messages(world), world.rows(where)) == (["ny@example.se"], sent)
+
+
+def test_who_loses_the_right_while_the_first_provider_hangs_is_told_by_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-NOT-5: what identity said is too old then."""
+    monkeypatch.setattr(sending, "CHOICES_ARE_FRESH_SECONDS", 0.2)
+    world.second_sms = FakeChannel()
+    person = world.person(Role.CASE_HANDLER, notify_by=("sms",))
+    assigned = cases.CaseAssignedEvent(case=uuid4(), clinic=world.clinic, resident=uuid4(), handler=person, version=1)
+    world.hear(cases.CASE_ASSIGNED, assigned)
+
+    def hangs(address: str) -> NotAccepted:
+        time.sleep(0.3)
+        world.give(person)
+        return DOWN
+
+    world.sms.prepare = hangs  # type: ignore[method-assign]
+    world.send()
+    assert world.second_sms.sent == []
+    assert [state for _, state, _ in world.states()] == ["withdrawn"]
+
+
+def test_a_provider_that_is_slower_than_choices_are_fresh_gets_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-NOT-4: it counts as an attempt at a provider that is down, so that it ends some time (R-NOT-7)."""
+    monkeypatch.setattr(sending, "CHOICES_ARE_FRESH_SECONDS", 0.2)
+    tell_resident(world, "email")
+    world.email.prepare = lambda address: time.sleep(0.3)  # type: ignore[method-assign]
+    world.sender().round()
+    assert messages(world) == []
+    assert world.states() == [("resident", "waiting", "provider_too_slow")]
+    assert world.rows("SELECT attempts FROM deliveries") == [(1,)]
 
 
 # --- tried again ----------------------------------------------------------------------------------------------------

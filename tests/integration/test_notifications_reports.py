@@ -26,7 +26,15 @@ from shared.contracts import cases, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import GetClinicSettings, ResendDelivery, SetClinicSettings
 from shared.security.caller import Caller
-from tests.integration.notifications_support import SETTINGS, DyingProcess, Killed, World
+from tests.integration.notifications_support import (
+    SETTINGS,
+    DyingProcess,
+    FakeChannel,
+    Killed,
+    World,
+    only_delivery,
+    tell_resident,
+)
 
 SECRET = "ett langt delat losenord"
 NO_SUCH_MAILBOX = NotAccepted("smtp_recipient_550", permanent=True, about_the_address=True)
@@ -107,7 +115,7 @@ def sent(world: World, outcome: Any = None) -> str:
 
 
 def address(reference: str, slot: str = "sms-1") -> str:
-    return f"/reports/{slot}/{reference}/{reports.signature(SETTINGS.address_key, reference)}"
+    return f"/reports/{slot}/{reference}/{reports.signature(SETTINGS.address_key, slot, reference)}"
 
 
 def state(world: World) -> tuple[Any, ...]:
@@ -207,7 +215,7 @@ def test_a_report_of_an_earlier_sending_says_nothing_of_the_new_one(world: World
     assert hook.post(address(reference), data={"id": "s1", "status": "failed"}) == 200
     assert state(world) == ("waiting", None, None)
     world.send()
-    assert world.sms.letters[-1].reference == reference.replace(".0", ".1")
+    assert world.sms.letters[-1].reference.startswith(reference.replace(".0", ".1."))
 
 
 def test_a_provider_with_one_address_for_all_reports_by_our_reference(world: World, hook: Hook) -> None:
@@ -225,7 +233,7 @@ def test_forged_and_unreadable_reports_change_nothing(world: World, hook: Hook) 
     """R-SYS-1: nor do they tell anyone whether a delivery exists."""
     reference = sent(world)
     other = f"{uuid4()}.0"
-    signed = reports.signature(SETTINGS.address_key, other)
+    signed = reports.signature(SETTINGS.address_key, "sms-1", other)
     failed = {"id": "s1", "status": "failed"}
     assert hook.post(f"/reports/sms-1/{reference}/{'0' * 32}", data=failed) == 403
     assert hook.post(f"/reports/sms-1/{reference}/{signed}", data=failed) == 403
@@ -256,6 +264,34 @@ def test_one_who_says_nothing_holds_up_nobody(world: World, hook: Hook) -> None:
     assert hook.post(address(reference), data={"id": "s1", "status": "delivered"}) == 200
     for one in silent:
         one.close()
+
+
+def test_that_it_failed_with_another_provider_or_attempt_says_nothing(world: World, hook: Hook) -> None:
+    """R-NOT-7: a late word of the first provider fails nothing that the second has; that it arrived counts."""
+    world.second_sms = FakeChannel()
+    tell_resident(world, "sms")
+    world.sms.script = [NotAccepted("sms_http_503", provider_down=True)] * 2
+    world.second_sms.script = [NotAccepted("sms_http_503", provider_down=True)]
+    world.send()  # the first try again is at once
+    [letter] = world.second_sms.letters
+    delivery = only_delivery(world)
+    assert letter.reference == reports.reference_of(delivery, 0, 2, "sms1.example")
+    for attempt, provider in ((1, "sms0.example"), (1, "sms1.example"), (2, "sms0.example")):
+        told = address(reports.reference_of(delivery, 0, attempt, provider))
+        assert hook.post(told, data={"id": "s1", "status": "failed"}) == 200
+    assert state(world) == ("sent", None, None)
+    assert hook.post(address(letter.reference), data={"id": "s1", "status": "failed"}) == 200
+    assert state(world)[0] == "failed"
+    first = reports.reference_of(delivery, 0, 1, "sms0.example")
+    assert hook.post(address(first), data={"id": "s1", "status": "delivered"}) == 200
+    assert state(world)[0] == "sent"
+
+
+def test_a_report_address_is_one_provider_s(world: World, hook: Hook) -> None:
+    """R-SYS-1: another's reports are read otherwise."""
+    reference = sent(world)
+    signed = reports.signature(SETTINGS.address_key, "sms-2", reference)
+    assert hook.post(f"/reports/sms-1/{reference}/{signed}", data={"id": "s1", "status": "failed"}) == 403
 
 
 def drip(port: int, begun: bytes, over: threading.Event) -> socket.socket:

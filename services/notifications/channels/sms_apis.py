@@ -34,9 +34,9 @@ class Message:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of an SMS. `reference`: ours, where the report repeats it."""
+    """What became of an SMS; None: it does not say. `reference`: ours, where the report repeats it."""
 
-    judgement: Judgement
+    judgement: Judgement | None
     reference: str | None = None
 
 
@@ -98,10 +98,11 @@ class Elks46:
 class LinkMobility:
     """LINK Mobility's SMS REST API (MT and DLR)."""
 
-    _TAKEN = frozenset({1000, 1001, 1005, 1007, 1008, 1011})
+    _TAKEN = frozenset({1000, 1001, 1005, 1007, 1008, 1011, 1012})
     _NOT_NOW = frozenset({1, 3, 105})
-    _NOBODY_KNOWS = frozenset({4, 5, 1010})
-    _STILL_GOING = frozenset({1000, 1005, 1008, 1011, 1012})
+    _REFUSED = frozenset({2, *range(2000, 3000)})
+    _UNDELIVERED = _REFUSED | {1002, 1003, 1004, 1006, 1009}
+    _DELIVERED = frozenset({1001, 1007})
 
     def request(self, provider: SmsProvider, password: str, message: Message) -> dict[str, Any]:
         """The provider splits and encodes the text (`dcs`), and mirrors our `refId` in its report."""
@@ -124,28 +125,33 @@ class LinkMobility:
         return {"json": body, "headers": _basic(provider, password)}
 
     def judge(self, told: Any) -> Outcome:
-        """`{"messageId": "...", "resultCode": 1005}`: taken. Other codes say what went wrong, and for how long."""
+        """`{"messageId": "...", "resultCode": 1005}`: taken. Other codes say what went wrong, and for how long; at one
+        that is not known here it may have been taken."""
         code = told.get("resultCode") if isinstance(told, dict) else None
         if not isinstance(code, int) or isinstance(code, bool):
             return Unknown("sms_unintelligible_answer")
         if code in self._TAKEN:
             return Accepted(_text(told.get("messageId")))
-        if code in self._NOBODY_KNOWS:
-            return Unknown(f"sms_result_{code}")
-        return NotAccepted(f"sms_result_{code}", permanent=code not in self._NOT_NOW, provider_down=code == 3)
+        if code in self._NOT_NOW:
+            return NotAccepted(f"sms_result_{code}", provider_down=code == 3)
+        return (
+            NotAccepted(f"sms_result_{code}", permanent=True)
+            if code in self._REFUSED
+            else Unknown(f"sms_result_{code}")
+        )
 
     def report(self, told: dict[str, Any]) -> Report:
-        """By `resultCode`; whose report it is says `refId`."""
+        """By `resultCode`; whose report it is says `refId`. A code that is not known here says nothing."""
         code, reference = told.get("resultCode"), _text(told.get("refId"))
         if isinstance(code, str) and code.isdecimal() and len(code) < 10:
             code = int(code)
         if not isinstance(code, int) or isinstance(code, bool) or reference is None:
             raise UnreadableReport
-        if code in (1001, 1007):
+        if code in self._DELIVERED:
             return Report("delivered", reference)
-        if code in self._STILL_GOING or code in self._NOBODY_KNOWS:
+        if code in self._TAKEN:
             return Report("on_its_way", reference)
-        return Report("undelivered", reference)
+        return Report("undelivered" if code in self._UNDELIVERED else None, reference)
 
 
 class _Part(BaseModel):

@@ -132,6 +132,10 @@ def test_link_gets_json_with_our_reference(sender: str, kind: str) -> None:
         ({"resultCode": 1}, NotAccepted("sms_result_1")),
         ({"resultCode": 2106}, NotAccepted("sms_result_2106", permanent=True)),
         ({"resultCode": 4}, Unknown("sms_result_4")),
+        ({"resultCode": 0}, Unknown("sms_result_0")),
+        ({"resultCode": 9999}, Unknown("sms_result_9999")),
+        ({"messageId": "Dcs", "resultCode": 1012}, Accepted("Dcs")),
+        ({"resultCode": 1013}, Unknown("sms_result_1013")),
         ({"resultCode": "1005"}, Unknown("sms_unintelligible_answer")),
         ({"resultCode": True}, Unknown("sms_unintelligible_answer")),
         (None, Unknown("sms_unintelligible_answer")),
@@ -144,7 +148,17 @@ def test_what_links_result_codes_mean(told: Any, outcome: Any) -> None:
 
 @pytest.mark.parametrize(
     ("code", "judgement"),
-    [(1001, "delivered"), ("1001", "delivered"), (1000, "on_its_way"), (1010, "on_its_way"), (2106, "undelivered")],
+    [
+        (1001, "delivered"),
+        ("1001", "delivered"),
+        (1000, "on_its_way"),
+        (1012, "on_its_way"),
+        (4, None),
+        (1010, None),
+        (1013, None),
+        (9999, None),
+        (2106, "undelivered"),
+    ],
 )
 def test_what_links_reports_mean(code: Any, judgement: str) -> None:
     report = LinkMobility().report({"refId": SENT.reference, "id": "Dcs", "resultCode": code})
