@@ -44,7 +44,9 @@ def wait_until_healthy(container, seconds=90):
     while inspected(container)["State"]["Health"]["Status"] != "healthy":
         if time.monotonic() > ends:
             told = inspected(container)
-            pytest.fail(f"{told['Name']} is not healthy in time: {told['State']['Health']['Log'][-1]}")
+            said = subprocess.run(["docker", "logs", "--tail", "20", container], capture_output=True, text=True)
+            health = told["State"]["Health"]["Log"][-1]
+            pytest.fail(f"{told['Name']} is not healthy in time: {health}\n{said.stdout}{said.stderr}")
         time.sleep(0.5)
 
 
