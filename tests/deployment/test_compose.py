@@ -457,6 +457,7 @@ def test_passwords_are_rotated_and_the_old_ones_are_refused(deployment):
     )
     deployment.compose("run", "--rm", "--no-TTY", "--no-deps", "roles")
     roll(deployment, "notifications", "notifications_worker")
+    deployment.compose("up", "--detach", "--wait", "--no-deps", "--force-recreate", "notifications_web")
     cut = ("rabbitmqctl", "close_all_user_connections", "notifications", "rotated")
     deployment.compose("exec", "-T", "rabbitmq", *cut)
     script = (
