@@ -27,7 +27,9 @@ Answer = TypeVar("Answer")
 
 _AT_A_TIME = 200
 _PAUSES_SECONDS = (1.0, 5.0, 30.0, 60.0)
-"""After a question without an answer, before it is asked again; then the run fails, and the next goes on from there."""
+"""After a question without an answer, before it is asked again; then it is left."""
+_DOWN_AFTER = 3
+"""So many left in a row, and HSA is down: the run fails, and the next goes on from there."""
 
 
 class Asking:
@@ -51,6 +53,36 @@ class Asking:
                     raise
                 self._stopping.wait(pause)
         raise Interrupted
+
+
+class _Part:
+    """The questions of one part of a run. One unit or person that HSA always faults on keeps no other from being asked
+    about (R-DIR-1)."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._in_a_row = 0
+        self._answered = False
+        self.refused: dict[str, str] = {}
+        """Why there is no answer, by HSA-id."""
+
+    def ask(self, hsa_id: str, question: Callable[[Hsa], Answer]) -> Answer | SourceError:
+        """The answer, or why there is none. Raises `SourceError` if HSA is down, or `Interrupted`."""
+        try:
+            answer = self._asking.ask(question)
+        except SourceError as error:
+            self._in_a_row += 1
+            if self._in_a_row == _DOWN_AFTER:
+                raise
+            self.refused[hsa_id] = error.reason
+            return error
+        self._in_a_row, self._answered = 0, True
+        return answer
+
+    def end(self) -> None:
+        """Raises `SourceError` if there were questions and not one answer."""
+        if self.refused and not self._answered:
+            raise SourceError(next(iter(self.refused.values())))
 
 
 def run_next(
@@ -96,13 +128,21 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
         wanted, since = list(tx.execute(query).scalars()), tx.now
     if not wanted:
         return
+    part = _Part(asking)
     found: list[Raw] = []
     for hsa_id in wanted:
-        raw = asking.ask(lambda hsa, hsa_id=hsa_id: hsa.unit(hsa_id))  # type: ignore[misc]
-        if raw is not None:
-            provider = asking.ask(lambda hsa, hsa_id=hsa_id: hsa.care_provider(hsa_id))  # type: ignore[misc]
+        raw = part.ask(hsa_id, lambda hsa, hsa_id=hsa_id: hsa.unit(hsa_id))  # type: ignore[misc]
+        named: Any = {}
+        if isinstance(raw, Raw):
+            provider = part.ask(hsa_id, lambda hsa, hsa_id=hsa_id: hsa.care_provider(hsa_id))  # type: ignore[misc]
             named = {"hsaResponsibleHealthCareProvider": [provider]} if provider else {}
+            raw = provider if isinstance(provider, SourceError) else raw
+        if isinstance(raw, SourceError):
+            # Not known to be absent: what is known of it stays.
+            found.append(Raw("", {"hsaIdentity": [hsa_id]}, fault=raw.reason))
+        elif raw is not None:
             found.append(Raw(raw.dn, {**raw.attributes, **named}))
+    part.end()
     catalogue = Catalogue({}, lambda: iter(found), answers=True)
     sync.load_part(transactions, begun, UNITS, HSA, catalogue, share, richer, since)
 
@@ -111,9 +151,14 @@ def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: floa
     """Everyone whose month is over. Who is found is taken over at once, and so is who is missing still; who is missing
     now, when all have been asked about and they are not too many: HSA may have been half there (R-DIR-12). That takes
     hours: of whom HSA has been asked directly since, that later answer stands (R-ID-9)."""
-    counts, absent = Counts(), {}
+    part, counts, absent = _Part(asking), Counts(), {}
     for person in _due(transactions):
-        answer = asking.ask(lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
+        answer = part.ask(person, lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
+        if isinstance(answer, SourceError):
+            with transactions() as tx:
+                begun.require_ours(tx)
+                sync.refuse(tx, begun, person, answer.reason)
+            continue
         counts.read += 1
         with transactions() as tx:
             begun.require_ours(tx)
@@ -122,6 +167,7 @@ def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: floa
                 absent[person] = known.asked_at
             else:
                 counts.changed += _take(tx, person, answer)
+    part.end()
     counts.missing = len(absent)
     begun.counts.update({f"staff_{name}": number for name, number in vars(counts).items()})
     with transactions() as tx:

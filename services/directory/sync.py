@@ -387,6 +387,13 @@ def was_done(tx: Transaction, begun: Begun, kind: Kind[Any], source: str) -> boo
     return True
 
 
+def refuse(tx: Transaction, begun: Begun, thing: str, reason: str) -> None:
+    """Lists in the run one thing that could not be taken at all."""
+    last = select(func.coalesce(func.max(sync_refused.c.number), 0)).where(sync_refused.c.run == begun.id)
+    row = {"run": begun.id, "number": last.scalar_subquery() + 1, "object": thing, "field": "", "reason": reason}
+    tx.execute(sync_refused.insert().values(row))
+
+
 def load_part(
     transactions: Transactions,
     begun: Begun,

@@ -38,6 +38,7 @@ class FakeHsa:
     known_units: dict[str, Raw] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     broken: int = 0
+    faults_on: set[str] = field(default_factory=set)
 
     def persons(self, hsa_id):
         self._asked(hsa_id)
@@ -54,6 +55,8 @@ class FakeHsa:
         if self.broken:
             self.broken -= 1
             raise SourceError("timeout")
+        if hsa_id in self.faults_on:
+            raise SourceError("soap_fault")
         self.asked.append(hsa_id)
 
 
@@ -174,6 +177,30 @@ def test_a_question_without_an_answer_is_asked_again_and_then_the_run_fails(dire
     run = refresh(directory, hsa)
     assert (run.state, run.reason) == ("failed", "timeout")
     assert status(directory, 1) == "fine"
+
+
+def test_one_person_whom_hsa_always_faults_on_keeps_no_other_from_being_asked_about_r_dir_1(directory, hsa):
+    directory.run(FakeSource(None, [person(n) for n in range(1, 7)]))
+    knows(hsa, *(person(n) for n in range(1, 7)))
+    hsa.faults_on = {person_id(n) for n in (1, 2, 4)}
+    run = refresh(directory, hsa)
+    assert (run.state, run.staff_read, run.staff_missing) == ("done", 3, 0)
+    assert [(one.object, one.reason) for one in run.refused] == [
+        (person_id(n), "soap_fault") for n in sorted((1, 2, 4))
+    ]
+    assert [status(directory, n) for n in range(1, 7)] == ["fine"] * 6
+    # They are asked about again the next time.
+    hsa.faults_on = {person_id(2)}
+    assert refresh(directory, hsa).staff_read == 2
+
+
+def test_several_without_an_answer_in_a_row_are_a_catalogue_that_is_down_r_dir_12(directory, hsa):
+    directory.run(FakeSource(None, [person(n) for n in range(1, 7)]))
+    knows(hsa, *(person(n) for n in range(1, 7)))
+    hsa.faults_on = {person_id(n) for n in (2, 3, 4)}
+    run = refresh(directory, hsa)
+    assert (run.state, run.reason) == ("failed", "soap_fault")
+    assert hsa.asked == [person_id(1)]
 
 
 def test_a_run_that_was_interrupted_goes_on_where_it_was(directory, hsa):
@@ -379,3 +406,15 @@ def test_hsa_is_asked_about_a_clinic_that_the_catalogue_has_lost_r_dir_4(directo
     assert hsa.asked == [unit_id(2)]
     rows = directory.rows("SELECT source, missing_runs FROM units WHERE hsa_id = :unit", unit=unit_id(2))
     assert rows == [("hsa", 0)]
+
+
+def test_one_clinic_that_hsa_always_faults_on_stays_and_keeps_no_other_from_being_asked_about_r_dir_12(directory, hsa):
+    have_clinics(directory, hsa, [1, 2])
+    hsa.faults_on = {unit_id(1)}
+    hsa.known_units[unit_id(2)] = unit(2, "Nytt namn")
+    for _ in range(3):
+        run = refresh(directory, hsa)
+        assert (run.state, [(one.object, one.reason) for one in run.refused]) == ("done", [(unit_id(1), "soap_fault")])
+    shown = directory.do(clinics.get_clinics, GetClinics(clinics=[unit_id(1), unit_id(2)])).clinics
+    assert [one.in_directory for one in shown] == [True, True]
+    assert shown[1].name == "Nytt namn"
