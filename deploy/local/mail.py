@@ -35,14 +35,14 @@ LARGEST_MAIL = 10 * 1024 * 1024
 
 BEFORE = {
     "busy": "421 at MAIL FROM, and hang up; `only` is the sender",
-    "refuse": "no to the recipient: 550, or `status` (451: for now)",
+    "refuse": "no to the recipient: 550, or `status` (451: for now), or all of the `answer` (452 4.3.1 full)",
     "timeout": "say nothing to the recipient for `seconds` (60), then hang up",
     "drop": "hang up at the recipient",
     "garbage": "answer the recipient with something unreadable",
 }
 AFTER = {
     "delay": "take the mail, answer after `seconds`",
-    "refuse_data": "no to the whole mail: 554, or `status`",
+    "refuse_data": "no to the whole mail: 554, or `status`, or all of the `answer`",
     "drop_after_data": "take the mail, hang up without an answer",
     "timeout_after_data": "take the mail, say nothing for `seconds` (60), then hang up",
     "garbage_after_data": "take the mail, answer with something unreadable",
@@ -86,7 +86,7 @@ class Inbox:
             case "refuse":
                 assert rule is not None
                 code = rule.status or 550
-                return f"{code} {code // 100}.1.1 no such mailbox here"
+                return rule.answer or f"{code} {code // 100}.1.1 no such mailbox here"
             case "timeout":
                 await _silence(rule)
                 _hang_up(server)
@@ -105,7 +105,7 @@ class Inbox:
         if mode == "refuse_data":
             assert rule is not None
             code = rule.status or 554
-            return f"{code} {code // 100}.6.0 mail refused"
+            return rule.answer or f"{code} {code // 100}.6.0 mail refused"
         kept = self._messages.add(_readable(session, envelope))
         log.info("took mail %s%s", kept["number"], f", then {mode}" if mode else "")
         match mode:

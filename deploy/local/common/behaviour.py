@@ -19,6 +19,7 @@ class Rule:
     seconds: float = 0.0
     only: str | None = None
     status: int | None = None
+    answer: str | None = None
 
 
 class UnknownMode(ValueError):
@@ -39,10 +40,11 @@ class Behaviours:
         mode = wanted.get("mode")
         if not isinstance(mode, str) or mode not in self.modes:
             raise UnknownMode(f"mode is one of: {', '.join(sorted(self.modes))}")
-        unknown = set(wanted) - {"mode", "times", "seconds", "only", "status"}
+        unknown = set(wanted) - {"mode", "times", "seconds", "only", "status", "answer"}
         if unknown:
             raise UnknownMode(f"unknown: {', '.join(sorted(unknown))}")
-        times, seconds, only, status = (wanted.get(key) for key in ("times", "seconds", "only", "status"))
+        times, seconds, only = (wanted.get(key) for key in ("times", "seconds", "only"))
+        status, answer = wanted.get("status"), wanted.get("answer")
         if times is not None and (not isinstance(times, int) or times < 1):
             raise UnknownMode("times is a whole number from 1, or left out")
         if seconds is not None and (not isinstance(seconds, int | float) or seconds < 0):
@@ -51,7 +53,9 @@ class Behaviours:
             raise UnknownMode("only is a text")
         if status is not None and not isinstance(status, int):
             raise UnknownMode("status is a whole number")
-        rule = Rule(next(self._ids), mode, times, float(seconds or 0), only, status)
+        if answer is not None and (not isinstance(answer, str) or not answer.isprintable()):
+            raise UnknownMode("answer is a line of text")
+        rule = Rule(next(self._ids), mode, times, float(seconds or 0), only, status, answer)
         with self._lock:
             self._rules.append(rule)
         return rule

@@ -71,6 +71,8 @@ def test_oldest_first_and_clearing_all() -> None:
         {"mode": "drop", "seconds": []},
         {"mode": "drop", "only": 1},
         {"mode": "drop", "status": "503"},
+        {"mode": "drop", "answer": 550},
+        {"mode": "drop", "answer": "550 no\r\n250 yes"},
         {"mode": "drop", "who": "me"},
     ],
 )
