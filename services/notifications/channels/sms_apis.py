@@ -96,10 +96,13 @@ class Elks46:
 
 
 class LinkMobility:
-    """LINK Mobility's SMS REST API (MT and DLR)."""
+    """LINK Mobility's SMS REST API (MT and DLR). What the codes mean: its table "Result Codes SMS"."""
 
-    _TAKEN = frozenset({1000, 1001, 1005, 1007, 1008, 1011, 1012})
-    _NOT_NOW = frozenset({1, 3, 105})
+    _TAKEN = frozenset({1000, 1001, 1005, 1007, 1008, 1011, 1012, 1013})
+    """1012 and 1013: the charging is late, and LINK itself goes on."""
+    _NOT_NOW = frozenset({1, 3, 6, 104, 105})
+    _ABOUT_US = frozenset({3, 104})
+    """Too much from us, or the set-up: no other message would fare better."""
     _REFUSED = frozenset({2, *range(2000, 3000)})
     _UNDELIVERED = _REFUSED | {1002, 1003, 1004, 1006, 1009}
     _DELIVERED = frozenset({1001, 1007})
@@ -133,7 +136,7 @@ class LinkMobility:
         if code in self._TAKEN:
             return Accepted(_text(told.get("messageId")))
         if code in self._NOT_NOW:
-            return NotAccepted(f"sms_result_{code}", provider_down=code == 3)
+            return NotAccepted(f"sms_result_{code}", provider_down=code in self._ABOUT_US)
         return (
             NotAccepted(f"sms_result_{code}", permanent=True)
             if code in self._REFUSED
@@ -173,6 +176,7 @@ class ReportDescription(_Part):
     status: str
     delivered: list[str]
     undelivered: list[str]
+    on_its_way: list[str] = Field(default_factory=list)
     reference: str | None = None
 
 
@@ -232,7 +236,7 @@ class Generic:
         return Accepted(found) if found else Unknown("sms_unintelligible_answer")
 
     def report(self, told: dict[str, Any]) -> Report:
-        """By the values that the description names; any other status is on its way."""
+        """By the values that the description names; any other says nothing."""
         report = self._description.report
         status = _text(_at(told, report.status)) if report else None
         if report is None or status is None:
@@ -240,7 +244,9 @@ class Generic:
         reference = _text(_at(told, report.reference)) if report.reference else None
         if status in report.delivered:
             return Report("delivered", reference)
-        return Report("undelivered" if status in report.undelivered else "on_its_way", reference)
+        if status in report.on_its_way:
+            return Report("on_its_way", reference)
+        return Report("undelivered" if status in report.undelivered else None, reference)
 
 
 def api_of(name: str, description_file: Path | None) -> SmsApi:

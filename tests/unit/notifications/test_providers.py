@@ -30,7 +30,9 @@ DESCRIPTION = {
     "answer": {
         "id": "messages.0.id", "status": "messages.0.status", "refused": ["invalid"], "refused_for_now": ["busy"],
     },
-    "report": {"status": "result", "delivered": ["DLV"], "undelivered": ["ERR"], "reference": "ref"},
+    "report": {
+        "status": "result", "delivered": ["DLV"], "undelivered": ["ERR"], "on_its_way": ["SNT"], "reference": "ref",
+    },
 }  # fmt: skip
 
 
@@ -135,7 +137,10 @@ def test_link_gets_json_with_our_reference(sender: str, kind: str) -> None:
         ({"resultCode": 0}, Unknown("sms_result_0")),
         ({"resultCode": 9999}, Unknown("sms_result_9999")),
         ({"messageId": "Dcs", "resultCode": 1012}, Accepted("Dcs")),
-        ({"resultCode": 1013}, Unknown("sms_result_1013")),
+        ({"messageId": "Dcs", "resultCode": 1013}, Accepted("Dcs")),
+        ({"resultCode": 1014}, Unknown("sms_result_1014")),
+        ({"resultCode": 6}, NotAccepted("sms_result_6")),
+        ({"resultCode": 104}, NotAccepted("sms_result_104", provider_down=True)),
         ({"resultCode": "1005"}, Unknown("sms_unintelligible_answer")),
         ({"resultCode": True}, Unknown("sms_unintelligible_answer")),
         (None, Unknown("sms_unintelligible_answer")),
@@ -155,7 +160,8 @@ def test_what_links_result_codes_mean(told: Any, outcome: Any) -> None:
         (1012, "on_its_way"),
         (4, None),
         (1010, None),
-        (1013, None),
+        (1013, "on_its_way"),
+        (1014, None),
         (9999, None),
         (2106, "undelivered"),
     ],
@@ -188,6 +194,8 @@ def test_any_other_api_is_described_by_a_file(tmp_path: Path) -> None:
     assert api.judge({"messages": []}) == Unknown("sms_unintelligible_answer")
     assert api.report({"result": "DLV", "ref": "r"}).judgement == "delivered"
     assert api.report({"result": "ERR", "ref": "r"}).reference == "r"
+    assert api.report({"result": "SNT", "ref": "r"}).judgement == "on_its_way"
+    assert api.report({"result": "?", "ref": "r"}).judgement is None
     with pytest.raises(UnreadableReport):
         api.report({"ref": "r"})
     with pytest.raises(ValueError):
