@@ -24,6 +24,7 @@ from shared.messaging.wire import (
     DEADLINE_HEADER,
     JSON,
     LARGEST_REQUEST_BYTES,
+    REPLY_KEY,
     RPC_EXCHANGE,
     TOKEN_HEADER,
     decode_reply,
@@ -79,6 +80,10 @@ class RpcClient:
         """`exchange`: an outside caller's own, see `caller_exchange`."""
         self._name = name
         self._user = unquote(urlsplit(url).username or "")
+        if not REPLY_KEY.fullmatch(reply_key(self._user)):
+            raise ValueError(
+                "the broker's user must be letters, digits, - and _: answers go to keys with its name in them"
+            )
         self._exchange = exchange
         self._reply_key = ""
         self._pending: dict[str, _Pending] = {}
@@ -206,9 +211,14 @@ class RpcClient:
                 pass  # it is sent as soon as there is a connection again
             grace = min(_LAST_LOOK_SECONDS, timeout / 4)
             if not pending.wait(ends - time.monotonic() - grace):
-                self._look_for(service, grace)
+                problem: Refused = DeadlineExceeded()
+                try:
+                    self._look_for(service, grace)
+                except Unavailable as nobody:
+                    problem = nobody
+                # All the same: a process that is stopping takes no more calls, and answers those that it has.
                 if not pending.wait(ends - time.monotonic()):
-                    raise DeadlineExceeded
+                    raise problem
         finally:
             self._pending.pop(correlation_id, None)
         assert pending.answer is not None

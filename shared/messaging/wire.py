@@ -37,6 +37,7 @@ REPLY_KEY = re.compile(rf"(reply\.[A-Za-z0-9_-]+\.)?{UUID}")
 and so have it made by the service that answers; where that may not make it, the broker would end the service's
 connection."""
 
+_CALLER_EXCHANGE = re.compile(r"rpc\.[a-z_]+")
 _CALL_IDS_KEPT = 5
 
 Asked = TypeVar("Asked", bound=Part)
@@ -59,8 +60,9 @@ def caller_exchange(user: str) -> str:
 
 
 def sent_by_a_caller(exchange: str) -> bool:
-    """Whether requests may come by this exchange."""
-    return exchange == RPC_EXCHANGE or exchange.startswith("rpc.")
+    """Whether requests may come by this exchange: ours, or a caller's own. No other that a user can make has such a
+    name: what a user may make begins with `rpc.reply-` and its own name, exchanges as well as queues."""
+    return exchange == RPC_EXCHANGE or _CALLER_EXCHANGE.fullmatch(exchange) is not None
 
 
 def reply_key(user: str) -> str:

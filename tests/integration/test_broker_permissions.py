@@ -203,6 +203,24 @@ def test_a_request_that_came_by_a_detour_is_not_taken(channel_of, way):
         assert channel.queue_declare(answers, passive=True).message_count == (0 if way == "dead letter" else 1)
 
 
+def test_a_request_by_an_exchange_that_a_user_has_made_for_itself_is_not_taken(channel_of):
+    """To the broker, rights to make a queue are rights to make an exchange of such a name."""
+    channel, key, own = channel_of("cases"), reply_key("cases"), f"rpc.reply-cases.{uuid4()}"
+    answers = queue_of("cases", channel)
+    channel.queue_bind(answers, RPC_EXCHANGE, key)
+    channel.exchange_declare(own, "topic", durable=False, auto_delete=True)
+    channel.exchange_bind(RPC_EXCHANGE, own, "#")
+    body = {"args": [], "kwargs": {"request_id": str(uuid4()), "kind": "resident"}}
+    channel.confirm_select()
+    channel.basic_publish_confirm(
+        amqp.Message(json.dumps(body), reply_to=key, correlation_id="x"),
+        exchange=own,
+        routing_key="identity.begin_login",
+    )
+    time.sleep(2)
+    assert channel.queue_declare(answers, passive=True).message_count == 0
+
+
 @pytest.mark.parametrize("user", [caller.name for caller in permissions.OUTSIDE_CALLERS if caller.stock])
 def test_a_stock_nameko_client_calls_by_its_own_exchange(system, user):
     config = {"AMQP_URI": system.stack.broker_url(user), "rpc_exchange": permissions.exchange_of(user)}
