@@ -66,7 +66,8 @@ class Kind(Generic[Record]):
     columns: tuple[str, ...]
     row: Callable[[Record, Raw, Transaction], tuple[Any, ...]]
     before_merge: Callable[[Transaction], list[str]]
-    gone: Callable[[Transaction, list[str]], None]
+    gone: Callable[[Transaction, list[str]], int]
+    """Answers how many of them are gone by it."""
     back: Callable[[Transaction, list[str]], None]
     after_merge: Callable[[Transaction, list[str]], object] = lambda _tx, _ids: None
     """With what `before_merge` has given."""
@@ -375,12 +376,12 @@ def _count_absent(tx: Transaction, kind: Kind[Any], source: str, absent: list[st
     held = query.order_by(table.c.hsa_id).with_for_update(key_share=True)
     runs = {row.hsa_id: row.missing_runs for row in tx.execute(held, {"ids": absent})}
     gone = [one for one, before in runs.items() if rules.is_gone(before + 1)]
-    counts.missing, counts.removed = sum(1 for before in runs.values() if not before), len(gone)
+    counts.missing = sum(1 for before in runs.values() if not before)
     if runs:
         more = update(table).where(table.c.hsa_id == text("ANY(:ids)")).values(missing_runs=table.c.missing_runs + 1)
         tx.execute(more, {"ids": list(runs)})
     if gone:
-        kind.gone(tx, gone)
+        counts.removed = kind.gone(tx, gone)
 
 
 def _still_so(tx: Transaction, kind: Kind[Any], source: str, known: _Known, run: UUID) -> Counts:

@@ -162,9 +162,14 @@ def _changed(tx: Transaction) -> list[str]:
     )
     rows = tx.execute(query)
     _tell(tx, [tuple(row) for row in rows])
-    # A record that says something new is taken at its word, also where a direct question had found nobody.
+    # A record that says something new is taken at its word, also where a direct question had found nobody: that answer
+    # is overruled, and keeps nobody when the catalogue loses them again. That of the protected stays, for the mark.
     tx.execute(
-        text("UPDATE staff SET found = true, missing_runs = 0 FROM staged_staff AS new WHERE new.hsa_id = staff.hsa_id")
+        text(
+            "UPDATE staff SET found = true, missing_runs = 0,"
+            " asked_at = CASE WHEN staff.found OR staff.protected THEN staff.asked_at END"
+            " FROM staged_staff AS new WHERE new.hsa_id = staff.hsa_id"
+        )
     )
     return []
 
@@ -181,11 +186,13 @@ def _back(tx: Transaction, ids: list[str]) -> None:
     _retell(tx, text("hsa_id = ANY(:ids)").bindparams(ids=ids))
 
 
-def _gone(tx: Transaction, ids: list[str]) -> None:
+def _gone(tx: Transaction, ids: list[str]) -> int:
     """Whom a catalogue has lost is missing, unless HSA has been asked: then its word stands until it is asked again, as
-    it is in the next bulk refresh (R-ID-9, R-DIR-12)."""
-    tx.execute(text("UPDATE staff SET found = false WHERE hsa_id = ANY(:ids) AND asked_at IS NULL"), {"ids": ids})
+    it is in the next bulk refresh (R-ID-9, R-DIR-12). Answers how many are missing by it."""
+    lost = text("UPDATE staff SET found = false WHERE hsa_id = ANY(:ids) AND asked_at IS NULL")
+    missing = tx.execute(lost, {"ids": ids}).rowcount
     _retell(tx, text("hsa_id = ANY(:ids)").bindparams(ids=ids))
+    return missing
 
 
 def tell_of_ended(tx: Transaction) -> int:

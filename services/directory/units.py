@@ -103,9 +103,9 @@ def _back(tx: Transaction, ids: list[str]) -> None:
         tx.execute(again, {"ids": ids, "now": tx.now})
 
 
-def _gone(tx: Transaction, ids: list[str]) -> None:
+def _gone(tx: Transaction, ids: list[str]) -> int:
     gone = text("UPDATE units SET version = version + 1, changed_at = :now WHERE hsa_id = ANY(:ids)")
-    tx.execute(gone, {"ids": ids, "now": tx.now})
+    return tx.execute(gone, {"ids": ids, "now": tx.now}).rowcount
 
 
 UNITS = Kind(

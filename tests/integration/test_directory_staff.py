@@ -177,6 +177,27 @@ def test_whom_hsa_confirms_no_catalogue_calls_missing_by_lacking_them_r_id_9_r_d
     assert answer(directory, 1).status == "missing"
 
 
+def test_a_run_counts_as_removed_only_those_who_are_missing_by_it_r_dir_12(directory):
+    source = load(directory, *(person(n) for n in range(1, 5)))
+    answer(directory, 1, person(1))
+    source.staff_records = [person(3), person(4)]
+    directory.run(source)
+    assert directory.run(source).staff_removed == 1
+
+
+def test_hsas_missing_that_a_newer_record_overruled_keeps_nobody_when_the_catalogue_loses_them_r_id_9(directory):
+    source = load(directory, person(1), person(2))
+    assert answer(directory, 1).status == "missing"
+    source.staff_records = [person(1, title="Överläkare"), person(2)]
+    directory.move(hours=6)
+    directory.run(source)
+    assert get(directory, 1).status == "fine"
+    source.staff_records = [person(2)]
+    for _ in range(2):
+        directory.run(source)
+    assert get(directory, 1).status == "missing"
+
+
 def test_whom_hsa_confirms_while_a_run_counts_them_as_lost_is_not_missing_r_id_9(directory):
     source = load(directory, person(1), person(2))
     source.staff_records = [person(2)]
