@@ -26,7 +26,7 @@ from shared.contracts.directory import (
     InactivateClinic,
 )
 from shared.database.transaction import Transaction
-from shared.messaging.errors import Conflict, NotFound
+from shared.messaging.errors import Conflict, NotFound, Refused
 from shared.operations.logs import log
 
 ASKED_AGAIN_FOR = timedelta(days=1)
@@ -68,15 +68,22 @@ def take_back(
     transactions: Callable[[], AbstractContextManager[Transaction]], activity_of: Callable[[HsaId], ClinicActivity]
 ) -> int:
     """Makes those clinics active again that were inactivated lately and in which case types are active or cases open
-    all the same. Cases is asked outside the transactions. Answers how many."""
+    all the same. Cases is asked outside the transactions. Answers how many.
+
+    One that cases does not answer about keeps no other from being asked about: its `Refused` is raised at the end.
+    """
     with transactions() as tx:
         lately = select(clinics.c.hsa_id, clinics.c.version).where(
             ~clinics.c.active, clinics.c.inactivated_at > tx.now - ASKED_AGAIN_FOR
         )
         asked_about = [(row.hsa_id, row.version) for row in tx.execute(lately.order_by(clinics.c.hsa_id))]
-    taken_back = 0
+    taken_back, failed = 0, None
     for clinic, version in asked_about:
-        reason = _in_the_way(activity_of(clinic))
+        try:
+            reason = _in_the_way(activity_of(clinic))
+        except Refused as refusal:
+            failed = refusal
+            continue
         if reason is None:
             continue
         with transactions() as tx:
@@ -89,6 +96,8 @@ def take_back(
             tx.publish(CLINIC_ACTIVATED, ClinicChanged(clinic=clinic, version=version + 1), aggregate=clinic)
         log.warning("inactivation_taken_back", clinic=clinic, reason=reason)
         taken_back += 1
+    if failed is not None:
+        raise failed
     return taken_back
 
 

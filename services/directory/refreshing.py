@@ -4,6 +4,7 @@ catalogue describes. One question at a time, after all direct ones (R-DIR-12).""
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -61,22 +62,24 @@ class _Part:
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
-        self._in_a_row = 0
-        self._answered = False
+        self._in_a_row: Counter[str] = Counter()
+        self._answered: set[str] = set()
         self.refused: dict[str, str] = {}
         """Why there is no answer, by HSA-id."""
 
-    def ask(self, hsa_id: str, question: Callable[[Hsa], Answer]) -> Answer | SourceError:
-        """The answer, or why there is none. Raises `SourceError` if HSA is down, or `Interrupted`."""
+    def ask(self, contract: str, hsa_id: str, question: Callable[[Hsa], Answer]) -> Answer | SourceError:
+        """The answer, or why there is none. Raises `SourceError` if HSA does not answer by this contract, or
+        `Interrupted`."""
         try:
             answer = self._asking.ask(question)
         except SourceError as error:
-            self._in_a_row += 1
-            if self._in_a_row == _DOWN_AFTER:
+            self._in_a_row[contract] += 1
+            if self._in_a_row[contract] == _DOWN_AFTER:
                 raise
             self.refused[hsa_id] = error.reason
             return error
-        self._in_a_row, self._answered = 0, True
+        self._in_a_row[contract] = 0
+        self._answered.add(contract)
         return answer
 
     def end(self) -> None:
@@ -131,10 +134,10 @@ def _units(transactions: Transactions, begun: Begun, asking: Asking, share: floa
     part = _Part(asking)
     found: list[Raw] = []
     for hsa_id in wanted:
-        raw = part.ask(hsa_id, lambda hsa, hsa_id=hsa_id: hsa.unit(hsa_id))  # type: ignore[misc]
+        raw = part.ask("unit", hsa_id, lambda hsa, hsa_id=hsa_id: hsa.unit(hsa_id))  # type: ignore[misc]
         named: Any = {}
         if isinstance(raw, Raw):
-            provider = part.ask(hsa_id, lambda hsa, hsa_id=hsa_id: hsa.care_provider(hsa_id))  # type: ignore[misc]
+            provider = part.ask("provider", hsa_id, lambda hsa, hsa_id=hsa_id: hsa.care_provider(hsa_id))  # type: ignore[misc]
             named = {"hsaResponsibleHealthCareProvider": [provider]} if provider else {}
             raw = provider if isinstance(provider, SourceError) else raw
         if isinstance(raw, SourceError):
@@ -153,7 +156,7 @@ def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: floa
     hours: of whom HSA has been asked directly since, that later answer stands (R-ID-9)."""
     part, counts, absent = _Part(asking), Counts(), {}
     for person in _due(transactions):
-        answer = part.ask(person, lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
+        answer = part.ask("persons", person, lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
         if isinstance(answer, SourceError):
             with transactions() as tx:
                 begun.require_ours(tx)

@@ -13,7 +13,7 @@ import pytest
 from services.directory import clinics, inactivating, searching
 from shared.contracts.cases import ClinicActivity
 from shared.contracts.directory import ActivateClinic, GetClinics, InactivateClinic, SearchClinics
-from shared.messaging.errors import Conflict, Forbidden, Invalid, NotFound
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from tests.integration.directory_support import (
     ADMINISTRATOR,
     OPERATOR,
@@ -164,6 +164,22 @@ def test_an_inactivation_that_something_slipped_past_is_taken_back_r_dir_3(direc
     assert [one.active for one in facts(directory, 1, 2, 3)] == [True, False, True]
     assert directory.told() == [("clinic_activated", {"clinic": unit_id(1), "version": 3})]
     assert inactivate(directory, 1).version == 4
+
+
+def test_a_clinic_that_cases_does_not_answer_about_keeps_no_other_from_being_taken_back_r_dir_3(directory):
+    directory.run(FakeSource([unit(1), unit(2)]))
+    for number in (1, 2):
+        activate(directory, number)
+        inactivate(directory, number)
+
+    def told(clinic):
+        if clinic == unit_id(1):
+            raise Unavailable(reason="deadline")
+        return OPEN_CASE
+
+    with pytest.raises(Unavailable):
+        inactivating.take_back(directory.transaction, told)
+    assert [one.active for one in facts(directory, 1, 2)] == [False, True]
 
 
 def test_only_what_was_asked_about_is_taken_back_r_dir_3(directory):

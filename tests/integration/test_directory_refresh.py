@@ -362,6 +362,21 @@ def test_one_clinic_that_hsa_lacks_stops_nothing_and_is_gone_in_the_end_r_dir_4_
     assert directory.told() == [("clinic_missing", {"clinic": unit_id(3), "version": 2})]
 
 
+def test_one_contract_that_is_down_ends_the_units_although_another_answers_r_dir_12(directory, hsa):
+    have_clinics(directory, hsa, range(1, 7))
+    directory.move(days=31)
+    hsa.asked.clear()
+
+    def down(_hsa_id):
+        raise SourceError("timeout")
+
+    hsa.care_provider = down
+    run = refresh(directory, hsa)
+    assert (run.state, run.reason, run.failed_part) == ("failed", "timeout", "hsa units")
+    assert [one for one in hsa.asked if one != person_id(1)] == [unit_id(n) for n in (1, 2, 3)]
+    assert run.staff_read == 1
+
+
 def test_the_only_clinic_that_hsa_is_asked_about_may_go_away_r_dir_12(directory, hsa):
     have_clinics(directory, hsa, [1])
     hsa.known_units.clear()
