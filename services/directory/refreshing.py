@@ -19,7 +19,7 @@ from services.directory.sources import HSA, Catalogue, SourceError
 from services.directory.sources.hsa import Hsa
 from services.directory.staff import take_answer
 from services.directory.sync import Begun, Interrupted, Transactions
-from services.directory.tables import clinics, staff, sync_runs, units
+from services.directory.tables import clinics, staff, sync_refused, sync_runs, units
 from services.directory.units import UNITS
 from shared.contracts.directory import FindStaff
 from shared.database.transaction import Transaction
@@ -67,14 +67,18 @@ class _Part:
         self.refused: dict[str, str] = {}
         """Why there is no answer, by HSA-id."""
 
-    def ask(self, contract: str, hsa_id: str, question: Callable[[Hsa], Answer]) -> Answer | SourceError:
+    def ask(
+        self, contract: str, hsa_id: str, question: Callable[[Hsa], Answer], *, silent_before: bool = False
+    ) -> Answer | SourceError:
         """The answer, or why there is none. Raises `SourceError` if HSA does not answer by this contract, or
-        `Interrupted`."""
+        `Interrupted`. `silent_before`: there was no answer about this one in an earlier run either, which says nothing
+        of HSA where it has answered about others."""
         try:
             answer = self._asking.ask(question)
         except SourceError as error:
-            self._in_a_row[contract] += 1
-            if self._in_a_row[contract] == _DOWN_AFTER:
+            if not (silent_before and contract in self._answered):
+                self._in_a_row[contract] += 1
+            if self._in_a_row[contract] >= _DOWN_AFTER:
                 raise
             self.refused[hsa_id] = error.reason
             return error
@@ -155,8 +159,13 @@ def _staff(transactions: Transactions, begun: Begun, asking: Asking, share: floa
     now, when all have been asked about and they are not too many: HSA may have been half there (R-DIR-12). That takes
     hours: of whom HSA has been asked directly since, that later answer stands (R-ID-9)."""
     part, counts, absent = _Part(asking), Counts(), {}
-    for person in _due(transactions):
-        answer = part.ask("persons", person, lambda hsa, person=person: hsa.persons(person))  # type: ignore[misc]
+    for person, silent_before in _due(transactions, begun):
+        answer = part.ask(
+            "persons",
+            person,
+            lambda hsa, person=person: hsa.persons(person),  # type: ignore[misc]
+            silent_before=silent_before,
+        )
         if isinstance(answer, SourceError):
             with transactions() as tx:
                 begun.require_ours(tx)
@@ -205,17 +214,29 @@ def _take(tx: Transaction, person: str, answer: list[Any]) -> bool:
     return bool(tx.execute(select(staff.c.version).where(staff.c.hsa_id == person)).scalar_one() != before)
 
 
-def _due(transactions: Transactions) -> Iterator[str]:
+def _due(transactions: Transactions, begun: Begun) -> Iterator[tuple[str, bool]]:
     """Persons whom HSA has not been asked about for a month, or ever, and those whom it has confirmed and a catalogue
-    has lost; those missing already are asked about too, for they may be back."""
-    last = ""
-    while True:
-        with transactions() as tx:
-            some = list(tx.execute(_portion(last, tx.now)).scalars())
-        if not some:
-            return
-        yield from some
-        last = some[-1]
+    has lost; those missing already are asked about too, for they may be back.
+
+    Whom it gave no answer about in an earlier run, last, and marked so: they stay due when the others no longer are,
+    and would come to stand in a row before those who have not been asked about (R-DIR-1).
+    """
+    unanswered = select(sync_refused.c.object, sync_refused.c.run).where(
+        sync_refused.c.run == sync_runs.c.id, sync_runs.c.source == HSA, sync_refused.c.field == ""
+    )
+    with transactions() as tx:
+        refused = tx.execute(unanswered).all()
+    done = {row.object for row in refused if row.run == begun.id}
+    before = {row.object for row in refused} - done
+    for silent_before, which in ((False, staff.c.hsa_id.not_in(before | done)), (True, staff.c.hsa_id.in_(before))):
+        last = ""
+        while True:
+            with transactions() as tx:
+                some = list(tx.execute(_portion(last, tx.now).where(which)).scalars())
+            if not some:
+                break
+            yield from ((person, silent_before) for person in some)
+            last = some[-1]
 
 
 def _portion(last: str, now: datetime) -> Any:

@@ -194,6 +194,24 @@ def test_one_person_whom_hsa_always_faults_on_keeps_no_other_from_being_asked_ab
     assert refresh(directory, hsa).staff_read == 2
 
 
+def test_those_whom_hsa_always_faults_on_are_asked_about_last_r_dir_1(directory, hsa):
+    directory.run(FakeSource(None, [person(n) for n in range(1, 9)]))
+    knows(hsa, *(person(n) for n in range(1, 9)))
+    hsa.faults_on = {person_id(n) for n in (1, 3, 5)}
+    assert refresh(directory, hsa).state == "done"
+    # A month later they are neighbours, for the others who were due came in between only once.
+    directory.move(days=31)
+    hsa.asked.clear()
+    run = refresh(directory, hsa)
+    assert sorted(hsa.asked) == sorted(person_id(n) for n in (2, 4, 6, 7, 8))
+    assert (run.state, len(run.refused)) == ("done", 3)
+    directory.run(FakeSource(None, [person(n) for n in range(1, 10)]))
+    knows(hsa, person(9))
+    hsa.asked.clear()
+    assert refresh(directory, hsa).state == "done"
+    assert hsa.asked == [person_id(9)]
+
+
 def test_several_without_an_answer_in_a_row_are_a_catalogue_that_is_down_r_dir_12(directory, hsa):
     directory.run(FakeSource(None, [person(n) for n in range(1, 7)]))
     knows(hsa, *(person(n) for n in range(1, 7)))
