@@ -111,7 +111,7 @@ class Proxy:
             try:
                 client, _ = self._listener.accept()
             except OSError:
-                return
+                break
             if not self.open:
                 client.close()
                 continue
@@ -119,6 +119,7 @@ class Proxy:
             self._pairs.append((client, server))
             for pair in ((client, server), (server, client)):
                 threading.Thread(target=self._carry, args=pair, daemon=True).start()
+        self._listener.close()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -150,7 +151,9 @@ class Proxy:
     def close(self) -> None:
         self._stopped.set()
         self.flowing = True
-        self._listener.close()
+        # Closed by the thread that waits for it, not here: the hub of green threads would have it still, under a number
+        # that libpq's next connection may get.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self.cut()
 
 
