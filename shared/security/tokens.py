@@ -176,11 +176,13 @@ class Verifier:
         if claims is None:
             claims = self._first_verification(token)
             with self._lock:
-                if generation != self._generation:  # a key may have been removed meanwhile
-                    raise NotAuthenticated(reason="token_of_unknown_key")
-                self._known[digest] = claims
-                if len(self._known) > _CACHED_TOKENS:
-                    self._known.popitem(last=False)
+                unchanged = generation == self._generation
+                if unchanged:
+                    self._known[digest] = claims
+                    if len(self._known) > _CACHED_TOKENS:
+                        self._known.popitem(last=False)
+            if not unchanged:  # a key has gone meanwhile, and it may have been this one's
+                return self.verify(token)
         now = clock.now()
         if now >= claims.expires_at:
             raise NotAuthenticated(reason="token_expired")

@@ -105,6 +105,12 @@ def test_a_key_that_was_withdrawn_verifies_nothing_any_more(one: Identity) -> No
     assert one.reason(token) == "token_of_unknown_key"
 
 
+def test_r_id_21_a_new_key_counts_at_its_first_token_also_when_another_has_gone_meanwhile(one: Identity) -> None:
+    assert one.knows(one.new_key())
+    one.told.clear()
+    assert one.knows(one.new_key())
+
+
 def test_r_sys_1_an_endorsed_key_speaks_for_people_alone(one: Identity) -> None:
     """R-SYS-1: services sign with their own keys, identity too; one that was stolen is nobody's way to them."""
     key = one.new_key()
