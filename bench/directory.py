@@ -138,6 +138,7 @@ def _ldap(loader: Program, folder: Path, records: list[dict[str, Any]]) -> list[
 
 def _ldapsearch(server: KivLdap, certificate: tuple[str, str], authority: str, folder: Path) -> float:
     environment = {"LDAPTLS_CACERT": authority, "LDAPTLS_CERT": certificate[0], "LDAPTLS_KEY": certificate[1]}
+    environment["LDAPTLS_REQCERT"] = "allow"  # libldap takes localhost for the machine's own name
     command = ["ldapsearch", "-LLL", "-x", "-H", server.url, "-D", READER, "-w", server.password, "-b", UNITS_BASE]
     command += ["-E", "pr=500/noprompt", "(objectClass=vgrOrganizationalUnit)"]
     began = time.perf_counter()
