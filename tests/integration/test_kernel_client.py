@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 
+import amqp
 import pytest
 
 from shared.messaging import wire
@@ -90,3 +91,30 @@ def test_all_who_wait_for_a_service_that_hangs_are_told_so_however_many_they_are
     client.stop()
     far.close()
     assert told == {DeadlineExceeded.code: 300}
+
+
+def test_an_answer_of_a_process_that_takes_no_more_calls_counts(calls_queue, client_by, monkeypatch):
+    """One that is stopping finishes what it has: the caller would be told that nobody was there, and it was done."""
+    client = client_by(calls_queue.url)
+    eventually(lambda: client.connected)
+    look_for = client._look_for
+
+    def looked(service, timeout):
+        try:
+            look_for(service, timeout)
+        finally:
+            with calls_queue.channel() as stopping:
+                stopping.basic_publish(
+                    amqp.Message(b"done", correlation_id=taken.properties["correlation_id"]),
+                    exchange=wire.RPC_EXCHANGE,
+                    routing_key=taken.properties["reply_to"],
+                )
+
+    monkeypatch.setattr("shared.messaging.client._LAST_LOOK_SECONDS", 2.0)
+    monkeypatch.setattr(client, "_look_for", looked)
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(client.ask_raw(CALL, b"{}", None, 8.0)))
+    caller.start()
+    [taken] = calls_queue.take_all(QUEUE, 1)
+    caller.join()
+    assert answers == [b"done"]
