@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from shared.database import gradual
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -10,7 +12,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute(
-        """CREATE TABLE codes (
+        """CREATE TABLE IF NOT EXISTS codes (
             code_id uuid PRIMARY KEY,
             channel text NOT NULL,
             address_hash bytea NOT NULL,
@@ -21,11 +23,11 @@ def upgrade() -> None:
         )"""
     )
     op.execute("COMMENT ON COLUMN codes.sealed IS 'address and code'")
-    op.execute("CREATE INDEX codes_due ON codes (due_at)")
-    op.execute("CREATE INDEX codes_address ON codes (address_hash)")
+    op.execute("CREATE INDEX IF NOT EXISTS codes_due ON codes (due_at)")
+    op.execute("CREATE INDEX IF NOT EXISTS codes_address ON codes (address_hash)")
     # by these a resident's deliveries are found for their subject access report
-    op.execute("CREATE INDEX deliveries_of_recipient ON deliveries (recipient, delivery)")
-    op.execute("CREATE INDEX deliveries_about ON deliveries (about, delivery) WHERE about IS NOT NULL")
+    gradual.create_index(op, "deliveries_of_recipient", "deliveries", ["recipient", "delivery"])
+    gradual.create_index(op, "deliveries_about", "deliveries", ["about", "delivery"], where="about IS NOT NULL")
 
 
 def downgrade() -> None:
