@@ -74,15 +74,18 @@ def _numbers(tx: Transaction, page: list[Row[Any]]) -> dict[UUID, str]:
 
 
 def _take_in(tx: Transaction, one: Row[Any], child: RegisteredPerson, guardian: str, today: date) -> None:
-    this = (guardianships.c.guardian == one.guardian) & (guardianships.c.child == one.child)
+    this = (
+        (guardianships.c.guardian == one.guardian)
+        & (guardianships.c.child == one.child)
+        & guardianships.c.ended_at.is_(None)
+        & representation.answer_counts(tx, child.asked_at)
+    )
     born = rules.birth_date(child.number)
     # A changed number can tell another birthday than the one by which custody was noted (R-ID-24).
     ends_on = one.ends_on if born is None else rules.independent_on(born)
-    if representation.has_custody(child, guardian, today) and today < ends_on:
-        tx.execute(update(guardianships).where(this).values(confirmed_at=tx.now, ends_on=ends_on))
-        if ends_on != one.ends_on:
-            # Its sessions were opened to last until the other birthday; new ones can be begun.
-            sessions.end_acting(tx, one.child, "representation_ended", one.guardian)
-        return
-    tx.execute(update(guardianships).where(this).values(ended_at=tx.now))
-    sessions.end_acting(tx, one.child, "representation_ended", one.guardian)
+    kept = representation.has_custody(child, guardian, today) and today < ends_on
+    told = {"confirmed_at": child.asked_at, "ends_on": ends_on} if kept else {"ended_at": child.asked_at}
+    took = tx.execute(update(guardianships).where(this).values(told).returning(guardianships.c.child)).first()
+    # Also where it goes on: its sessions were opened to last until the other birthday; new ones can be begun.
+    if took is not None and (not kept or ends_on != one.ends_on):
+        sessions.end_acting(tx, one.child, "representation_ended", one.guardian)

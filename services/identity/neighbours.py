@@ -31,7 +31,7 @@ def registered(call: OngoingCall[Any, Any], claims: dict[str, Any]) -> Registere
 def family(call: OngoingCall[Any, Any]) -> access.ChildrenFound:
     """The children whom the caller may act for, as the register has it now; what it said is kept (R-ID-11, R-ID-13)."""
     desk = desk_of(call.settings)
-    found = representation.look_up(desk.register, call.read(representation.require_oneself), today())
+    found = representation.look_up(desk.register, call.read(representation.require_oneself), call.now)
     return call.read(representation.take_in, found, desk.number_key)
 
 

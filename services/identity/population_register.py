@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from typing import Literal
 
@@ -19,7 +19,7 @@ from lxml import etree
 from services.identity.fetching import fetched
 from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from shared.messaging.errors import Unavailable
-from shared.operations.clock import today
+from shared.operations.clock import now, today
 from shared.operations.logs import log
 
 MANY = 500
@@ -114,6 +114,8 @@ class RegisteredPerson:
     """The deregistration code, empty where a deregistration is told without one, None where none is told; a death that
     is told in another way counts as AV."""
     place: Place | None
+    asked_at: datetime
+    """When the request was sent that this answers, in UTC: what the register says is at least as new as that."""
     replaced_by: str | None = None
     """The number that the register refers to instead of this one (codes GN and GS, R-ID-24)."""
     former: tuple[str, ...] = ()
@@ -196,6 +198,7 @@ class PopulationRegister:
         asked = {number.number: number for number in numbers}
         if not 1 <= len(asked) <= MANY:
             raise ValueError("one to 500 numbers")
+        asked_at = now()
         try:
             question = self._request(list(asked.values()), _WITH_RELATIONS if relations else _PLAIN)
             answer = self._send(question, min(seconds or self._timeout, self._timeout))
@@ -203,7 +206,7 @@ class PopulationRegister:
             log.warning("population_register_failed", error_type=type(error).__name__)
             raise Unavailable(_NOT_NOW, reason="population_register_unavailable") from None
         try:
-            return self._read(answer, asked)
+            return self._read(answer, asked, asked_at)
         except (etree.LxmlError, ValueError) as error:
             log.warning("population_register_not_trusted", error_type=type(error).__name__)
             raise AnswerNotTrusted(_NOT_NOW, reason="population_register_unavailable") from None
@@ -235,7 +238,9 @@ class PopulationRegister:
             headers=headers,
         )
 
-    def _read(self, text: bytes, asked: dict[str, IdentityNumber]) -> dict[str, RegisteredPerson | None]:
+    def _read(
+        self, text: bytes, asked: dict[str, IdentityNumber], asked_at: datetime
+    ) -> dict[str, RegisteredPerson | None]:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         root = etree.fromstring(text, parser)
         if root.getroottree().docinfo.internalDTD is not None:
@@ -251,12 +256,14 @@ class PopulationRegister:
                 raise ValueError("an answer about someone who was not asked for")
             record = entry.find(f"{{{_PERSON}}}personRecord")
             # An unknown person comes as no record or as one without content.
-            persons[requested] = None if record is None or len(record) == 0 else self._person(record, requested)
+            persons[requested] = (
+                None if record is None or len(record) == 0 else self._person(record, requested, asked_at)
+            )
         if len(persons) != len(asked):
             raise ValueError("not everyone asked for is in the answer")
         return persons
 
-    def _person(self, record: etree._Element, requested: str) -> RegisteredPerson | None:
+    def _person(self, record: etree._Element, requested: str, asked_at: datetime) -> RegisteredPerson | None:
         if _must(record, "personalIdentity/p:extension") != requested:
             raise ValueError("a record of someone else")
         if _flag(record, "testIndicator") and not self._accept_test_persons:
@@ -274,6 +281,7 @@ class PopulationRegister:
             protected=protected,
             code=_DECEASED if died else _deregistration(record),
             place=None if protected else _place(record),
+            asked_at=asked_at,
             replaced_by=_replaced_by(record),
             former=_former(record, requested),
             relations=() if protected else tuple(self._relations(record)),

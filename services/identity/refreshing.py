@@ -7,7 +7,7 @@ next run. A register that is down ends the run, which is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +36,7 @@ class _Known:
 
     resident: UUID
     number: IdentityNumber
+    read_at: datetime
     particulars: residents.Particulars
     protected: bool
     active: bool
@@ -91,6 +92,7 @@ def _page(tx: Transaction, older_than: datetime, after: tuple[datetime, UUID] | 
         _Known(
             row.resident,
             parse(residents.opened_number(tx, row), today()),
+            tx.now,
             residents.particulars(tx, row),
             row.protected,
             row.active,
@@ -120,14 +122,14 @@ def _look_up(
         total.asked += 1
         total.not_trusted += 1
         return
+    same = [one for one in page if _is_as_known(one, current[one.resident])]
     changed = [one for one in page if not _is_as_known(one, current[one.resident])]
     with transaction() as tx:
-        _note_look_up(tx, {one.resident for one in page} - {one.resident for one in changed})
-    for one in changed:
-        person = current[one.resident]
-        assert person is not None
-        with transaction() as tx:
-            _take_in(tx, key, one, person)
+        overtaken = _note_look_up(tx, same)
+    for one in [*changed, *overtaken]:
+        if (person := current[one.resident]) is not None:
+            with transaction() as tx:
+                residents.bring_up_to_date(tx, None, person, key)
     total.asked += len(page)
     total.changed += len(changed)
     total.unknown += sum(person is None for person in current.values())
@@ -156,14 +158,16 @@ def _is_as_known(known: _Known, person: RegisteredPerson | None) -> bool:
     )
 
 
-def _note_look_up(tx: Transaction, same: Collection[UUID]) -> None:
-    residents.hold_accounts(tx, same)
-    tx.execute(update(accounts).where(accounts.c.resident.in_(same)).values(looked_up_at=tx.now))
-
-
-def _take_in(tx: Transaction, key: residents.NumberKey, known: _Known, person: RegisteredPerson) -> None:
-    """Unless a login has brought newer news meanwhile."""
-    residents.hold(tx, [person], key)
-    as_read = (accounts.c.resident == known.resident) & (accounts.c.looked_up_at == known.looked_up_at)
-    if tx.execute(select(accounts.c.resident).where(as_read)).one_or_none() is not None:
-        residents.bring_up_to_date(tx, None, person, key)
+def _note_look_up(tx: Transaction, same: Sequence[_Known]) -> list[_Known]:
+    """Notes of these that the register says what is known. Answers those whose data something else has replaced
+    meanwhile: of them it may say another thing than is known now, and it may be the newer."""
+    if not same:
+        return []
+    residents.hold_accounts(tx, [one.resident for one in same])
+    as_read = tuple_(accounts.c.resident, accounts.c.looked_up_at).in_(
+        [(one.resident, one.looked_up_at) for one in same]
+    )
+    # A page is read as a whole, and asked about after that.
+    noted = update(accounts).where(as_read).values(looked_up_at=same[0].read_at).returning(accounts.c.resident)
+    done = set(tx.execute(noted).scalars())
+    return [one for one in same if one.resident not in done]

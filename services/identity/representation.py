@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, insert, select, text, update
+from sqlalchemy import ColumnElement, Row, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from services.identity import residents, rules, sessions
@@ -82,8 +82,9 @@ def guardians_of(tx: Transaction, children: Sequence[UUID]) -> Sequence[Row[Any]
 
 @dataclass(frozen=True, repr=False)
 class Family:
-    """Someone, and the children whom they may act for."""
+    """Someone, and the children whom they may act for, by what the register was asked at `asked_at` or later."""
 
+    asked_at: datetime
     guardian: RegisteredPerson | None
     children: tuple[RegisteredPerson, ...] = ()
 
@@ -100,18 +101,19 @@ def require_oneself(tx: Transaction, _request: object) -> IdentityNumber:
     return parse(residents.opened_number(tx, row), tx.now.astimezone(SWEDEN).date())
 
 
-def look_up(register: PopulationRegister, number: IdentityNumber, today: date) -> Family:
-    """Asks the register whose custody someone has, and about these children. Raises `Unavailable`."""
+def look_up(register: PopulationRegister, number: IdentityNumber, now: datetime) -> Family:
+    """Asks the register now whose custody someone has, and about these children. Raises `Unavailable`."""
+    today = now.astimezone(SWEDEN).date()
     guardian = register.look_up(number, relations=True)
     if guardian is None or guardian.protected:
-        return Family(None if guardian is None else _alone(guardian))
+        return Family(now, None if guardian is None else _alone(guardian))
     named = {one.number for one in guardian.relations if one.other == "child" and one.in_force(today)}
     numbers = [
         one for one in (_number(one, today) for one in sorted(named)) if one is not None and _is_child(one, today)
     ]
     found = register.look_up_many(numbers[:MANY], relations=True) if numbers else {}
     theirs = [one for one in found.values() if one is not None and has_custody(one, guardian.number, today)]
-    return Family(_alone(guardian), _with_confirmed_former(register, theirs, today))
+    return Family(now, _alone(guardian), _with_confirmed_former(register, theirs, today))
 
 
 def _alone(person: RegisteredPerson) -> RegisteredPerson:
@@ -156,7 +158,11 @@ def has_custody(child: RegisteredPerson, guardian: str, today: date) -> bool:
 
 
 def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -> access.ChildrenFound:
-    """Keeps what the register said of the family: accounts for the children, and whom custody has ended of."""
+    """Keeps what the register said of the family: accounts for the children, and whom custody has ended of.
+
+    Answers the children whom the caller may act for by what is known then: a newer answer may have told of other
+    custody or protection meanwhile.
+    """
     if family.guardian is not None:
         residents.hold(tx, [family.guardian, *family.children], key)
         residents.bring_up_to_date(tx, None, family.guardian, key)
@@ -167,25 +173,32 @@ def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -
         born = rules.birth_date(child.number)
         if not active or born is None:
             continue
-        _note(tx, guardian, resident, rules.independent_on(born))
+        _note(tx, guardian, resident, rules.independent_on(born), family.asked_at)
         last_day = rules.independent_on(born) - timedelta(days=1)
         found.append(
             access.Child(child=resident, name=f"{child.given_name} {child.surname}".strip(), last_day=last_day)
         )
-    _end_others(tx, guardian, [one.child for one in found])
-    return access.ChildrenFound(children=found)
+    _end_others(tx, guardian, [one.child for one in found], family.asked_at)
+    theirs = {row.child for row in guardians_of(tx, [one.child for one in found]) if row.guardian == guardian}
+    return access.ChildrenFound(children=[one for one in found if one.child in theirs])
 
 
-def _note(tx: Transaction, guardian: UUID, child: UUID, ends_on: date) -> None:
-    values = {"ends_on": ends_on, "confirmed_at": tx.now, "ended_at": None}
+def answer_counts(tx: Transaction, asked_at: datetime) -> ColumnElement[bool]:
+    """`rules.answer_counts` for custody, which is known to be, or to have ended, as of a moment."""
+    known_as_of = func.greatest(guardianships.c.confirmed_at, guardianships.c.ended_at)
+    return or_(known_as_of <= asked_at, known_as_of > tx.now + rules.CLOCK_DIFFERENCE)
+
+
+def _note(tx: Transaction, guardian: UUID, child: UUID, ends_on: date, asked_at: datetime) -> None:
+    values = {"ends_on": ends_on, "confirmed_at": asked_at, "ended_at": None}
     tx.execute(
         insert_or_update(guardianships)
         .values(guardian=guardian, child=child, **values)
-        .on_conflict_do_update(index_elements=["guardian", "child"], set_=values)
+        .on_conflict_do_update(index_elements=["guardian", "child"], set_=values, where=answer_counts(tx, asked_at))
     )
 
 
-def _end_others(tx: Transaction, guardian: UUID, still: Sequence[UUID]) -> None:
+def _end_others(tx: Transaction, guardian: UUID, still: Sequence[UUID], asked_at: datetime) -> None:
     """Custody that the register no longer tells of has ended, and so have the sessions that rest on it."""
     ended = tx.execute(
         update(guardianships)
@@ -193,8 +206,9 @@ def _end_others(tx: Transaction, guardian: UUID, still: Sequence[UUID]) -> None:
             guardianships.c.guardian == guardian,
             guardianships.c.child.not_in(still),
             guardianships.c.ended_at.is_(None),
+            answer_counts(tx, asked_at),
         )
-        .values(ended_at=tx.now)
+        .values(ended_at=asked_at)
         .returning(guardianships.c.child)
     ).scalars()
     for child in list(ended):

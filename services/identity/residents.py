@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _KEY_BYTES = 32
 _ONE_AT_A_TIME = b"SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
-_FIND = b"""SELECT residents.resident, active, locked_at, version, hash, current
+_FIND = b"""SELECT residents.resident, active, locked_at, version, looked_up_at, hash, current
     FROM residents JOIN identity_numbers USING (resident) WHERE hash = ANY(%s)
     ORDER BY created_at, residents.resident FOR UPDATE OF residents"""
 _CREATE = b"""INSERT INTO residents
@@ -69,6 +69,7 @@ class Account(NamedTuple):
     active: bool
     locked_at: datetime | None
     version: int
+    looked_up_at: datetime
     hash: bytes
     current: bool
     others: tuple[Account, ...] = ()
@@ -104,7 +105,8 @@ class Particulars:
 
 
 def let_in(tx: Transaction, row: Account | None, person: RegisteredPerson, key: NumberKey) -> UUID:
-    """Makes the account at the first login, else brings it up to date; answers the resident id.
+    """Makes the account at the first login, else brings it up to date; answers the resident id. What a newer answer of
+    the register has told of it meanwhile stands.
 
     Raises `Forbidden` with reason `login_locked` if the resident has locked their login (R-ID-4), `account_inactive` if
     the account is inactive and stays so (R-ID-17).
@@ -281,7 +283,7 @@ def hold_accounts(tx: Transaction, accounts: Collection[UUID], *, to_read: bool 
 def _account(
     tx: Transaction, person: RegisteredPerson, numbers: Mapping[bytes, str], rows: list[Account], key: NumberKey
 ) -> Account | None:
-    """Which of the accounts it is, after adding the numbers that it did not have."""
+    """Which of the accounts it is, after adding the numbers that it did not have, if nothing newer is known of it."""
     if not rows:
         return None
     in_force = key.hash(person.number)
@@ -290,11 +292,13 @@ def _account(
     if others:
         log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
     known = {row.hash: row.current for row in rows}
-    if person.replaced_by is None:
-        _put_in_force(tx, found.resident, in_force, known)
-    for hash_, number in numbers.items():
-        if hash_ not in known:
-            _add_number(tx, found.resident, hash_, number, current=number == person.number and not person.replaced_by)
+    if rules.answer_counts(person.asked_at, found.looked_up_at, tx.now):
+        if person.replaced_by is None:
+            _put_in_force(tx, found.resident, in_force, known)
+        for hash_, number in numbers.items():
+            if hash_ not in known:
+                current = number == person.number and not person.replaced_by
+                _add_number(tx, found.resident, hash_, number, current=current)
     return found._replace(others=tuple(others.values()))
 
 
@@ -317,7 +321,7 @@ def _create(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     _look_at_code(person)
     resident = uuid4()
     particulars = _sealed(tx, resident, Particulars.of(person))
-    tx.add(_CREATE, (resident, particulars, person.protected, True, 1, tx.now, tx.now))
+    tx.add(_CREATE, (resident, particulars, person.protected, True, 1, tx.now, person.asked_at))
     for number in (person.number, *person.former):
         _add_number(tx, resident, key.hash(number), number, current=number == person.number)
     return resident
@@ -343,18 +347,20 @@ def _tell_status(tx: Transaction, resident: UUID, *, active: bool, locked: bool,
 
 
 def _bring_all_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
-    """Keeps what the register said, and tells others of a changed status; in every account of the person. Answers
-    whether the first is active."""
+    """Keeps what the register said, and tells others of a changed status; in every account of the person of which it
+    has not said something newer. Answers whether the first is active."""
     _look_at_code(person)
     active, *_ = [_bring_up_to_date(tx, one, person) for one in row.every]
     return active
 
 
 def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
+    if not rules.answer_counts(person.asked_at, row.looked_up_at, tx.now):
+        return row.active
     active = rules.active_after(person.code, row.active)
     version = row.version + (1 if active != row.active else 0)
     particulars = _sealed(tx, row.resident, Particulars.of(person))
-    tx.later(_BRING_UP_TO_DATE, (particulars, person.protected, active, version, tx.now, row.resident))
+    tx.later(_BRING_UP_TO_DATE, (particulars, person.protected, active, version, person.asked_at, row.resident))
     if person.protected or not active:
         sessions.end_acting(tx, row.resident, "representation_ended")  # R-ID-13
     if active == row.active:

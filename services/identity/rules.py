@@ -149,6 +149,16 @@ def active_after(code: str | None, active: bool) -> bool:
     return code is None or (active and register_code(code) is not RegisterCode.INACTIVATES)
 
 
+def answer_counts(asked_at: datetime, known_as_of: datetime, now: datetime) -> bool:
+    """Whether an answer to what was asked at `asked_at` is to be kept, where what is known was asked for at
+    `known_as_of`: answers can be written in another order than they were asked for, and the older must not undo what
+    the newer one said (R-ID-14, R-ID-17, R-ID-24).
+
+    What is known from a time that is still to come, by a clock that went wrong, stands against no answer.
+    """
+    return asked_at >= known_as_of or known_as_of > now + CLOCK_DIFFERENCE
+
+
 # --- access to clinics (R-ID-13, R-ID-15, R-ID-22) ------------------------------------------------------------------
 
 MANAGES_ACCESS = (Role.LOCAL_ADMIN, Role.OPERATIONS_MANAGER, Role.OPERATIONS_ASSISTANT)

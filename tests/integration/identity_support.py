@@ -55,6 +55,7 @@ def registered(number: str, **changes: Any) -> RegisteredPerson:
         "protected": False,
         "code": None,
         "place": Place("Storgatan 1", "01234", "Göteborg", "14", "80"),
+        "asked_at": datetime.now(UTC),
     }
     return RegisteredPerson(**(facts | changes))
 

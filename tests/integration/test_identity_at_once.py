@@ -47,7 +47,7 @@ class Crowd:
     """Guardians of the same children, each with some sessions, and a clinic that blocks them."""
 
     def __init__(self, one: Identity) -> None:
-        self.one, self.register = one, Wavering()
+        self.one, self.register = one, Wavering(one)
         self.children = [number_of(years_ago(one, 3 + place)) for place in range(CHILDREN)]
         self.homes = [Home(one) for _ in range(GUARDIANS)]
         self.clinic, self.admin = one.clinic_with_admin()

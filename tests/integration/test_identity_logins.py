@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,8 @@ def test_r_id_18_an_unknown_code_is_logged_at_the_first_login_too(
 class Register(PopulationRegister):
     """What it says of each number; not of whom it can't be trusted about."""
 
-    def __init__(self) -> None:
+    def __init__(self, one: Identity) -> None:
+        self.one = one
         self.people: dict[str, RegisteredPerson | None] = {}
         self.poisoned: set[str] = set()
         self.down = False
@@ -265,7 +267,8 @@ class Register(PopulationRegister):
             raise Unavailable(reason="population_register_unavailable")
         if self.poisoned & {each.number for each in numbers}:
             raise AnswerNotTrusted(reason="population_register_unavailable")
-        return {each.number: self.people.get(each.number, registered(each.number)) for each in numbers}
+        found = {each.number: self.people.get(each.number, registered(each.number)) for each in numbers}
+        return {number: person and replace(person, asked_at=self.one.now) for number, person in found.items()}
 
 
 @pytest.fixture
@@ -288,9 +291,9 @@ def test_r_id_17_an_account_by_an_older_number_is_refreshed_too(made: Identity) 
 
     class Linking(Register):
         def look_up_current(self, number: Any) -> RegisteredPerson | None:
-            return registered(new, former=(old,), protected=True, place=None)
+            return registered(new, former=(old,), protected=True, place=None, asked_at=made.now)
 
-    register = Linking()
+    register = Linking(made)
     register.people = {
         old: registered(old, code="GN", replaced_by=new, place=None),
         new: registered(new, former=(old,), protected=True, place=None),
@@ -311,7 +314,7 @@ def test_known_residents_are_looked_up_again(made: Identity, monkeypatch: pytest
     accounts = [take_in(made, registered(number)) for number in numbers]
     dead, hidden, changed, gone, poisoned, odd, *_ = numbers
     opened = made.opened("resident", str(accounts[0]))
-    register, new = Register(), new_number()
+    register, new = Register(made), new_number()
     register.people = {
         dead: registered(dead, code="AV"),
         hidden: registered(hidden, protected=True, place=None),
@@ -341,7 +344,7 @@ def test_known_residents_are_looked_up_again(made: Identity, monkeypatch: pytest
 def test_a_register_that_is_down_changes_nothing(made: Identity) -> None:
     """R-ID-17: the run fails, and is made again."""
     resident = take_in(made, registered(new_number()))
-    register = Register()
+    register = Register(made)
     register.down = True
     before = made.rows("SELECT * FROM residents")
     with pytest.raises(Unavailable):
@@ -354,16 +357,79 @@ def test_news_of_a_login_is_not_undone_by_an_older_answer(made: Identity) -> Non
     """R-ID-14: who became protected while the answer was under way stays so."""
     number = new_number()
     resident = take_in(made, registered(number, given_name="Old"))
-    register = Register()
+    register = Register(made)
     asked = register.look_up_many
 
     def meanwhile(numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        answer = asked(numbers)
         take_in(made, registered(number, protected=True, place=None))
-        return asked(numbers)
+        return answer
 
     register.look_up_many = meanwhile  # type: ignore[method-assign]
     refresh(made, register)
     assert card(made, resident).protected
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_older_answer_of_a_login_is_replaced_by_the_newer_one(made: Identity, known: bool) -> None:
+    """R-ID-14: of a login whose look-up was asked before the refreshing and is written while that is under way; whether
+    or not what the refreshing is told was known when it began."""
+    number = new_number()
+    resident = take_in(made, registered(number, protected=known, place=None))
+    slow = registered(number, given_name="Old")
+    register = Register(made)
+    register.people[number] = registered(number, protected=True, place=None)
+    asked = register.look_up_many
+
+    def meanwhile(numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        answer = asked(numbers)
+        take_in(made, slow)
+        return answer
+
+    register.look_up_many = meanwhile  # type: ignore[method-assign]
+    refresh(made, register)
+    assert card(made, resident).protected
+
+
+def test_an_older_answer_of_the_register_undoes_nothing(one: Identity) -> None:
+    """R-ID-14, R-ID-17, R-ID-24: two look-ups under way, and that which was asked for first is written last."""
+    old, number, other = new_number(), new_number(), new_number()
+    slow = registered(number, given_name="Old", former=(other,))
+    slow_by_old_number = registered(old, given_name="Old")
+    resident = take_in(one, registered(number, former=(old,), protected=True, place=None))
+    kept = one.rows("SELECT particulars, looked_up_at FROM residents WHERE resident = %s", resident)
+    for late in (slow, slow_by_old_number):
+        assert take_in(one, late) == resident
+        assert card(one, resident).protected
+        assert card(one, resident).identity_number == number
+        assert one.rows("SELECT particulars, looked_up_at FROM residents WHERE resident = %s", resident) == kept
+    assert find(one, other) is None
+    slow = registered(number)
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(number, code="AV"), NUMBER_KEY))
+    with pytest.raises(Forbidden) as caught:
+        take_in(one, slow)
+    assert caught.value.reason == "account_inactive"
+    assert statuses(one, resident) == [(False, False, 2)]
+
+
+def test_an_older_answer_ends_no_session(one: Identity) -> None:
+    """R-ID-17: nor does a death that the register has taken back."""
+    number = new_number()
+    resident = take_in(one, registered(number))
+    dead = registered(number, code="AV")
+    take_in(one, registered(number))
+    opened = one.opened("resident", str(resident))
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, dead, NUMBER_KEY))
+    assert one.renew(opened.renewal_token)
+    assert statuses(one, resident) == []
+
+
+def test_what_is_known_from_a_time_to_come_stands_against_no_answer(one: Identity) -> None:
+    """R-ID-14: a clock that went wrong and was set right again."""
+    number = new_number()
+    resident = take_in(one, registered(number, asked_at=one.now + timedelta(days=400)))
+    take_in(one, registered(number, protected=True, place=None))
+    assert card(one, resident).protected
 
 
 # --- one's own sessions (R-ID-21) -----------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ from tests.integration.identity_support import NUMBER_KEY, Identity, new_number,
 class Register:
     """Persons by number, as the population register answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, one: Identity) -> None:
+        self.one = one
         self.people: dict[str, RegisteredPerson] = {}
         self.asked: list[list[str]] = []
 
@@ -35,14 +36,15 @@ class Register:
 
     def look_up_many(self, numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
         self.asked.append([one.number for one in numbers])
-        return {one.number: self.people.get(one.number) for one in numbers}
+        found = {one.number: self.people.get(one.number) for one in numbers}
+        return {number: person and replace(person, asked_at=self.one.now) for number, person in found.items()}
 
 
 class Home:
     """A guardian who has logged in, and whose children the register has."""
 
     def __init__(self, one: Identity) -> None:
-        self.one, self.register, self.number = one, Register(), new_number()
+        self.one, self.register, self.number = one, Register(one), new_number()
         self.resident = one.take_in(registered(self.number))
         self.session = one.open("resident", str(self.resident))
         self.me = Caller("resident", str(self.resident), self.session)
@@ -65,9 +67,13 @@ class Home:
 
     def family(self) -> access.ChildrenFound:
         """As the service does it."""
-        today = self.one.now.astimezone(SWEDEN).date()
+        return self.take_in(self.look_up())
+
+    def look_up(self) -> representation.Family:
         number = self.one.run(lambda tx: representation.require_oneself(tx, None), self.me)
-        found = representation.look_up(self.register, number, today)  # type: ignore[arg-type]
+        return representation.look_up(self.register, number, self.one.now)  # type: ignore[arg-type]
+
+    def take_in(self, found: representation.Family) -> access.ChildrenFound:
         return self.one.run(lambda tx: representation.take_in(tx, None, found, NUMBER_KEY), self.me)
 
     def children(self) -> list[UUID]:
@@ -392,7 +398,7 @@ def test_r_id_11_r_id_24_a_number_that_tells_another_birthday_moves_the_end(home
     home.me = Caller("resident", str(home.resident), home.session)
     request = access.ActForChild(request_id=uuid4(), child=child)
     opened = one.run(lambda tx: representation.act(tx, request, one.desk), home.me)
-    changed = replace(record, number=new, former=(old,))
+    changed = replace(record, number=new, former=(old,), asked_at=one.now)
     home.register.people[new] = changed
     one.run(lambda tx: residents.bring_up_to_date(tx, None, changed, NUMBER_KEY))
     custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
@@ -401,3 +407,74 @@ def test_r_id_11_r_id_24_a_number_that_tells_another_birthday_moves_the_end(home
     [(ends_on, over)] = one.rows("SELECT ends_on, ended_at IS NOT NULL FROM guardianships WHERE child = %s", child)
     assert over is not acts
     assert not acts or ends_on == born.replace(year=born.year + 13)
+
+
+def test_r_id_11_an_older_answer_brings_no_custody_back(home: Home) -> None:
+    """R-ID-11: two look-ups of a family under way; that which was asked for first is written last."""
+    number = home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    slow = home.look_up()
+    del home.custody[number]
+    home.tell()
+    assert home.children() == []
+    assert home.take_in(slow).children == []
+    assert not home.acting(child)
+
+
+def test_r_id_11_an_older_answer_ends_no_custody(home: Home) -> None:
+    """R-ID-11: nor the sessions that rest on it, whether a guardian or the clock asked for it."""
+    one = home.one
+    slow, number = home.look_up(), home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    assert home.take_in(slow).children == []
+    assert home.acting(child)
+    asked = home.register.look_up_many
+
+    def meanwhile(numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        home.register.people[number] = replace(record, relations=())
+        answer = asked(numbers, relations=relations)
+        home.register.people[number] = record
+        home.register.look_up_many = asked  # type: ignore[method-assign]
+        assert home.children() == [child]
+        return answer
+
+    record = home.register.people[number]
+    home.register.look_up_many = meanwhile  # type: ignore[method-assign]
+    one.moved = timedelta(hours=25)
+    home.session = one.open("resident", str(home.resident))
+    home.me = Caller("resident", str(home.resident), home.session)
+    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    assert home.acting(child)
+    assert not ended(one, opened)
+
+
+def test_r_id_11_the_daily_look_up_brings_no_custody_back(home: Home) -> None:
+    """R-ID-11: which the register told the guardian's own look-up has ended meanwhile."""
+    one, number = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    asked = home.register.look_up_many
+
+    def meanwhile(numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        answer = asked(numbers, relations=relations)
+        home.register.look_up_many = asked  # type: ignore[method-assign]
+        del home.custody[number]
+        home.tell()
+        assert home.children() == []
+        return answer
+
+    home.register.look_up_many = meanwhile  # type: ignore[method-assign]
+    one.moved = timedelta(hours=25)
+    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    assert not home.acting(child)
+
+
+def test_r_id_13_an_older_answer_shows_no_child_who_is_protected(home: Home) -> None:
+    """R-ID-13: a child whom something newer has told to be protected is not named, nor acted for."""
+    number = home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    slow = home.look_up()
+    hidden = registered(number, protected=True, place=None, asked_at=home.one.now)
+    home.one.run(lambda tx: residents.bring_up_to_date(tx, None, hidden, NUMBER_KEY))
+    assert home.take_in(slow).children == []
+    assert not home.acting(child)

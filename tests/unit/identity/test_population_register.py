@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from time import sleep
 
 import pytest
 import requests
@@ -15,6 +16,7 @@ from lxml import etree
 from services.identity.identity_numbers import parse
 from services.identity.population_register import PopulationRegister, RegisteredPerson
 from shared.messaging.errors import Unavailable
+from shared.operations.clock import now
 
 SCHEMAS = Path(__file__).parents[4] / "shared" / "testdata" / "pu" / "rivta" / "person" / "5.0" / "interactions"
 NUMBER = "189001029819"
@@ -207,3 +209,20 @@ def test_any_bytes_are_an_answer_or_refused(monkeypatch: pytest.MonkeyPatch) -> 
         assert person is None or person.number == NUMBER
 
     tried()
+
+
+def test_r_id_14_an_answer_is_as_old_as_its_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-ID-14, R-ID-17: what may have changed while it was under way is not in it."""
+    made = register(b"", monkeypatch)
+    sent: list[datetime] = []
+
+    def slow(_envelope: bytes, _seconds: float) -> bytes:
+        sent.append(now())
+        sleep(0.01)
+        return answer().encode()
+
+    monkeypatch.setattr(made, "_send", slow)
+    before = now()
+    found = made.look_up(parse(NUMBER, date(2026, 1, 1)))
+    assert found is not None
+    assert before <= found.asked_at <= sent[0]

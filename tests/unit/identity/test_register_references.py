@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic, sleep
 from typing import Any
@@ -155,6 +155,7 @@ class Known(PopulationRegister):
 def person(number: str, **changes: Any) -> RegisteredPerson:
     return RegisteredPerson(
         **{"number": number, "given_name": "Kim", "surname": "Å", "protected": False, "code": None, "place": None}
+        | {"asked_at": datetime(2026, 11, 23, tzinfo=UTC)}
         | changes
     )
 
