@@ -92,6 +92,11 @@ class Circuit:
             self._closed_until = self.now() + self._pause()
             return True
 
+    def give_back(self) -> None:
+        """The attempt that was let through was not made after all: the next may make it, at once."""
+        with self._lock:
+            self._closed_until = self.now()
+
     def opens_in(self) -> float:
         """Seconds until the next attempt may be made."""
         with self._lock:

@@ -256,10 +256,12 @@ class Sender:
         for provider in self._providers[one.channel]:
             if failed is not None and self._too_late():
                 break
-            if not provider.circuit.lets_through():
+            if provider.circuit.opens_in():
                 continue
             if not self._turn(one.channel, provider):
                 reason = _OUT_OF_TURN
+                continue
+            if not provider.circuit.lets_through():
                 continue
             outcome = self._try(one, provider, text, next_to)
             if outcome is None:  # in other hands now
@@ -298,7 +300,20 @@ class Sender:
         return wait is not None
 
     def _try(self, one: Addressed, provider: Provider, text: Words, next_to: str | None) -> Outcome | None:
-        """One attempt with one provider. None: the delivery is in other hands now."""
+        """One attempt with one provider, that its circuit has let through. None: it is in other hands now."""
+        outcome: Outcome | None = None
+        try:
+            outcome = self._attempt(one, provider, text, next_to)
+        finally:
+            if outcome is None:
+                provider.circuit.give_back()
+        if outcome is not None:
+            down = isinstance(outcome, NotAccepted) and outcome.provider_down
+            provider.circuit.tell(failed=down or isinstance(outcome, Unknown))
+            self._count(one.channel, provider.name, type(outcome).__name__)
+        return outcome
+
+    def _attempt(self, one: Addressed, provider: Provider, text: Words, next_to: str | None) -> Outcome | None:
         # A provider of mail may have the same name as one of SMS.
         which = (one.channel, provider.name)
         talk = self._talks.get(which) or self._talks.setdefault(which, provider.talk())
@@ -317,9 +332,6 @@ class Sender:
                 return None
             # It is on record: from here on a crash leaves an uncertain delivery, never a second one.
             outcome = talk.send(_letter(one, provider, text, next_to))
-        down = isinstance(outcome, NotAccepted) and outcome.provider_down
-        provider.circuit.tell(failed=down or isinstance(outcome, Unknown))
-        self._count(one.channel, provider.name, type(outcome).__name__)
         return outcome
 
     def _begin(self, one: Addressed, provider: Provider) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from services.notifications import delivering, listing, pace, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
+from services.notifications.providers import Circuit
 from services.notifications.sending import Provider
 from shared.contracts import cases
 from shared.contracts.base import Role
@@ -324,6 +325,49 @@ def test_a_provider_that_is_down_is_not_asked_for_each_one(world: World) -> None
     ]
     world.rows("UPDATE deliveries SET due_at = created_at")
     assert sender.round() == 0
+
+
+def _opened(world: World, per_second: float | None = None) -> Circuit:
+    """The circuit of the only mail provider of senders made from now on: open, and due for a trial."""
+    now = 0.0
+    circuit = Circuit(now=lambda: now)
+    for _ in range(rules.CIRCUIT_OPENS_AFTER):
+        circuit.tell(failed=True)
+    now = 1.0
+    mail = Provider("mail.example", lambda: world.email, circuit, per_second)
+    world.providers = lambda: {Channel.EMAIL: [mail], Channel.SMS: []}  # type: ignore[method-assign]
+    return circuit
+
+
+def test_a_trial_is_not_used_up_by_a_delivery_that_is_out_of_turn(world: World) -> None:
+    """R-NOT-7: the provider was not asked, so the next may ask it at once."""
+    circuit = _opened(world, per_second=1.0)
+    world.rows("INSERT INTO provider_pace VALUES ('email:mail.example', now() + interval '1 minute')")
+    tell_resident(world, "email")
+    world.sender().round()
+    assert world.states() == [("resident", "waiting", "provider_pace")]
+    assert circuit.lets_through()
+
+
+def test_a_trial_is_not_used_up_by_a_delivery_that_is_in_other_hands(world: World) -> None:
+    """R-NOT-7."""
+    circuit = _opened(world)
+    tell_resident(world, "email")
+    world.sender(lease=timedelta(seconds=-1)).round()
+    assert world.email.sent == []
+    assert circuit.lets_through()
+
+
+def test_a_trial_is_not_used_up_while_the_database_is_away(world: World) -> None:
+    """R-NOT-7."""
+    circuit = _opened(world)
+    tell_resident(world, "email")
+    database = FailingDatabase(world.database, 3, committed=False)
+    with contextlib.suppress(Unavailable):
+        world.sender(process=database).round()
+    assert database.went_away
+    assert world.email.sent == []
+    assert circuit.lets_through()
 
 
 def test_a_mail_server_and_an_sms_provider_of_one_name_are_two(world: World) -> None:

@@ -66,6 +66,22 @@ def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_through_after_each
     assert circuit.lets_through()
 
 
+def test_a_trial_that_was_not_made_is_there_for_the_next() -> None:
+    """R-NOT-7: a provider that is back is not left alone for another pause."""
+    now = 0.0
+    circuit = Circuit(now=lambda: now)
+    circuit.give_back()
+    assert circuit.lets_through()
+    for _ in range(rules.CIRCUIT_OPENS_AFTER):
+        circuit.tell(failed=True)
+    now = 1.0
+    assert circuit.lets_through()
+    assert circuit.opens_in() == 1.0
+    circuit.give_back()
+    assert circuit.opens_in() == 0.0
+    assert circuit.lets_through()
+
+
 def test_failures_that_are_not_in_a_row_leave_it_closed_and_pauses_end_at_a_minute() -> None:
     circuit = Circuit(now=lambda: 0.0)
     for number in range(20):
