@@ -53,7 +53,7 @@ def get_catchment(tx: Transaction, request: access.GetCatchment) -> access.Catch
 
 
 def approve(tx: Transaction, request: access.ApproveResident, key: NumberKey) -> access.ResidentApproved:
-    """Lets a resident in, by number; what limited an earlier approval of theirs is replaced.
+    """Lets a resident in, by number; an earlier approval of theirs, by any of their numbers, is replaced (R-ID-24).
 
     Raises `Forbidden`, or `Invalid` for what is no identity number and for a last day that has passed.
     """
@@ -62,12 +62,12 @@ def approve(tx: Transaction, request: access.ApproveResident, key: NumberKey) ->
     if request.last_day is not None and request.last_day < tx.now.astimezone(SWEDEN).date():
         raise Invalid(fields=[("last_day", "har passerat")])
     approval = uuid4()
-    residents.one_at_a_time(tx, key.hash(number))
+    [numbers] = residents.hold_every_number(tx, key.hash(number))
     # Approved anew is another approval: the list of what was once taken back, or replaced, stays as it was.
     tx.execute(
         update(approvals)
         .where(
-            approvals.c.number == key.hash(number),
+            approvals.c.number.in_(numbers),
             approvals.c.clinic == request.clinic,
             approvals.c.withdrawn_at.is_(None),
         )

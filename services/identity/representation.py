@@ -252,17 +252,17 @@ def _midnight(day: date) -> datetime:
 def block(tx: Transaction, request: access.BlockGuardian, key: NumberKey) -> Done:
     """Blocks a guardian of a child at the clinic, or takes that back; by number, since neither needs an account.
 
-    A block made by one of a person's numbers is the same as one by another of them (R-ID-24). Raises `Forbidden`, or
+    A block by one of a person's numbers is the same as one by another of them (R-ID-24). Raises `Forbidden`, or
     `Invalid` for what is no identity number.
     """
     tx.caller.require(request.clinic, *rules.MANAGES_ACCESS)
     guardian = residents.number_in(tx, "guardian_number", request.guardian_number)
     child = residents.number_in(tx, "child_number", request.child_number)
-    residents.one_at_a_time(tx, key.hash(child))
+    guardians, children = residents.hold_every_number(tx, key.hash(guardian), key.hash(child))
     this = (
         (blocked_guardians.c.clinic == request.clinic)
-        & blocked_guardians.c.guardian.in_(_hashes_of(tx, key.hash(guardian)))
-        & blocked_guardians.c.child.in_(_hashes_of(tx, key.hash(child)))
+        & blocked_guardians.c.guardian.in_(guardians)
+        & blocked_guardians.c.child.in_(children)
         & blocked_guardians.c.lifted_at.is_(None)
     )
     if not request.blocked:
@@ -281,13 +281,6 @@ def block(tx: Transaction, request: access.BlockGuardian, key: NumberKey) -> Don
             )
         )
     return Done()
-
-
-def _hashes_of(tx: Transaction, number: bytes) -> set[bytes]:
-    """All numbers of whose number it is; of one without an account only this one."""
-    whose = select(identity_numbers.c.resident).where(identity_numbers.c.hash == number)
-    found = tx.execute(select(identity_numbers.c.hash).where(identity_numbers.c.resident.in_(whose))).scalars()
-    return {number, *found}
 
 
 def list_blocked(tx: Transaction, request: access.ListBlockedGuardians) -> access.BlockedGuardians:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, select, update
 
 from services.identity import rules, sessions
 from services.identity.identity_numbers import NotANumber, parse
@@ -200,10 +200,18 @@ def number_in(tx: Transaction, field: str, pasted: str) -> str:
         raise Invalid(fields=[(field, str(error))]) from None
 
 
-def one_at_a_time(tx: Transaction, number_hash: bytes) -> None:
-    """Waits for everyone else who is about to change something that hangs on this number."""
-    lock = int.from_bytes(number_hash[:8], "big", signed=True)
-    tx.connection.execute(select(func.pg_advisory_xact_lock(lock)))
+def hold_every_number(tx: Transaction, *hashes: bytes) -> list[set[bytes]]:
+    """All numbers, as hashes, of each person who has one of these; of one without an account only that one (R-ID-24).
+
+    For what is kept by number: holds off everyone else who is about to change what hangs on any number of these people.
+    """
+    accounts = {account.hash: account.resident for account in _hold(tx, hashes)}
+    known = tx.execute(
+        select(identity_numbers.c.resident, identity_numbers.c.hash).where(
+            identity_numbers.c.resident.in_(set(accounts.values()))
+        )
+    ).all()
+    return [{one, *(row.hash for row in known if row.resident == accounts.get(one))} for one in hashes]
 
 
 def find_resident(tx: Transaction, request: identity.FindResident, key: NumberKey) -> identity.ResidentFound:

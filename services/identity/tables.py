@@ -182,6 +182,7 @@ identity_numbers = Table(
     Column("added_at", DateTime(timezone=True), nullable=False),
     Column("current", Boolean, nullable=False),
     Index("identity_numbers_current", "resident", unique=True, postgresql_where="current"),
+    Index("identity_numbers_resident", "resident"),
     comment="Numbers of residents, sealed, found by a keyed hash; a resident can have had several (R-ID-24).",
 )
 

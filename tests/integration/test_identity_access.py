@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from services.identity import approvals, clinic_access, listings, representation
@@ -229,12 +230,12 @@ def test_r_id_14_the_list_of_approvals_pages_and_marks_the_protected(one: Identi
 
 
 def test_r_id_22_r_id_24_approvals_by_several_numbers_of_one_person_hold_together(one: Identity) -> None:
-    """R-ID-22, R-ID-24: one that has passed, or is for some case types, takes nothing from another."""
+    """R-ID-22, R-ID-24: given before anyone knew that they are one person's. One that has passed, or is for some case
+    types, takes nothing from another."""
     clinic, admin = one.clinic_with_admin()
     limit(one, admin, clinic, counties=["13"])
     types = sorted(uuid4() for _ in range(2))
     numbers = [new_number() for _ in range(4)]
-    resident = taken_in(one, numbers[0], former=tuple(numbers[1:]))
     yesterday = one.now.astimezone(SWEDEN).date() - timedelta(days=1)
     for number, limits in zip(
         numbers,
@@ -244,8 +245,39 @@ def test_r_id_22_r_id_24_approvals_by_several_numbers_of_one_person_hold_togethe
         one.moved = -timedelta(days=2)
         approve(one, admin, clinic, number, **limits)
     one.moved = timedelta()
+    resident = taken_in(one, numbers[0], former=tuple(numbers[1:]))
     [there] = asked(one, resident, clinic)
     assert (there.allowed, there.case_types) == (True, types)
+
+
+def test_r_id_22_r_id_24_an_approval_replaces_one_by_another_number_of_the_person(one: Identity) -> None:
+    """R-ID-22, R-ID-24: what is limited by the new number is not let in by the old one."""
+    clinic, admin = one.clinic_with_admin()
+    other, elsewhere = one.clinic_with_admin()
+    limit(one, admin, clinic, counties=["13"])
+    old, new, types = new_number(), new_number(), [uuid4()]
+    for where, who in ((clinic, admin), (other, elsewhere)):
+        approve(one, who, where, old)
+    resident = taken_in(one, new, former=(old,))
+    approval = approve(one, admin, clinic, new, case_types=types)
+    assert asked(one, resident, clinic)[0].case_types == types
+    found = one.run(lambda tx: approvals.list_approvals(tx, access.ListApprovals(clinic=clinic)), admin).approvals
+    assert [each.approval for each in found] == [approval]
+    kept = one.run(lambda tx: approvals.list_approvals(tx, access.ListApprovals(clinic=other)), elsewhere).approvals
+    assert [each.identity_number for each in kept] == [old]
+
+
+def test_r_id_22_r_id_24_approvals_by_two_numbers_at_once_leave_one(one: Identity) -> None:
+    """R-ID-22, R-ID-24: two administrators, each by another number of the person."""
+    clinic, admin = one.clinic_with_admin()
+    for _ in range(5):
+        numbers = [new_number() for _ in range(2)]
+        taken_in(one, numbers[0], former=(numbers[1],))
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda number: approve(one, admin, clinic, number), numbers))
+        request = access.ListApprovals(clinic=clinic, limit=100)
+        found = one.run(lambda tx, asked=request: approvals.list_approvals(tx, asked), admin).approvals
+        assert len({each.approval for each in found} & set(made)) == 1
 
 
 # --- listings and my clinics ----------------------------------------------------------------------------------------
@@ -428,3 +460,12 @@ def test_r_id_22_two_who_approve_the_same_resident_at_once_make_one_approval(one
     page = one.run(lambda tx: approvals.list_approvals(tx, access.ListApprovals(clinic=clinic)), admin)
     assert [each.identity_number for each in page.approvals] == [number]
     assert blocked_at(one, admin, clinic) == [(number, child)]
+
+
+def test_r_id_24_a_persons_numbers_are_found_by_an_index(one: Identity) -> None:
+    """R-ID-15, R-ID-24: at every question about access; there are ten million of them."""
+    numbers = "SELECT hash FROM identity_numbers WHERE resident = %s"
+    with psycopg.connect(one.url) as connection:
+        connection.execute("SET enable_seqscan = off")
+        plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {numbers}", [uuid4()]))
+    assert "identity_numbers_resident" in plan
