@@ -12,14 +12,14 @@ from services.notifications.tables import clinic_addresses, deliveries
 from shared.contracts.notifications import ADDRESS_BOUNCED, AddressBounced, DeliveryState, RecipientKind
 from shared.database.transaction import Transaction
 
-_STATUS_OF_ADDRESS = re.compile(r"5\.1\.(?:[012346]|10)")
+STATUS_OF_ADDRESS = r"5\.1\.(?:[012346]|10)"
 """The enhanced status codes by which it is the recipient's address that is bad (RFC 3463, 3.2; RFC 7505). Not 5.1.7 and
 5.1.8, which are about the sender's, nor 5.7.x: a policy that refuses us refuses everybody."""
 
 
 def is_about_the_address(status: str) -> bool:
     """Whether this enhanced status code says that nobody can be reached at the address, ever."""
-    return _STATUS_OF_ADDRESS.fullmatch(status) is not None
+    return re.fullmatch(STATUS_OF_ADDRESS, status) is not None
 
 
 class Bounced(Protocol):

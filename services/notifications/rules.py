@@ -170,6 +170,7 @@ class Failure(Enum):
 
     PROVIDER_DOWN = "it can't be reached, takes nothing now, or does not know us: nothing to do with this message"
     REFUSED_FOR_NOW = "it takes others, not this one now: greylisting, a full mailbox"
+    REFUSED_BY_POLICY = "it has seen the mail, and takes none like it: its words, our domain, its filter"
     PERMANENT = "it will never take this one: no such mailbox, no such number"
 
 
@@ -181,6 +182,7 @@ def _pauses(*said: str) -> tuple[timedelta, ...]:
 PAUSES = {
     Failure.PROVIDER_DOWN: _pauses("0s", "30s", "2m", "10m", "30m", "1h", "2h", "4h", "8h"),
     Failure.REFUSED_FOR_NOW: _pauses("0s", "1m", "5m", "15m", "30m", "1h", "2h", "4h", "8h"),
+    Failure.REFUSED_BY_POLICY: _pauses("0s", "5m", "1h"),
     Failure.PERMANENT: (),
 }
 """The pause after the first, second, ... attempt that failed so; the first try again is at once. One more failure after

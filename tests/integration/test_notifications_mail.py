@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from services.notifications.channels.mail import MailChannel, compose
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.providers import MailServer
 from services.notifications.rendering import Words, words
+from services.notifications.rules import PAUSES, Failure
 from services.notifications.sending import Provider, Sender
 from shared.contracts.notifications import Channel, DeliveryKind
 from tests.integration.notifications_support import LEASE, World, tell_resident
@@ -245,6 +247,31 @@ def test_a_server_that_refuses_us_or_is_full_is_down_and_the_mail_waits(answers:
     outcome = one_attempt(**answers)[1]
     assert isinstance(outcome, NotAccepted)
     assert (outcome.permanent, outcome.provider_down, outcome.about_the_address) == (False, True, False)
+
+
+@pytest.mark.parametrize("step", ["RCPT", "DATA", "."])
+@pytest.mark.parametrize(
+    "answer", ["454 no TLS now", "502 not implemented", "503 5.5.1 bad sequence", "534 5.7.9 too weak", "554 5.5.1 no"]
+)
+def test_what_is_said_of_the_conversation_ends_that_and_no_mail(step: str, answer: str) -> None:
+    """R-NOT-7: it counts against the provider; the next mail begins a new conversation."""
+    with serving(Scripted(once={step: answer})) as script:
+        channel = MailChannel(mail_server(script.port))
+        outcome = attempt(channel)[1]
+        assert isinstance(outcome, NotAccepted)
+        assert (outcome.failure, outcome.about_the_address) == (Failure.PROVIDER_DOWN, False)
+        assert isinstance(attempt(channel)[1], Accepted)
+        channel.close()
+    assert script.connections == 2
+
+
+def test_a_policy_that_refuses_what_it_has_seen_is_a_failure_that_people_see_soon() -> None:
+    """R-NOT-7: asked again for about an hour, by the second server too, and not through the night (RFC 5321, 4.2.1)."""
+    outcome = one_attempt(dot="554 5.7.1 Message rejected due to content restrictions")[1]
+    assert isinstance(outcome, NotAccepted)
+    assert (outcome.failure, outcome.provider_down) == (Failure.REFUSED_BY_POLICY, True)
+    waited = sum(PAUSES[outcome.failure], timedelta())
+    assert timedelta(hours=1) <= waited <= timedelta(hours=2)
 
 
 @pytest.mark.parametrize("answer", ["552 5.3.4 too big", "452 4.2.2 mailbox full", "550 5.2.1 disabled"])

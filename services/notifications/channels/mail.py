@@ -12,16 +12,15 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
 from functools import lru_cache
 
-from services.notifications.bounces import is_about_the_address
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.channels.smtp import Client, TlsClient, lines
+from services.notifications.channels.smtp_answers import About, about
 from services.notifications.providers import MailServer, read_password
 from services.notifications.rendering import Words
 from shared.operations import clock
@@ -29,15 +28,6 @@ from shared.operations import clock
 _IDLE_TOO_LONG = 5.0  # seconds; servers hang up on the silent, and asking costs less than a failed attempt
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
-_NOBODY_THERE = frozenset({550, 551, 553})
-"""Codes by which a mailbox is refused, as opposed to what is sent to it (RFC 5321, 4.2.2). 550 is said of policy too:
-they count only from a server that gives no enhanced code, of which nothing more can be known."""
-_ENHANCED = re.compile(rb"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![^\s])")
-_ABOUT_US = re.compile(r"[45]\.(?:3\.(?!4$)[0-9]+|7\.[0-9]+)")
-"""The enhanced codes that speak of the server's own state or of its policy towards us (RFC 3463, 3.4 and 3.8), at which
-no other mail would fare better. Not x.3.4: the mail is too big."""
-_ABOUT_US_PLAIN = frozenset({452, 530, 535, 538})
-"""The same without an enhanced code: no room on its disk, no login (RFC 5321, 4.2.2; RFC 4954, 6)."""
 SENDING_HEADER = "X-Sending"
 """How many times it had been sent again by hand; what comes back tells by it which sending it is about. The Message-ID
 stays the same, so that a mail which did arrive the first time is not shown twice."""
@@ -176,9 +166,7 @@ class MailChannel:
             if code not in yes:
                 if code != 421 and 400 <= code < 600 and smtp.pipelines:
                     self._pass_over(answers)
-                refused = self._said_no(step, code, said)
-                nobody = step == "recipient" and refused.permanent and _nobody_there(code, said)
-                return replace(refused, about_the_address=nobody)
+                return self._said_no(step, code, said)
         return None
 
     def _steps(self, address: str) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
@@ -243,29 +231,24 @@ class MailChannel:
     def _said_no(self, step: str, code: int, said: bytes) -> NotAccepted:
         """The server has answered that it does not take the mail; 5xx for good (RFC 5321, 4.2.1), if it is about the
         mail and not about us or the server."""
-        about_the_mail = step != "mail_from" and not _about_us(code, said)
-        if code == 421 or not 400 <= code < 600:
+        if not 400 <= code < 600:
             self.close()
             return NotAccepted(f"smtp_{step}_{code}" if code > 0 else "smtp_unintelligible_answer", provider_down=True)
+        blamed = about(step, code, said)
         try:
-            if self._smtp is not None and self._ahead is None:
+            if blamed is About.US:
+                self.close()  # whatever state the conversation is in, the next begins anew
+            elif self._smtp is not None and self._ahead is None:
                 self._smtp.rset()
         except (smtplib.SMTPException, OSError):
             self.close()
-        permanent = code >= 500 and about_the_mail
-        return NotAccepted(f"smtp_{step}_{code}", permanent=permanent, provider_down=not about_the_mail)
-
-
-def _nobody_there(code: int, said: bytes) -> bool:
-    """Whether the refusal of a recipient is about the mailbox, and not about who sends to it or what."""
-    enhanced = _ENHANCED.match(said)
-    return is_about_the_address(enhanced[1].decode()) if enhanced else code in _NOBODY_THERE
-
-
-def _about_us(code: int, said: bytes) -> bool:
-    """Whether the refusal is about who we are, or what state the server is in."""
-    enhanced = _ENHANCED.match(said)
-    return _ABOUT_US.fullmatch(enhanced[1].decode()) is not None if enhanced else code in _ABOUT_US_PLAIN
+        return NotAccepted(
+            f"smtp_{step}_{code}",
+            permanent=code >= 500 and blamed in (About.MAIL, About.NOBODY),
+            provider_down=blamed in (About.US, About.POLICY),
+            about_the_address=blamed is About.NOBODY,
+            by_policy=blamed is About.POLICY,
+        )
 
 
 def _is_plain(address: str) -> bool:

@@ -41,7 +41,8 @@ class NotAccepted:
     """The provider certainly does not have it: either it said so, or it never got all of it.
 
     `permanent`: trying again is of no use. `provider_down`: it was not about this message, others would fare the same.
-    `pause`: how long the provider asks us to wait. `about_the_address`: there is nobody at it.
+    `by_policy`: so they would as long as they say the same, or come from us. `pause`: how long the provider asks us to
+    wait. `about_the_address`: there is nobody at it.
     """
 
     reason: str
@@ -49,12 +50,15 @@ class NotAccepted:
     provider_down: bool = False
     pause: timedelta | None = None
     about_the_address: bool = False
+    by_policy: bool = False
 
     @property
     def failure(self) -> Failure:
         """By which it is decided whether, and how often, it is tried again."""
         if self.permanent:
             return Failure.PERMANENT
+        if self.by_policy:
+            return Failure.REFUSED_BY_POLICY
         return Failure.PROVIDER_DOWN if self.provider_down else Failure.REFUSED_FOR_NOW
 
 
