@@ -134,6 +134,8 @@ def send_test(tx: Transaction, request: SendTestMessage) -> TestMessageQueued:
     address_id = tx.execute(select(clinic_addresses.c.address_id).where(*entered).limit(1)).scalar_one_or_none()
     if address_id is None:
         raise NotFound
+    # Two who ask at the same moment wait for each other here, as those who save do: each sees what the other has sent.
+    tx.execute(select(clinic_settings.c.clinic).where(clinic_settings.c.clinic == request.clinic).with_for_update())
     lately = deliveries.c.created_at > tx.now - timedelta(hours=1)
     tests = (deliveries.c.clinic == request.clinic) & (deliveries.c.kind == DeliveryKind.CLINIC_TEST) & lately
     if tx.execute(select(func.count()).where(tests)).scalar_one() >= rules.TEST_MESSAGES_AN_HOUR:

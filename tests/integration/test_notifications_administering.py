@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +103,22 @@ def test_a_test_message_goes_nowhere_else(world: World) -> None:
         send_test(world, "a@vgregion.example", Role.LOCAL_ADMIN)
     with pytest.raises(LimitExceeded):
         send_test(world, "a@vgregion.example", Role.LOCAL_ADMIN)
+
+
+def test_two_test_messages_at_one_moment_do_not_both_pass_the_limit(world: World) -> None:
+    """R-SYS-1: the second waits for the first, and counts it."""
+    settle(world, "a@vgregion.example")
+    for _ in range(rules.TEST_MESSAGES_AN_HOUR - 1):
+        send_test(world, "a@vgregion.example", Role.LOCAL_ADMIN)
+    request = SendTestMessage(request_id=uuid4(), clinic=world.clinic, address="a@vgregion.example")
+    with ThreadPoolExecutor(1) as other:
+        with world.database.transaction(world.caller(Role.LOCAL_ADMIN)) as tx:
+            clinic_settings.send_test(tx, request)
+            second = other.submit(send_test, world, "a@vgregion.example", Role.LOCAL_ADMIN)
+            with pytest.raises(TimeoutError):
+                second.result(0.5)
+        with pytest.raises(LimitExceeded):
+            second.result(10)
 
 
 # --- statistics, sending again after an outage, old records ---------------------------------------------------------
