@@ -19,7 +19,6 @@ from shared.contracts.base import HsaId
 from shared.contracts.notifications import Channel, DeliveryState, RecipientKind
 from shared.database.transaction import Transaction
 from shared.security.rights import rights_from
-from shared.security.sealing import SealBroken
 
 NAME_IS_FRESH = timedelta(minutes=10)
 NO_LONGER_CHOSEN = "no_longer_chosen"
@@ -142,9 +141,8 @@ def _to_clinic(tx: Transaction, one: Claimed, entered: Mapping[UUID, bytes]) -> 
     if sealed is None:
         delivering.end(tx, one, DeliveryState.WITHDRAWN, "address_removed")
         return []
-    try:
-        address = open_address(tx, UUID(one.recipient), sealed)
-    except SealBroken:
+    address = open_address(tx, UUID(one.recipient), sealed)
+    if address is None:
         delivering.end(tx, one, DeliveryState.FAILED, "address_unreadable")
         return []
     return _at_address(tx, one, Channel.EMAIL, address, 0)  # it has its place, unless it is sent again by hand

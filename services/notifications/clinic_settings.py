@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,7 +30,9 @@ from shared.contracts.notifications import (
 )
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Invalid, LimitExceeded, NotFound
+from shared.operations.logs import log
 from shared.security.rights import people_with
+from shared.security.sealing import SealBroken
 
 NEW_CASE = "new_case"
 REMINDER = "reminder"
@@ -75,13 +79,19 @@ def get_settings(tx: Transaction, request: GetClinicSettings) -> ClinicSettings:
 def read_settings(tx: Transaction, clinic: HsaId) -> ClinicSettings:
     """As stored, whoever asks."""
     row = tx.execute(select(clinic_settings).where(clinic_settings.c.clinic == clinic)).one_or_none()
+    stored = _stored(tx, clinic)
+
+    def those(condition: Callable[[_Stored], bool]) -> list[str]:
+        return list(dict.fromkeys(one.address for one in stored if one.address is not None and condition(one)))
+
     return ClinicSettings(
         clinic=clinic,
-        new_case_addresses=_stored(tx, clinic, NEW_CASE),
-        reminder_addresses=_stored(tx, clinic, REMINDER),
+        new_case_addresses=those(lambda one: one.purpose == NEW_CASE),
+        reminder_addresses=those(lambda one: one.purpose == REMINDER),
         reminder_days=row.reminder_days if row else None,
         changed_at=row.changed_at if row else None,
-        unreachable=_stored(tx, clinic, None),
+        unreachable=those(lambda one: one.bounced),
+        unreadable=sum(one.address is None for one in stored),
     )
 
 
@@ -174,9 +184,13 @@ def overlapping_addresses(tx: Transaction, request: OverlappingAddresses) -> Ove
     return Overlapping(overlapping=[written for written, hashed in hashes.items() if hashed in entered])
 
 
-def open_address(tx: Transaction, address_id: UUID, sealed: bytes) -> str:
-    """The address as it was entered, in normal form. Raises `SealBroken`."""
-    return tx.sealer.open(sealed, _context(address_id)).decode()
+def open_address(tx: Transaction, address_id: UUID, sealed: bytes) -> str | None:
+    """The address as it was entered, in normal form. None, and a line in the log: its key is gone, or it is broken."""
+    try:
+        return tx.sealer.open(sealed, _context(address_id)).decode()
+    except SealBroken as error:
+        log.error("address_unreadable", key_id=getattr(error, "key", None), exc_info=error)
+        return None
 
 
 def _normalised(field: str, entered: list[str], problems: list[tuple[str, str]]) -> list[str]:
@@ -197,13 +211,16 @@ def _replace(tx: Transaction, clinic: HsaId, purpose: str, entered: list[str]) -
     wanted = {addresses.address_hash(key, Channel.EMAIL, address): address for address in entered}
     mine = (clinic_addresses.c.clinic == clinic) & (clinic_addresses.c.purpose == purpose)
     tx.execute(delete(clinic_addresses).where(mine, clinic_addresses.c.address_hash.not_in(list(wanted))))
-    there = {bytes(found) for found in tx.execute(select(clinic_addresses.c.address_hash).where(mine)).scalars()}
+    kept = tx.execute(select(clinic_addresses.c.address_hash, clinic_addresses.c.address_id).where(mine)).all()
+    there = {bytes(row.address_hash): row.address_id for row in kept}
     for position, (found, address) in enumerate(wanted.items()):
         if found in there:
+            # Sealed anew: what could not be read can be, when it is entered again.
+            sealed = tx.sealer.seal(address.encode(), _context(there[found]))
             tx.execute(
                 update(clinic_addresses)
-                .where(mine, clinic_addresses.c.address_hash == found)
-                .values(position=position, bounced_at=None)
+                .where(clinic_addresses.c.address_id == there[found])
+                .values(position=position, bounced_at=None, address=sealed)
             )
             continue
         address_id = uuid4()
@@ -220,15 +237,25 @@ def _replace(tx: Transaction, clinic: HsaId, purpose: str, entered: list[str]) -
         tx.execute(insert(clinic_addresses).values(row))
 
 
-def _stored(tx: Transaction, clinic: HsaId, purpose: str | None) -> list[str]:
-    """The addresses for a purpose; without one, those of all that mail came back from."""
-    which = clinic_addresses.c.bounced_at.is_not(None) if purpose is None else clinic_addresses.c.purpose == purpose
+@dataclass(frozen=True)
+class _Stored:
+    """An address of a clinic's; None: it can't be read. `bounced`: mail came back from it."""
+
+    purpose: str
+    address: str | None
+    bounced: bool
+
+
+def _stored(tx: Transaction, clinic: HsaId) -> list[_Stored]:
     rows = tx.execute(
-        select(clinic_addresses.c.address_id, clinic_addresses.c.address)
-        .where(clinic_addresses.c.clinic == clinic, which)
+        select(clinic_addresses)
+        .where(clinic_addresses.c.clinic == clinic)
         .order_by(clinic_addresses.c.purpose, clinic_addresses.c.position)
     ).all()
-    return list(dict.fromkeys(open_address(tx, row.address_id, bytes(row.address)) for row in rows))
+    return [
+        _Stored(row.purpose, open_address(tx, row.address_id, bytes(row.address)), row.bounced_at is not None)
+        for row in rows
+    ]
 
 
 def _context(address_id: UUID) -> bytes:

@@ -135,8 +135,8 @@ def _not_residents() -> ColumnElement[bool]:
     return deliveries.c.recipient_kind != RecipientKind.RESIDENT
 
 
-def _addresses(tx: Transaction, ids: set[str]) -> dict[str, str]:
-    """Those that are still entered, by id."""
+def _addresses(tx: Transaction, ids: set[str]) -> dict[str, str | None]:
+    """Those that are still entered, by id; None for one that can't be read."""
     if not ids:
         return {}
     rows = tx.execute(

@@ -91,6 +91,11 @@ class ClinicSettings(Reply):
     unreachable: list[str] = Field(
         default_factory=list, description="addresses that mail came back from since the settings were saved last"
     )
+    unreadable: int = Field(
+        0,
+        description="addresses that can't be read any more, so that nothing is sent to them; to be entered again, since"
+        " the next save removes them",
+    )
     overlapping: list[str] | None = Field(
         None, description="new-case addresses that case receivers have chosen as their own; None: not known now"
     )

@@ -19,6 +19,7 @@ from shared.contracts.notifications import (
     ClinicSettings,
     DeliveryStatistics,
     GetClinicSettings,
+    ListClinicDeliveries,
     ResendFailed,
     SendTestMessage,
     SetClinicSettings,
@@ -67,6 +68,29 @@ def test_a_clinic_sees_which_of_its_addresses_belong_to_someone_whose_right_has_
     held(world, bo, Role.LOCAL_ADMIN)
     with world.database.transaction() as tx:
         assert clinic_settings.former_staff(tx, asked) == []
+
+
+def read(world: World) -> ClinicSettings:
+    with world.database.transaction(world.caller(Role.LOCAL_ADMIN)) as tx:
+        return clinic_settings.get_settings(tx, GetClinicSettings(clinic=world.clinic))
+
+
+def test_an_address_that_can_not_be_read_hides_no_other(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """R-NOT-2: it is counted, told in the log, and readable again when it is entered again."""
+    settle(world, "a@vgregion.example", "b@vgregion.example", reminder=("c@vgregion.example",))
+    world.hear(cases.CASE_STARTED, world.case_started())
+    world.rows("UPDATE clinic_addresses SET address = 'lost' WHERE position = 0 AND purpose = 'new_case'")
+    shown = read(world)
+    assert (shown.new_case_addresses, shown.unreadable) == (["b@vgregion.example"], 1)
+    assert shown.reminder_addresses == ["c@vgregion.example"]
+    assert "address_unreadable" in capsys.readouterr().out
+    with world.database.transaction(world.caller(Role.LOCAL_ADMIN)) as tx:
+        listed = listing.list_clinic_deliveries(tx, ListClinicDeliveries(clinic=world.clinic)).deliveries
+    assert sorted(str(one.address) for one in listed) == ["None", "b@vgregion.example"]
+    again = settle(world, "a@vgregion.example", "b@vgregion.example")
+    assert (again.new_case_addresses, again.unreadable) == (["a@vgregion.example", "b@vgregion.example"], 0)
+    world.send()
+    assert world.email.addresses == ["a@vgregion.example", "b@vgregion.example"]
 
 
 # --- test messages --------------------------------------------------------------------------------------------------
