@@ -238,7 +238,7 @@ def _of_staff(tx: Transaction, staff: Sequence[directory.StaffFacts], key: Numbe
     for one in staff:
         chosen = rows.get(one.person)
         there = one.status == "fine"
-        addresses = _usable(tx, chosen, verified, key, ("staff", one.person)) if there else {}
+        addresses = _usable(tx, chosen, verified, key, ("staff", one.person))
         found.append(
             identity.StaffContact(
                 person=one.person,
@@ -248,6 +248,7 @@ def _of_staff(tx: Transaction, staff: Sequence[directory.StaffFacts], key: Numbe
                 tell_me_about=list(chosen.tell_me_about) if chosen else [],
                 roles=held.get(one.person, []),
                 version=chosen.version if chosen else 0,
+                own_emails=list(dict.fromkeys(email for email in (addresses.get("email"), one.email) if email)),
             )
         )
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,6 +66,15 @@ def address_hash(key: bytes, channel: Channel, address: str) -> bytes:
     Letter case is disregarded also before the @: no mail server in use tells `Anna@` from `anna@`.
     """
     return keyed_hash(key, f"{channel}:{address.casefold()}")
+
+
+def mail_hashes(key: bytes, written: Iterable[str]) -> dict[str, bytes]:
+    """The hash of each mail address, as it is written; what is none has none."""
+    hashes: dict[str, bytes] = {}
+    for one in written:
+        with suppress(NotAnAddress):
+            hashes[one] = address_hash(key, Channel.EMAIL, email(one))
+    return hashes
 
 
 @lru_cache(maxsize=8)

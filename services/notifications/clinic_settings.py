@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.notifications import addresses, rules
-from services.notifications.tables import clinic_addresses, clinic_settings, clinic_staff, deliveries
+from services.notifications.tables import clinic_addresses, clinic_settings, deliveries
 from shared.contracts import identity
 from shared.contracts.base import HsaId, Role
 from shared.contracts.notifications import (
@@ -36,11 +36,6 @@ from shared.security.sealing import SealBroken
 
 NEW_CASE = "new_case"
 REMINDER = "reminder"
-
-_FORMER_STAFF = text(
-    """SELECT person FROM clinic_staff WHERE clinic = :clinic AND NOT EXISTS (
-           SELECT 1 FROM rights_subjects WHERE subject = person AND roles @> CAST(:here AS jsonb)) ORDER BY person"""
-)
 
 
 def set_settings(tx: Transaction, request: SetClinicSettings) -> ClinicSettings:
@@ -110,26 +105,6 @@ def overlapping_with(settings: ClinicSettings, staff: list[identity.StaffContact
     return [address for address in settings.new_case_addresses if addresses.compared(address) in own]
 
 
-def former_staff(tx: Transaction, request: GetClinicSettings) -> list[HsaId]:
-    """Those who have held a role at the clinic, and hold none there now, by this service's copy of the rights."""
-    here = f'[{{"clinic": "{request.clinic}"}}]'  # an HsaId holds no character that JSON would escape
-    return list(tx.execute(_FORMER_STAFF, {"clinic": request.clinic, "here": here}).scalars())
-
-
-def note_staff(tx: Transaction, change: identity.RightsChanged) -> None:
-    """Remembers where someone has held a role, for when they hold it no more."""
-    rows = [{"clinic": clinic, "person": change.subject} for clinic in sorted({one.clinic for one in change.roles})]
-    if rows:
-        tx.execute(insert(clinic_staff).on_conflict_do_nothing(), rows)
-
-
-def of_former_staff(settings: ClinicSettings, former: list[identity.StaffContact]) -> list[str]:
-    """The addresses that one of these has as their own: they stay until an administrator removes them (R-NOT-5)."""
-    own = {addresses.compared(person.email) for person in former if person.email}
-    entered = dict.fromkeys(settings.new_case_addresses + settings.reminder_addresses)
-    return [address for address in entered if addresses.compared(address) in own]
-
-
 def send_test(tx: Transaction, request: SendTestMessage) -> TestMessageQueued:
     """Queues a test message to one of the clinic's own addresses.
 
@@ -170,13 +145,7 @@ def send_test(tx: Transaction, request: SendTestMessage) -> TestMessageQueued:
 
 def overlapping_addresses(tx: Transaction, request: OverlappingAddresses) -> Overlapping:
     """Which of the addresses are a clinic's own. What is no mail address is none of them."""
-    key = tx.settings.address_key
-    hashes: dict[str, bytes] = {}
-    for written in request.addresses:
-        try:
-            hashes[written] = addresses.address_hash(key, Channel.EMAIL, addresses.email(written))
-        except addresses.NotAnAddress:
-            continue
+    hashes = addresses.mail_hashes(tx.settings.address_key, request.addresses)
     query = select(clinic_addresses.c.address_hash).where(clinic_addresses.c.address_hash.in_(list(hashes.values())))
     if request.clinic is not None:
         query = query.where(clinic_addresses.c.clinic == request.clinic)

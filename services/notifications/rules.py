@@ -241,6 +241,9 @@ ENDS = frozenset(
 RECORDS_ARE_KEPT = timedelta(days=90)
 """The record of a delivery, from when it ended; it has no content and no person's address."""
 
+FORMER_STAFF_IS_KEPT = timedelta(days=90)
+"""Who has worked at a clinic, from when they hold no role there; longer while the clinic has entered their address."""
+
 LONGEST_STATISTICS = timedelta(days=31)
 
 TEST_MESSAGES_AN_HOUR = 20

@@ -9,6 +9,7 @@ from services.notifications import (
     clinic_settings,
     codes,
     delivering,
+    former_staff,
     listing,
     queueing,
     reminding,
@@ -124,7 +125,7 @@ class NotificationsService:
 
     @on(identity.RIGHTS_CHANGED)
     def rights_changed(self, tx: Transaction, event: identity.RightsChanged) -> None:
-        clinic_settings.note_staff(tx, event)
+        former_staff.note_staff(tx, event)
 
     # --- by the clock ---
 
@@ -142,6 +143,10 @@ class NotificationsService:
     def forget_old_deliveries(self, run: Any) -> None:
         statistics.forget_old(run)
 
+    @job("forget_former_staff", daily_at="03:50")
+    def forget_former_staff(self, run: Any) -> None:
+        former_staff.forget(run)
+
 
 def _with_overlaps(
     call: OngoingCall[contract.GetClinicSettings, contract.ClinicSettings], settings: contract.ClinicSettings
@@ -149,10 +154,12 @@ def _with_overlaps(
     """Which addresses are people's own, still here or gone (R-NOT-6, R-ID-10), if identity can be asked."""
     if not settings.new_case_addresses and not settings.reminder_addresses:
         return settings.model_copy(update={"overlapping": [], "of_former_staff": []})
-    receivers, former = call.read(clinic_settings.case_receivers), call.read(clinic_settings.former_staff)
-    question = identity.Contacts(staff=[*receivers, *former][: identity.MANY])
+    receivers, former = call.read(clinic_settings.case_receivers), call.read(former_staff.former_staff)
+    people, found = [*receivers, *former], []
     try:
-        found = call.ask(identity.CONTACTS, question, timeout=_OVERLAP_SECONDS).staff if question.staff else []
+        for start in range(0, len(people), identity.MANY):
+            question = identity.Contacts(staff=people[start : start + identity.MANY])
+            found += call.ask(identity.CONTACTS, question, timeout=_OVERLAP_SECONDS).staff
     except Refused:
         return settings
     here = [one for one in found if one.person in set(receivers)]
@@ -160,6 +167,6 @@ def _with_overlaps(
     return settings.model_copy(
         update={
             "overlapping": clinic_settings.overlapping_with(settings, here),
-            "of_former_staff": clinic_settings.of_former_staff(settings, gone),
+            "of_former_staff": former_staff.of_former_staff(settings, gone),
         }
     )

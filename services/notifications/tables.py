@@ -123,6 +123,11 @@ clinic_staff = Table(
     metadata,
     Column("clinic", Text, primary_key=True),
     Column("person", Text, primary_key=True),
+    Column(
+        "left_at",
+        DateTime(timezone=True),
+        comment="since when they were seen to hold no role there; null: they hold one",
+    ),
     comment="Everyone who has held a role at a clinic, now or before (R-ID-10).",
 )
 

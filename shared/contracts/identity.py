@@ -250,6 +250,9 @@ class StaffContact(Reply):
     """All that the person holds now, at any clinic: personal notifications stop when the right is gone (R-NOT-5)."""
     version: int = 0
     """Of what the person has set."""
+    own_emails: list[str] = []
+    """All mail addresses known as theirs, that of HSA also when they are in HSA no more: for telling whose an address
+    is, nothing is sent to them (R-ID-10)."""
 
 
 class ContactsFound(Reply):

@@ -162,6 +162,7 @@ class World:
             mobile=mobile,
             notify_by=list(notify_by),
             tell_me_about=list(about),
+            own_emails=[email] if email else [],
         )
         self.give(person, *roles)
         return person

@@ -341,6 +341,7 @@ def test_r_not_9_staff_are_told_at_the_addresses_of_hsa(one: Identity) -> None:
     assert found[person].email == "eva.ek@vgregion.example"
     assert set(found[person].tell_me_about) == {"case_assigned", "new_case"}
     assert (found[gone].email, found[gone].notify_by) == (None, [])
+    assert found[gone].own_emails == ["bo@vgregion.example"], "for those who look whose an address is (R-ID-10)"
     # Another address of their own is used once it is verified, the other channel stays that of HSA.
     me = Caller("staff", person)
     settle(one, me, email="eva@example.org", notify_by=["email", "sms"], verified=False)
@@ -353,6 +354,7 @@ def test_r_not_9_staff_are_told_at_the_addresses_of_hsa(one: Identity) -> None:
     assert now().email == "eva.ek@vgregion.example"
     verify(one, me, "email", new_code(one, me, "email").code)
     assert (now().email, now().mobile) == ("eva@example.org", "+46701740605")
+    assert now().own_emails == ["eva@example.org", "eva.ek@vgregion.example"]
 
 
 def test_r_not_9_nothing_is_sent_to_an_address_that_is_not_verified(one: Identity) -> None:

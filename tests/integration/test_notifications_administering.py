@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.notifications import clinic_settings, listing, rules, statistics
+from services.notifications import clinic_settings, former_staff, listing, rules, statistics
 from services.notifications.channels.outcome import NotAccepted
 from shared.contracts import cases, identity
 from shared.contracts.base import Role
@@ -50,7 +50,7 @@ def held(world: World, person: str, *roles: Role) -> None:
     world.give(person, *roles)
     change = identity.RightsChanged(number=0, subject=person, version=0, roles=world.staff[person].roles)
     with world.database.transaction() as tx:
-        clinic_settings.note_staff(tx, change)
+        former_staff.note_staff(tx, change)
 
 
 def test_a_clinic_sees_which_of_its_addresses_belong_to_someone_whose_right_has_gone(world: World) -> None:
@@ -62,12 +62,59 @@ def test_a_clinic_sees_which_of_its_addresses_belong_to_someone_whose_right_has_
     held(world, bo)
     asked = GetClinicSettings(clinic=world.clinic)
     with world.database.transaction() as tx:
-        assert clinic_settings.former_staff(tx, asked) == [bo]
-        assert clinic_settings.former_staff(tx, GetClinicSettings(clinic=OTHER_CLINIC)) == []
-    assert clinic_settings.of_former_staff(settings, [world.staff[bo]]) == ["bo@vgregion.example"]
+        assert former_staff.former_staff(tx, asked) == [bo]
+        assert former_staff.former_staff(tx, GetClinicSettings(clinic=OTHER_CLINIC)) == []
+    assert former_staff.of_former_staff(settings, [world.staff[bo]]) == ["bo@vgregion.example"]
     held(world, bo, Role.LOCAL_ADMIN)
     with world.database.transaction() as tx:
-        assert clinic_settings.former_staff(tx, asked) == []
+        assert former_staff.former_staff(tx, asked) == []
+
+
+def test_one_who_has_left_hsa_too_is_still_known_by_the_address_that_they_had(world: World) -> None:
+    """R-ID-10, R-NOT-5: nothing personal is sent to them, but the clinic's mail is."""
+    settings = settle(world, "Bo@vgregion.example", "box@vgregion.example")
+    bo = world.person(email="bo@vgregion.example")
+    gone = world.staff[bo].model_copy(update={"email": None, "mobile": None})
+    assert former_staff.of_former_staff(settings, [gone]) == ["Bo@vgregion.example"]
+
+
+def forget(world: World, after: timedelta = timedelta()) -> int:
+    with world.database.transaction() as tx:
+        now = tx.now + after
+    run = SimpleNamespace(now=now, transaction=world.database.transaction, stopping=threading.Event(), ask=world.ask)
+    return former_staff.forget(run)
+
+
+def test_who_left_is_forgotten_unless_the_clinic_still_has_their_address(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-ID-10: its administrators are told of it for as long as it gets mail."""
+    monkeypatch.setattr(identity, "MANY", 2)  # in several lots
+    settle(world, "bo@vgregion.example")
+    stays, back, bo, *others = (
+        world.person(email=f"{name}@vgregion.example") for name in ("anna", "carl", "bo", "david", "eva", "filip")
+    )
+    everyone = [stays, back, bo, *others]
+    for person in everyone:
+        held(world, person, Role.CASE_HANDLER)
+    for person in (back, bo, *others):
+        held(world, person)
+
+    def known() -> set[str]:
+        return {person for (person,) in world.rows("SELECT person FROM clinic_staff")}
+
+    assert forget(world) == 0
+    held(world, back, Role.CASE_RECEIVER)
+    long_after = rules.FORMER_STAFF_IS_KEPT + timedelta(minutes=1)
+    assert forget(world, rules.FORMER_STAFF_IS_KEPT - timedelta(minutes=1)) == 0
+    assert known() == set(everyone)
+    assert forget(world, long_after) == len(others)
+    assert known() == {stays, back, bo}
+    settle(world, "box@vgregion.example")
+    assert forget(world, long_after) == 1
+    assert known() == {stays, back}
+    held(world, back)
+    assert forget(world, long_after) == 0, "they have just left"
 
 
 def read(world: World) -> ClinicSettings:
