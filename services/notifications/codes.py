@@ -7,7 +7,7 @@ which does no harm; it is removed, address and all, when a provider has it or it
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,8 +15,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import delete, insert, select, update
 
-from services.notifications import addresses
-from services.notifications.channels.outcome import ChannelToProvider, Letter, NotAccepted
+from services.notifications import addresses, pace
+from services.notifications.channels.outcome import Letter, NotAccepted, Outcome
+from services.notifications.providers import Provider
 from services.notifications.rendering import code_words
 from services.notifications.tables import codes
 from shared.contracts.base import Done
@@ -56,23 +57,31 @@ def queue(tx: Transaction, request: SendCode) -> Done:
 
 
 class CodeSender:
-    """Sends codes that are due, one after the other. For one thread."""
+    """Sends the codes of one channel that are due, one after the other. For one thread.
+
+    With the same providers as deliveries: one that is down is left alone, and none gets more than it takes.
+    """
 
     def __init__(
         self,
         transaction: Callable[[], AbstractContextManager[Transaction]],
-        channels: Mapping[Channel, Sequence[ChannelToProvider]],
+        channel: Channel,
+        providers: Sequence[Provider],
     ) -> None:
         self._transaction = transaction
-        self._channels = channels
+        self._channel = channel
+        self._providers = [(one, one.talk()) for one in providers]
 
     def round(self) -> bool:
-        """Tries one; False: none is due."""
+        """Tries one; False: none is due, or no provider can be asked now."""
         with self._transaction() as tx:
-            tx.execute(delete(codes).where(codes.c.worth_until <= tx.now))
+            mine = codes.c.channel == self._channel
+            tx.execute(delete(codes).where(mine, codes.c.worth_until <= tx.now))
+            if all(one.circuit.opens_in() for one, _ in self._providers):
+                return False
             due = (
                 select(codes.c.code_id)
-                .where(codes.c.due_at <= tx.now)
+                .where(mine, codes.c.due_at <= tx.now)
                 .order_by(codes.c.due_at)
                 .limit(1)
                 .with_for_update(skip_locked=True)
@@ -93,10 +102,10 @@ class CodeSender:
                 tx.execute(delete(codes).where(codes.c.code_id == row.code_id))
                 log.error("code_unreadable", exc_info=error)
                 return True
-        channel = Channel(row.channel)
-        refused = self._send(channel, str(row.code_id), address, code)
+        letter = Letter(str(row.code_id), str(row.code_id), address, code_words(self._channel, code))
+        refused = self._send(letter)
         if refused is not None:
-            log.warning("code_not_sent", channel=channel.value, reason=refused.reason, attempt=row.attempts)
+            log.warning("code_not_sent", channel=self._channel, reason=refused.reason, attempt=row.attempts)
         with self._transaction() as tx:
             if refused is None or refused.permanent:
                 tx.execute(delete(codes).where(codes.c.code_id == row.code_id))
@@ -105,23 +114,32 @@ class CodeSender:
                 tx.execute(update(codes).where(codes.c.code_id == row.code_id).values(due_at=tx.now + pause))
         return True
 
-    def _send(self, channel: Channel, code_id: str, address: str, code: str) -> NotAccepted | None:
+    def _send(self, letter: Letter) -> NotAccepted | None:
         """None: a provider has it, or may have it; then it is for the person to ask for another."""
-        refused: NotAccepted | None = None
-        for to_provider in self._channels[channel]:
-            refused = to_provider.prepare(address)
-            if refused is None:
-                outcome = to_provider.send(Letter(code_id, code_id, address, code_words(channel, code)))
-                refused = outcome if isinstance(outcome, NotAccepted) else None
-            if refused is None or not refused.provider_down:
+        refused = NotAccepted("no_provider", provider_down=True)
+        for provider, talk in self._providers:
+            if provider.circuit.opens_in():
+                continue
+            if not pace.wait_for_turn(self._transaction, self._channel, provider, pace.LONGEST_WAIT_OF_CODE):
+                continue
+            if not provider.circuit.lets_through():
+                continue
+            outcome: Outcome | None = None
+            try:
+                outcome = talk.prepare(letter.address) or talk.send(letter)
+            finally:
+                provider.learn(outcome)
+            if not isinstance(outcome, NotAccepted):
+                return None
+            refused = outcome
+            if not refused.provider_down:
                 break  # else the next one may take it
         return refused
 
     def close(self) -> None:
         """Ends the conversations."""
-        for conversations in self._channels.values():
-            for one in conversations:
-                one.close()
+        for _, talk in self._providers:
+            talk.close()
 
 
 def _context(code_id: UUID) -> bytes:

@@ -11,6 +11,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from services.notifications import rules
+from services.notifications.channels.outcome import ChannelToProvider, NotAccepted, Outcome, Unknown
 
 
 @dataclass(frozen=True)
@@ -112,3 +113,23 @@ class Circuit:
 
     def _pause(self) -> float:
         return rules.circuit_pause(self._failures).total_seconds()
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One that can be asked to take a message. Shared by the conversations of a process, each of which has its own talk
+    with it. `report_to`: where it is to report what became of the message with this reference."""
+
+    name: str
+    talk: Callable[[], ChannelToProvider]
+    circuit: Circuit = field(default_factory=Circuit)
+    per_second: float | None = None
+    report_to: Callable[[str], str | None] = lambda reference: None
+
+    def learn(self, outcome: Outcome | None) -> None:
+        """What came of an attempt that its circuit let through; None: it was not made after all."""
+        if outcome is None:
+            self.circuit.give_back()
+        else:
+            down = isinstance(outcome, NotAccepted) and outcome.provider_down
+            self.circuit.tell(failed=down or isinstance(outcome, Unknown))

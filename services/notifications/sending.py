@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError
 
 from services.notifications import addressing, delivering, pace, reports, rules
 from services.notifications.addressing import Addressed
-from services.notifications.channels.outcome import Accepted, ChannelToProvider, Letter, NotAccepted, Outcome, Unknown
+from services.notifications.channels.outcome import Accepted, ChannelToProvider, Letter, NotAccepted, Outcome
 from services.notifications.delivering import Claimed
-from services.notifications.providers import Circuit
+from services.notifications.providers import Provider
 from services.notifications.rendering import Words, words
 from shared.contracts import directory, identity
 from shared.contracts.base import Answered, Asked, Call, HsaId
@@ -45,18 +45,6 @@ class Ask(Protocol):
     """Calls another service as this one."""
 
     def __call__(self, call: Call[Asked, Answered], request: Asked, timeout: float = ...) -> Answered: ...
-
-
-@dataclass(frozen=True)
-class Provider:
-    """One that can be asked to take a message. Shared by the senders of a process, each of which talks to it by its own
-    conversation. `report_to`: where it is to report what became of the message with this reference."""
-
-    name: str
-    talk: Callable[[], ChannelToProvider]
-    circuit: Circuit = field(default_factory=Circuit)
-    per_second: float | None = None
-    report_to: Callable[[str], str | None] = lambda reference: None
 
 
 class Sender:
@@ -289,15 +277,9 @@ class Sender:
 
     def _turn(self, channel: Channel, provider: Provider) -> bool:
         """Waits for the sender's turn with a provider that takes only so many a second; False: that is too far off."""
-        if provider.per_second is None:
-            return True
-        per_second = provider.per_second
-        self._settle()
-        with self._transaction() as tx:
-            wait = pace.take_turn(tx, f"{channel}:{provider.name}", per_second)
-        if wait:
-            time.sleep(wait)
-        return wait is not None
+        if provider.per_second is not None:
+            self._settle()
+        return pace.wait_for_turn(self._transaction, channel, provider)
 
     def _try(self, one: Addressed, provider: Provider, text: Words, next_to: str | None) -> Outcome | None:
         """One attempt with one provider, that its circuit has let through. None: it is in other hands now."""
@@ -305,11 +287,8 @@ class Sender:
         try:
             outcome = self._attempt(one, provider, text, next_to)
         finally:
-            if outcome is None:
-                provider.circuit.give_back()
+            provider.learn(outcome)
         if outcome is not None:
-            down = isinstance(outcome, NotAccepted) and outcome.provider_down
-            provider.circuit.tell(failed=down or isinstance(outcome, Unknown))
             self._count(one.channel, provider.name, type(outcome).__name__)
         return outcome
 

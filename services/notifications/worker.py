@@ -14,10 +14,10 @@ from prometheus_client import Counter, Gauge
 
 from services.notifications import delivering, reports
 from services.notifications.channels.mail import MailChannel
-from services.notifications.channels.outcome import ChannelToProvider
 from services.notifications.channels.sms import SmsChannel
 from services.notifications.codes import CodeSender
-from services.notifications.sending import Provider, Sender
+from services.notifications.providers import Provider
+from services.notifications.sending import Sender
 from services.notifications.settings import SenderSettings
 from shared.contracts.notifications import Channel, notifications
 from shared.operations.logs import log
@@ -53,8 +53,10 @@ def send_all(process: Process) -> None:
         threading.Thread(target=_send, args=(process, sender, settings.idle_seconds), name=f"sender {number}")
         for number, sender in enumerate(senders)
     ]
-    codes = CodeSender(process.transaction, _conversations(providers))
-    threads.append(threading.Thread(target=_send, args=(process, codes, settings.idle_seconds), name="codes"))
+    # Of each channel by itself: mail that hangs keeps no code from a telephone.
+    for channel, some in providers.items():
+        given = (process, CodeSender(process.transaction, channel, some), settings.idle_seconds)
+        threads.append(threading.Thread(target=_send, args=given, name=f"codes {channel}"))
     finished = threading.Event()
     pulse = threading.Thread(target=_live, args=(process, senders, settings.lease, late, finished), name="pulse")
     for thread in (pulse, *threads):
@@ -98,10 +100,6 @@ def _report_to(settings: SenderSettings, number: int, reference: str) -> str | N
     slot = f"sms-{number}"
     signed = reports.signature(settings.address_key, slot, reference)
     return f"{settings.reports_url.rstrip('/')}/reports/{slot}/{reference}/{signed}"
-
-
-def _conversations(providers: dict[Channel, list[Provider]]) -> dict[Channel, list[ChannelToProvider]]:
-    return {channel: [one.talk() for one in some] for channel, some in providers.items()}
 
 
 def _sender(

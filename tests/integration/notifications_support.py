@@ -19,8 +19,9 @@ import pytest
 from services.notifications import clinic_settings, delivering, listing, queueing
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome
 from services.notifications.delivering import Swept
+from services.notifications.providers import Provider
 from services.notifications.rendering import Words
-from services.notifications.sending import Provider, Sender
+from services.notifications.sending import Sender
 from shared.contracts import cases, directory, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import Channel, ResendDelivery, SetClinicSettings

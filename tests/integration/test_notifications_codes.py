@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
 
-from services.notifications import codes
+from services.notifications import codes, pace, rules
 from services.notifications.channels.outcome import NotAccepted
 from services.notifications.codes import CodeSender
+from services.notifications.providers import Circuit, Provider
 from shared.contracts.notifications import Channel, SendCode
 from shared.messaging.errors import Invalid
 from tests.integration.notifications_support import World
@@ -22,8 +26,8 @@ def queue(world: World, channel: Channel, address: str, code: str = "123456") ->
         codes.queue(tx, request)
 
 
-def sender(world: World) -> CodeSender:
-    return CodeSender(world.database.transaction, {Channel.EMAIL: [world.email], Channel.SMS: [world.sms]})
+def sender(world: World, channel: Channel = Channel.SMS) -> CodeSender:
+    return CodeSender(world.database.transaction, channel, world.providers()[channel])
 
 
 def waiting(world: World) -> int:
@@ -43,9 +47,9 @@ def test_r_not_9_a_code_is_sent_and_kept_nowhere(world: World) -> None:
     queue(world, Channel.EMAIL, EMAIL)
     stored = str(world.rows("SELECT c::text FROM codes AS c"))
     assert all(secret not in stored and secret.encode().hex() not in stored for secret in (MOBILE, EMAIL, "123456"))
-    assert sender(world).round()
-    assert sender(world).round()
-    assert not sender(world).round()
+    for channel in (Channel.SMS, Channel.EMAIL):
+        assert sender(world, channel).round()
+        assert not sender(world, channel).round()
     assert [(to, "123456" in words.text) for to, words in (*world.sms.sent, *world.email.sent)] == [
         (MOBILE, True),
         (EMAIL, True),
@@ -69,7 +73,7 @@ def test_r_not_9_a_provider_that_is_down_delays_it_and_no_longer_than_it_is_wort
     assert waiting(world) == 0
     world.email.refuse = NotAccepted("no_such_mailbox", permanent=True)
     queue(world, Channel.EMAIL, EMAIL)
-    assert sender(world).round()
+    assert sender(world, Channel.EMAIL).round()
     assert waiting(world) == 0
     with pytest.raises(Invalid):
         queue(world, Channel.EMAIL, "nobody")
@@ -78,11 +82,11 @@ def test_r_not_9_a_provider_that_is_down_delays_it_and_no_longer_than_it_is_wort
 def test_r_not_9_a_code_that_can_not_be_read_holds_up_no_other(world: World) -> None:
     queue(world, Channel.SMS, MOBILE)
     world.rows("UPDATE codes SET sealed = 'broken', due_at = due_at - interval '1 second'")
-    queue(world, Channel.EMAIL, EMAIL)
+    queue(world, Channel.SMS, "+46701740606")
     assert sender(world).round()
     assert sender(world).round()
-    assert [to for to, _ in world.email.sent] == [EMAIL]
-    assert (world.sms.sent, waiting(world)) == ([], 0)
+    assert [to for to, _ in world.sms.sent] == ["+46701740606"]
+    assert waiting(world) == 0
 
 
 def test_r_not_9_only_the_latest_code_to_an_address_leaves(world: World) -> None:
@@ -92,3 +96,60 @@ def test_r_not_9_only_the_latest_code_to_an_address_leaves(world: World) -> None
     while sender(world).round():
         pass
     assert ["222222" in words.text for _, words in world.sms.sent] == [True]
+
+
+def test_r_not_9_mail_that_hangs_holds_up_no_code_to_a_telephone(world: World) -> None:
+    """R-NOT-9: each channel's codes are sent by themselves."""
+    answered = threading.Event()
+    world.email.during = lambda: assert_soon(answered)
+    queue(world, Channel.EMAIL, EMAIL)
+    queue(world, Channel.SMS, MOBILE)
+    with ThreadPoolExecutor(1) as other:
+        hangs = other.submit(sender(world, Channel.EMAIL).round)
+        while not world.email.tried:
+            time.sleep(0.01)
+        assert sender(world).round()
+        assert (len(world.sms.sent), len(world.email.sent)) == (1, 0)
+        answered.set()
+        assert hangs.result(10)
+    assert len(world.email.sent) == 1
+
+
+def assert_soon(event: threading.Event) -> None:
+    assert event.wait(10)
+
+
+def test_r_not_9_a_provider_that_is_left_alone_gets_no_codes_either_and_they_wait(world: World) -> None:
+    """R-NOT-9, R-NOT-7: what failed for deliveries is not asked for a code; one that goes well opens it for both."""
+    now = 0.0
+    provider = Provider("sms.example", lambda: world.sms, Circuit(now=lambda: now))
+    codes_of_sms = CodeSender(world.database.transaction, Channel.SMS, [provider])
+    for _ in range(rules.CIRCUIT_OPENS_AFTER):
+        provider.circuit.tell(failed=True)
+    queue(world, Channel.SMS, MOBILE)
+    assert not codes_of_sms.round()
+    assert (world.sms.tried, waiting(world)) == (0, 1)
+    now = 1.0
+    assert codes_of_sms.round()
+    assert (len(world.sms.sent), waiting(world)) == (1, 0)
+    assert provider.circuit.opens_in() == 0.0
+    world.sms.script = [NotAccepted("sms_http_503", provider_down=True)] * rules.CIRCUIT_OPENS_AFTER
+    for _ in range(rules.CIRCUIT_OPENS_AFTER):
+        queue(world, Channel.SMS, MOBILE)
+        assert codes_of_sms.round()
+    assert provider.circuit.opens_in() > 0.0, "what fails for codes counts for deliveries"
+    world.rows("UPDATE codes SET worth_until = now()")
+    assert not codes_of_sms.round()
+    assert waiting(world) == 0, "nor is it kept longer than it is worth something"
+
+
+def test_r_not_9_a_code_gets_its_turn_at_a_provider_that_is_busy_with_deliveries(world: World) -> None:
+    """R-NOT-9: what a provider takes in a second holds for codes too; they stand behind what has a turn already."""
+    provider = Provider("sms.example", lambda: world.sms, per_second=2.0)
+    world.rows("INSERT INTO provider_pace VALUES ('sms:sms.example', clock_timestamp() + interval '1.2 seconds')")
+    assert not pace.wait_for_turn(world.database.transaction, Channel.SMS, provider)
+    queue(world, Channel.SMS, MOBILE)
+    began = time.monotonic()
+    assert CodeSender(world.database.transaction, Channel.SMS, [provider]).round()
+    assert time.monotonic() - began >= 0.8
+    assert len(world.sms.sent) == 1

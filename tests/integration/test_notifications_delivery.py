@@ -12,8 +12,7 @@ from sqlalchemy import text
 
 from services.notifications import delivering, listing, pace, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
-from services.notifications.providers import Circuit
-from services.notifications.sending import Provider
+from services.notifications.providers import Circuit, Provider
 from shared.contracts import cases
 from shared.contracts.base import Role
 from shared.contracts.notifications import (

@@ -16,10 +16,10 @@ import pytest
 
 from services.notifications.channels.mail import MailChannel, compose
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
-from services.notifications.providers import MailServer
+from services.notifications.providers import MailServer, Provider
 from services.notifications.rendering import Words, words
 from services.notifications.rules import PAUSES, Failure
-from services.notifications.sending import Provider, Sender
+from services.notifications.sending import Sender
 from shared.contracts.notifications import Channel, DeliveryKind
 from tests.integration.notifications_support import LEASE, World, tell_resident
 from tests.integration.scripted_smtp import DRIPS, HANG_UP, PIPELINES, SILENCE, Scripted, serving

@@ -10,8 +10,8 @@ import requests
 
 from deploy.local import siths_ca
 from services.notifications.channels.mail import MailChannel
-from services.notifications.providers import MailServer
-from services.notifications.sending import Provider, Sender
+from services.notifications.providers import MailServer, Provider
+from services.notifications.sending import Sender
 from shared.contracts import cases
 from shared.contracts.base import Role
 from shared.contracts.notifications import Channel
