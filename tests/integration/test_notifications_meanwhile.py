@@ -179,9 +179,9 @@ def test_a_provider_that_is_slower_than_choices_are_fresh_gets_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-NOT-4: it counts as an attempt at a provider that is down, so that it ends some time (R-NOT-7)."""
-    monkeypatch.setattr(sending, "CHOICES_ARE_FRESH_SECONDS", 0.2)
+    monkeypatch.setattr(sending, "CHOICES_ARE_FRESH_SECONDS", 2.0)
     tell_resident(world, "email")
-    world.email.prepare = lambda address: time.sleep(0.3)  # type: ignore[method-assign]
+    world.email.prepare = lambda address: time.sleep(2.1)  # type: ignore[method-assign]
     world.sender().round()
     assert messages(world) == []
     assert world.states() == [("resident", "waiting", "provider_too_slow")]
