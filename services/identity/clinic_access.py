@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
 _FACTS = text(
-    """WITH own AS (SELECT hash FROM identity_numbers WHERE resident = :resident),
+    """WITH own AS (SELECT hash FROM numbers_of_person WHERE resident = :resident),
             listed AS (SELECT clinic FROM listings WHERE number IN (SELECT hash FROM own) ORDER BY as_of DESC LIMIT 1)
        SELECT resident, protected, particulars,
               (SELECT clinic FROM listed) AS listed_at,

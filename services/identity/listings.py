@@ -14,7 +14,7 @@ from services.identity import representation
 from services.identity.identity_numbers import NotANumber, parse
 from services.identity.residents import NumberKey, whose
 from services.identity.rules import CLOCK_DIFFERENCE
-from services.identity.tables import identity_numbers, listings, my_clinics
+from services.identity.tables import listings, my_clinics, numbers_of_person
 from shared.contracts import access
 from shared.contracts.base import HsaId
 from shared.messaging.errors import Conflict, Forbidden, LimitExceeded
@@ -75,8 +75,8 @@ def listed_at(tx: Transaction, resident: UUID) -> HsaId | None:
     """Where the resident is listed, by the newest that was told of any of their numbers."""
     found: HsaId | None = tx.execute(
         select(listings.c.clinic)
-        .join(identity_numbers, identity_numbers.c.hash == listings.c.number)
-        .where(identity_numbers.c.resident == resident)
+        .join(numbers_of_person, numbers_of_person.c.hash == listings.c.number)
+        .where(numbers_of_person.c.resident == resident)
         .order_by(listings.c.as_of.desc())
         .limit(1)
     ).scalar_one_or_none()

@@ -21,6 +21,7 @@ from services.identity.tables import (
     blocked_guardians,
     guardianships,
     identity_numbers,
+    linked_accounts,
     listings,
     my_clinics,
     report_parts,
@@ -96,6 +97,8 @@ def _numbers(tx: Transaction, resident: UUID) -> Iterator[Held]:
             Nummer=residents.opened_number(tx, row),
             Gäller="ja" if row.current else "nej",
         )
+    for row in tx.execute(select(linked_accounts).where(linked_accounts.c.resident == resident)):
+        yield _held("Konton som är samma persons", row.linked_at, Id=str(resident))
 
 
 def _choices(tx: Transaction, resident: UUID) -> Iterator[Held]:

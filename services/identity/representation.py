@@ -32,8 +32,8 @@ _NOW = text(
               (SELECT coalesce(array_agg(DISTINCT blocked.clinic ORDER BY blocked.clinic), '{}')
                FROM blocked_guardians AS blocked
                WHERE blocked.lifted_at IS NULL
-                 AND blocked.guardian IN (SELECT hash FROM identity_numbers WHERE resident = :guardian)
-                 AND blocked.child IN (SELECT hash FROM identity_numbers WHERE resident = :child)) AS blocked_at
+                 AND blocked.guardian IN (SELECT hash FROM numbers_of_person WHERE resident = :guardian)
+                 AND blocked.child IN (SELECT hash FROM numbers_of_person WHERE resident = :child)) AS blocked_at
        FROM guardianships
        JOIN residents AS guardians ON guardians.resident = guardianships.guardian
        JOIN residents AS children ON children.resident = guardianships.child
@@ -60,8 +60,8 @@ _GUARDIANS = text(
               (SELECT coalesce(array_agg(DISTINCT blocked.clinic ORDER BY blocked.clinic), '{}')
                FROM blocked_guardians AS blocked
                WHERE blocked.lifted_at IS NULL
-                 AND blocked.guardian IN (SELECT hash FROM identity_numbers WHERE resident = guardianships.guardian)
-                 AND blocked.child IN (SELECT hash FROM identity_numbers WHERE resident = guardianships.child)
+                 AND blocked.guardian IN (SELECT hash FROM numbers_of_person WHERE resident = guardianships.guardian)
+                 AND blocked.child IN (SELECT hash FROM numbers_of_person WHERE resident = guardianships.child)
               ) AS blocked_at
        FROM guardianships
        JOIN residents AS guardians ON guardians.resident = guardianships.guardian

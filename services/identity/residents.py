@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, insert, select, update
 
 from services.identity import rules, sessions
 from services.identity.identity_numbers import NotANumber, parse
 from services.identity.population_register import RegisteredPerson
-from services.identity.tables import identity_numbers, residents
+from services.identity.tables import identity_numbers, linked_accounts, numbers_of_person, residents
 from shared.contracts import identity, logging_in
 from shared.contracts.base import Done
 from shared.database.transaction import NotTogether
@@ -73,7 +73,7 @@ class Account(NamedTuple):
     hash: bytes
     current: bool
     others: tuple[Account, ...] = ()
-    """Accounts that the same person had by numbers that the register linked only later: what is so of the person is so
+    """Accounts that the same person has by numbers that the register linked only later: what is so of the person is so
     of all of them."""
 
     @property
@@ -130,16 +130,14 @@ def keep(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> tuple[UUI
 
 
 def lock(tx: Transaction, _request: logging_in.LockLogin) -> Done:
-    """Locks the caller's login and ends their sessions, at once and everywhere (R-ID-4).
+    """Locks the caller's login and ends their sessions, at once and everywhere, in every account of theirs (R-ID-4).
 
     Raises `Forbidden` for a guardian who acts for a child: that is done in one's own name.
     """
     if tx.caller.acting_for is not None:
         raise Forbidden("Det kan du bara göra i ditt eget namn.", reason="acting_for_child")
-    row = tx.execute(select(residents).where(residents.c.resident == UUID(tx.caller.subject)).with_for_update()).one()
-    if row.locked_at is None:
-        _set_locked(tx, row, tx.now)
-    sessions.end_all(tx, tx.caller.subject, "login_locked")
+    for one in _hold_every_account(tx, UUID(tx.caller.subject)):
+        _lock(tx, one, tx.now)
     return Done()
 
 
@@ -153,10 +151,9 @@ def unlock(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> None:
         return
     if not _bring_all_up_to_date(tx, row, person):
         raise account_inactive()
-    for one in row.every:
+    for one in _hold_every_account(tx, row.resident):
         if one.locked_at is not None:
-            # Read anew: what the register said may have changed the version.
-            _set_locked(tx, tx.execute(select(residents).where(residents.c.resident == one.resident)).one(), None)
+            _set_locked(tx, one, None)
 
 
 def account_inactive() -> Forbidden:
@@ -203,15 +200,28 @@ def number_in(tx: Transaction, field: str, pasted: str) -> str:
 def hold_every_number(tx: Transaction, *hashes: bytes) -> list[set[bytes]]:
     """All numbers, as hashes, of each person who has one of these; of one without an account only that one (R-ID-24).
 
-    For what is kept by number: holds off everyone else who is about to change what hangs on any number of these people.
+    For what is kept by number: holds off everyone else who is about to change what hangs on any number of theirs.
     """
     accounts = {account.hash: account.resident for account in _hold(tx, hashes)}
-    known = tx.execute(
-        select(identity_numbers.c.resident, identity_numbers.c.hash).where(
-            identity_numbers.c.resident.in_(set(accounts.values()))
-        )
-    ).all()
+    whose = numbers_of_person.c.resident.in_(set(accounts.values()))
+    known = tx.execute(select(numbers_of_person).where(whose)).all()
     return [{one, *(row.hash for row in known if row.resident == accounts.get(one))} for one in hashes]
+
+
+def every_account(tx: Transaction, resident: UUID) -> list[UUID]:
+    """The accounts of the person whose account this is: it, and those that the register's word has linked with it."""
+    own, other = linked_accounts.alias(), linked_accounts.alias()
+    linked = select(other.c.resident).join(own, own.c.person == other.c.person).where(own.c.resident == resident)
+    return sorted({resident, *tx.execute(linked).scalars()})
+
+
+def _hold_every_account(tx: Transaction, resident: UUID) -> Sequence[Row[Any]]:
+    """The rows of these, held; in the order that everyone keeps. One that is linked while we wait is among them."""
+    held: list[UUID] = []
+    while held != (every := every_account(tx, resident)):
+        hold_accounts(tx, every)
+        held = every
+    return tx.execute(select(residents).where(residents.c.resident.in_(held))).all()
 
 
 def find_resident(tx: Transaction, request: identity.FindResident, key: NumberKey) -> identity.ResidentFound:
@@ -300,6 +310,7 @@ def _account(
     if others:
         log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
     known = {row.hash: row.current for row in rows}
+    found = found._replace(others=tuple(others.values()))
     if rules.answer_counts(person.asked_at, found.looked_up_at, tx.now):
         if person.replaced_by is None:
             _put_in_force(tx, found.resident, in_force, known)
@@ -307,7 +318,31 @@ def _account(
             if hash_ not in known:
                 current = number == person.number and not person.replaced_by
                 _add_number(tx, found.resident, hash_, number, current=current)
-    return found._replace(others=tuple(others.values()))
+        if found.others:
+            found = _linked(tx, found)
+    return found
+
+
+def _linked(tx: Transaction, account: Account) -> Account:
+    """Notes that these accounts are one person's, as each of them is with those that it was linked with before. A login
+    that is locked in one of them is from now on in all."""
+    own = [one.resident for one in account.every]
+    known = linked_accounts.c
+    before = tx.execute(select(known.resident, known.person).where(known.resident.in_(own))).all()
+    people = {row.person for row in before}
+    person = min(people, default=account.resident)
+    if len(people) > 1:
+        tx.execute(update(linked_accounts).where(known.person.in_(people)).values(person=person))
+    if new := set(own) - {row.resident for row in before}:
+        rows = [{"resident": one, "person": person, "linked_at": tx.now} for one in sorted(new)]
+        tx.execute(insert(linked_accounts).values(rows))
+    locked_at = min((one.locked_at for one in account.every if one.locked_at is not None), default=None)
+    if locked_at is None:
+        return account
+    first, *others = [
+        one._replace(locked_at=one.locked_at or locked_at, version=_lock(tx, one, locked_at)) for one in account.every
+    ]
+    return first._replace(others=tuple(others))
 
 
 def _put_in_force(tx: Transaction, resident: UUID, hash_: bytes, known: Mapping[bytes, bool]) -> None:
@@ -341,12 +376,20 @@ def _look_at_code(person: RegisteredPerson) -> None:
         log.warning("unknown_deregistration_code", code=(person.code or "")[:8])
 
 
-def _set_locked(tx: Transaction, row: Row[Any], locked_at: datetime | None) -> None:
+def _lock(tx: Transaction, row: Account | Row[Any], locked_at: datetime) -> int:
+    """Locks an account, if it is not locked, and ends its sessions. Answers its version."""
+    version = row.version if row.locked_at is not None else _set_locked(tx, row, locked_at)
+    sessions.end_all(tx, str(row.resident), "login_locked")
+    return version
+
+
+def _set_locked(tx: Transaction, row: Account | Row[Any], locked_at: datetime | None) -> int:
     version = row.version + 1
     tx.execute(
         update(residents).where(residents.c.resident == row.resident).values(locked_at=locked_at, version=version)
     )
     _tell_status(tx, row.resident, active=row.active, locked=locked_at is not None, version=version)
+    return version
 
 
 def _tell_status(tx: Transaction, resident: UUID, *, active: bool, locked: bool, version: int) -> None:

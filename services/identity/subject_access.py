@@ -1,5 +1,7 @@
 """Subject access reports: asked for by residents, released by care providers, gathered from every service (R-ID-19).
 
+A report is of the person: where they have several accounts, by numbers that the register has linked, of all of them.
+
 A report has a part for what the e-services hold themselves, and one for each care provider that controls something. A
 part is gathered in a job, service by service, and kept sealed; a service that does not answer is asked again at every
 run. When it has not answered for a day the part says so, and it is asked on.
@@ -54,12 +56,13 @@ def request(tx: Transaction, asked: subject_access.RequestReport) -> subject_acc
     """Begins a report; while one is under way it is that one. Raises `Forbidden` for one who acts for a child."""
     require_oneself(tx, asked)
     resident = UUID(tx.caller.subject)
+    own = residents.every_account(tx, resident)
     # Two at once make one: the second waits here.
-    tx.execute(select(accounts.c.resident).where(accounts.c.resident == resident).with_for_update())
+    residents.hold_accounts(tx, own)
     under_way = tx.execute(
         select(reports.c.report)
         .join(report_parts, report_parts.c.report == reports.c.report)
-        .where(reports.c.resident == resident, report_parts.c.state != "ready", reports.c.requested_at > tx.now - KEPT)
+        .where(reports.c.resident.in_(own), report_parts.c.state != "ready", reports.c.requested_at > tx.now - KEPT)
     ).first()
     if under_way is not None:
         return subject_access.ReportRequested(report=under_way.report)
@@ -76,7 +79,7 @@ def request(tx: Transaction, asked: subject_access.RequestReport) -> subject_acc
 def mine(tx: Transaction, _request: subject_access.MyReports) -> subject_access.Reports:
     """The resident's own reports, the newest first."""
     require_oneself(tx, _request)
-    mine_only = reports.c.resident == UUID(tx.caller.subject)
+    mine_only = reports.c.resident.in_(residents.every_account(tx, UUID(tx.caller.subject)))
     rows = tx.execute(
         select(reports.c.requested_at, reports.c.care_providers_known, report_parts)
         .join(report_parts, report_parts.c.report == reports.c.report)
@@ -131,9 +134,8 @@ class Whole:
 def whole(tx: Transaction, asked: subject_access.ReadReport) -> Whole:
     """The resident's own report. Raises `NotFound` for any other."""
     require_oneself(tx, asked)
-    row = tx.execute(
-        select(reports).where(reports.c.report == asked.report, reports.c.resident == UUID(tx.caller.subject))
-    ).one_or_none()
+    own = residents.every_account(tx, UUID(tx.caller.subject))
+    row = tx.execute(select(reports).where(reports.c.report == asked.report, reports.c.resident.in_(own))).one_or_none()
     if row is None:
         raise NotFound(reason="unknown_report")
     parts = _parts(tx, row.report)
@@ -240,14 +242,18 @@ def _remove_old(tx: Transaction) -> None:
 
 
 def _find_care_providers(transaction: Transactions, ask: Ask, report: Row[Any]) -> None:
+    with transaction() as tx:
+        own = residents.every_account(tx, report.resident)
+    found: set[HsaId] = set()
     try:
-        question = subject_access.CareProvidersOf(resident=report.resident)
-        found = ask(subject_access.CARE_PROVIDERS_OF, question).care_providers
+        for resident in own:
+            question = subject_access.CareProvidersOf(resident=resident)
+            found.update(ask(subject_access.CARE_PROVIDERS_OF, question).care_providers)
     except Refused as error:
         log.warning("subject_access_waits", service="cases", reason=error.reason)
         return
     with transaction() as tx:
-        for care_provider in found:
+        for care_provider in sorted(found):
             tx.execute(
                 insert_or_not(report_parts)
                 .values(
@@ -264,22 +270,29 @@ def _find_care_providers(transaction: Transactions, ask: Ask, report: Row[Any]) 
 
 def _gather_part(transaction: Transactions, ask: Ask, part: Row[Any]) -> None:
     gathered = _Gathered()
-    provider = part.care_provider or None
-    if provider is None:
-        with transaction() as tx:
-            gathered.held += own_holdings.of(tx, part.resident)
-        _from(ask, gathered, "attachments", subject_access.OF_ATTACHMENTS, part.resident, None)
-        _from(ask, gathered, "notifications", subject_access.OF_NOTIFICATIONS, part.resident, None)
-        if not part.care_providers_known:
-            gathered.missing.append("cases")
-    else:
-        _from(ask, gathered, "cases", subject_access.OF_CASES, part.resident, provider)
-        files = sorted({file for one in gathered.held for file in one.attachments})
-        for start in range(0, len(files), _ATTACHMENTS_AT_ONCE):
-            some = files[start : start + _ATTACHMENTS_AT_ONCE]
-            _from(ask, gathered, "attachments", subject_access.OF_ATTACHMENTS, part.resident, provider, some)
+    with transaction() as tx:
+        own = residents.every_account(tx, part.resident)
+        if not part.care_provider:
+            gathered.held += [one for resident in own for one in own_holdings.of(tx, resident)]
+    for resident in own:
+        if part.care_provider:
+            _from_provider(ask, gathered, resident, part.care_provider)
+        else:
+            _from(ask, gathered, "attachments", subject_access.OF_ATTACHMENTS, resident, None)
+            _from(ask, gathered, "notifications", subject_access.OF_NOTIFICATIONS, resident, None)
+    if not part.care_provider and not part.care_providers_known:
+        gathered.missing.append("cases")
     with transaction() as tx:
         _keep(tx, part, gathered)
+
+
+def _from_provider(ask: Ask, gathered: _Gathered, resident: UUID, provider: HsaId) -> None:
+    """What the care provider controls of one account, the files of its messages too."""
+    held = _from(ask, gathered, "cases", subject_access.OF_CASES, resident, provider)
+    files = sorted({file for one in held for file in one.attachments})
+    for start in range(0, len(files), _ATTACHMENTS_AT_ONCE):
+        some = files[start : start + _ATTACHMENTS_AT_ONCE]
+        _from(ask, gathered, "attachments", subject_access.OF_ATTACHMENTS, resident, provider, some)
 
 
 def _from(
@@ -290,8 +303,9 @@ def _from(
     resident: UUID,
     care_provider: HsaId | None,
     files: Sequence[UUID] = (),
-) -> None:
-    """All pages of one service, or, where one of them does not come, none and the name of the service."""
+) -> list[Held]:
+    """All pages of one service about one account, which are answered too; or, where one of them does not come, none and
+    the name of the service."""
     held: list[Held] = []
     after: str | None = None
     try:
@@ -307,8 +321,9 @@ def _from(
     except Refused as error:
         log.warning("subject_access_waits", service=service, reason=error.reason)
         gathered.missing.append(service)
-        return
+        return []
     gathered.held += held
+    return held
 
 
 def _keep(tx: Transaction, part: Row[Any], gathered: _Gathered) -> None:

@@ -20,6 +20,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    column,
+    table,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -185,6 +187,20 @@ identity_numbers = Table(
     Index("identity_numbers_resident", "resident"),
     comment="Numbers of residents, sealed, found by a keyed hash; a resident can have had several (R-ID-24).",
 )
+
+linked_accounts = Table(
+    "linked_accounts",
+    metadata,
+    Column("resident", Uuid, ForeignKey("residents.resident"), primary_key=True),
+    Column("person", Uuid, nullable=False),
+    Column("linked_at", DateTime(timezone=True), nullable=False),
+    Index("linked_accounts_person", "person"),
+    comment="Accounts by numbers that the register linked later: those of one person have the same value of person "
+    "(R-ID-24).",
+)
+
+numbers_of_person = table("numbers_of_person", column("resident", Uuid), column("hash", LargeBinary))
+"""A view: all numbers of the person whose account it is, its own and those of accounts that are linked with it."""
 
 contacts = Table(
     "contacts",

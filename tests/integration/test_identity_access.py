@@ -402,6 +402,33 @@ def test_r_id_13_r_id_24_a_block_is_lifted_by_any_of_the_persons_numbers(one: Id
     assert blocked_at(one, admin, clinic) == []
 
 
+def test_r_id_24_what_is_kept_by_number_holds_in_both_accounts_of_a_person(one: Identity) -> None:
+    """R-ID-13, R-ID-15, R-ID-22, R-ID-23, R-ID-24: listing, approval and block, by the numbers of either."""
+    clinic, admin = one.clinic_with_admin()
+    limit(one, admin, clinic, counties=["13"])
+    old, new, listed = new_number(), new_number(), new_clinic()
+    both = [taken_in(one, number) for number in (old, new)]
+    taken_in(one, new, former=(old,))
+    import_(one, (old, listed, AGO))
+    for account in both:
+        assert one.run(lambda tx, account=account: listings.listed_at(tx, account)) == listed
+        assert not asked(one, account, clinic)[0].allowed
+    for number in (old, new):
+        approve(one, admin, clinic, number)
+    found = one.run(lambda tx: approvals.list_approvals(tx, access.ListApprovals(clinic=clinic)), admin).approvals
+    assert [each.identity_number for each in found] == [new]
+    assert all(asked(one, account, clinic)[0].allowed for account in both)
+    child = taken_in(one, child_number := new_number())
+    block(one, admin, clinic, old, child_number)
+    for guardian in both:
+        acts_for(one, guardian, child)
+        assert one.run(lambda tx, who=guardian: representation.now(tx, who, child)).blocked_at == [clinic]
+    found_guardians = one.run(lambda tx: representation.guardians_of(tx, [child]))
+    assert {row.guardian: list(row.blocked_at) for row in found_guardians} == {who: [clinic] for who in both}
+    block(one, admin, clinic, new, child_number, blocked=False)
+    assert blocked_at(one, admin, clinic) == []
+
+
 def acts_for(one: Identity, guardian: UUID, child: UUID, days: int = 1) -> Caller:
     """The guardian in a session for the child, until a birthday so many days away."""
     birthday = one.now.astimezone(SWEDEN).date() + timedelta(days=days)
@@ -464,8 +491,9 @@ def test_r_id_22_two_who_approve_the_same_resident_at_once_make_one_approval(one
 
 def test_r_id_24_a_persons_numbers_are_found_by_an_index(one: Identity) -> None:
     """R-ID-15, R-ID-24: at every question about access; there are ten million of them."""
-    numbers = "SELECT hash FROM identity_numbers WHERE resident = %s"
+    numbers = "SELECT hash FROM numbers_of_person WHERE resident = %s"
     with psycopg.connect(one.url) as connection:
         connection.execute("SET enable_seqscan = off")
         plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {numbers}", [uuid4()]))
-    assert "identity_numbers_resident" in plan
+    assert plan.count("identity_numbers_resident") == 2
+    assert "Seq Scan" not in plan

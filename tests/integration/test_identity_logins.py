@@ -229,6 +229,62 @@ def test_r_id_4_a_login_locked_by_one_number_is_locked_by_the_other(one: Identit
     assert take_in(one, person) == second
 
 
+def link(one: Identity, *numbers: str) -> None:
+    """The register tells that they are one person's, the first of them in force."""
+    person = registered(numbers[0], former=numbers[1:])
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, person, NUMBER_KEY))
+
+
+def lives(one: Identity, opened: logging_in.SessionOpened) -> bool:
+    try:
+        one.renew(opened.renewal_token)
+    except NotAuthenticated:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("by", [0, 1])
+def test_r_id_4_r_id_24_a_lock_ends_the_sessions_in_both_accounts(one: Identity, by: int) -> None:
+    """R-ID-4, R-ID-24: at once, in whichever it is locked; and both are locked, and unlocked."""
+    old, new, *both = two_accounts(one)
+    link(one, new, old)
+    opened = [one.opened("resident", str(account)) for account in both]
+    lock(one, both[by])
+    assert not any(lives(one, each) for each in opened)
+    assert all(card(one, account).locked for account in both)
+    unlock(one, registered(new))
+    assert not any(card(one, account).locked for account in both)
+    for account in both:
+        assert statuses(one, account) == [(True, True, 2), (True, False, 3)]
+
+
+def test_r_id_4_r_id_24_accounts_that_are_linked_after_a_lock_are_both_locked(one: Identity) -> None:
+    """R-ID-4, R-ID-24: with their sessions; a death that is told by the same answer has the next version."""
+    old, new, first, second = two_accounts(one)
+    lock(one, first)
+    opened = one.opened("resident", str(second))
+    link(one, new, old)
+    assert not lives(one, opened)
+    assert card(one, second).locked
+    dead = registered(new, former=(old,), code="AV")
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, dead, NUMBER_KEY))
+    assert statuses(one, second) == [(True, True, 2), (False, True, 3)]
+
+
+def test_r_id_24_accounts_that_are_linked_one_after_another_are_all_one_persons(one: Identity) -> None:
+    """R-ID-24: also where two that were linked each with another turn out to be one person's."""
+    numbers = [new_number() for _ in range(4)]
+    accounts = [take_in(one, registered(number)) for number in numbers]
+    link(one, numbers[0], numbers[1])
+    link(one, numbers[2], numbers[3])
+    for _ in range(2):
+        link(one, numbers[0], numbers[2])
+    for account in accounts:
+        assert one.run(lambda tx, account=account: residents.every_account(tx, account)) == sorted(accounts)
+    stranger = take_in(one, registered(new_number()))
+    assert one.run(lambda tx: residents.every_account(tx, stranger)) == [stranger]
+
+
 def test_r_id_18_an_unknown_code_is_logged_at_the_first_login_too(
     one: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,12 +174,12 @@ def test_r_id_19_lists_of_reports_take_as_many_statements_however_long_they_are(
             desk.one.run(lambda tx: subject_access.mine(tx, report.MyReports()), desk.me)
         with statements(desk.one) as to_release:
             desk.waiting(PROVIDER, clinic, manager)
-        return len(mine), len(to_release)  # one of mine: who asks
+        return len(mine), len(to_release)  # two of mine: who asks, and their accounts
 
     desk.request()
     desk.gather()
     desk.gather()
-    assert counts() == (2, 1)
+    assert counts() == (3, 1)
     for number in (new_number(), new_number()):
         other = desk.one.take_in(registered(number, given_name="Olle"))
         desk.one.run(
@@ -190,7 +190,7 @@ def test_r_id_19_lists_of_reports_take_as_many_statements_however_long_they_are(
     desk.request()
     desk.gather()
     desk.gather()
-    assert counts() == (2, 1)
+    assert counts() == (3, 1)
     mine = desk.one.run(lambda tx: subject_access.mine(tx, report.MyReports()), desk.me).reports
     assert [[part.care_provider for part in one.parts] for one in mine] == [[None, PROVIDER]] * 2
     assert mine[0].requested_at > mine[1].requested_at
@@ -332,6 +332,7 @@ def test_r_id_19_pieces_of_two_documents_are_never_put_together(desk: Desk, monk
 TOLD = {
     "residents": "Konto",
     "identity_numbers": "Identitetsnummer",
+    "linked_accounts": "Konton som är samma persons",
     "accepted_terms": "Godkända villkor",
     "reports": "Registerutdrag",
     "report_parts": "Registerutdrag",
@@ -378,6 +379,7 @@ def test_r_id_19_every_table_of_identity_is_told_or_is_not_about_residents(desk:
         f"INSERT INTO address_codes VALUES ('resident', '{me}', 'email', 'x', 'y', now(), 2, 3, now())",
         f"INSERT INTO address_codes VALUES ('guardian', '{me} {child}', 'sms', 'x', 'y', now(), 0, 1, now())",
         f"INSERT INTO unreachable_addresses VALUES ('resident', '{me}', 'sms', 1, now())",
+        f"INSERT INTO linked_accounts VALUES ('{me}', '{me}', now())",
         f"INSERT INTO my_clinics VALUES ('{me}', 'SE1-MINE', now())",
         f"INSERT INTO guardianships VALUES ('{me}', '{child}', '2040-01-01', now())",
     ):
@@ -401,3 +403,31 @@ def test_r_id_19_every_table_of_identity_is_told_or_is_not_about_residents(desk:
     values = {value["value"] for told in part["held"] for value in told["values"]}
     assert {"SE1-LISTED", "SE1-MINE", "SE1-APPROVED", "SE1-BLOCKED", "ombud", str(child)} <= values
     assert "SE1-A" not in values, "who of the staff did it is not about the resident"
+
+
+def test_r_id_19_r_id_24_a_report_is_of_both_accounts_of_a_person(desk: Desk) -> None:
+    """R-ID-19, R-ID-24: by numbers that the register linked when both had an account; asked for and read in either."""
+    old = new_number()
+    other = desk.one.take_in(registered(old))
+    linked = registered(desk.number, former=(old,))
+    desk.one.run(lambda tx: residents.bring_up_to_date(tx, None, linked, NUMBER_KEY))
+    file = uuid4()
+    desk.services.hold("cases", PROVIDER, "Jag har ont i ryggen", files=(file,))
+    report_id = desk.request()
+    in_other = Caller("resident", str(other), uuid4())
+    asked = report.RequestReport(request_id=uuid4())
+    assert desk.one.run(lambda tx: subject_access.request(tx, asked), in_other).report == report_id
+    desk.gather()
+    desk.release(PROVIDER)
+    desk.gather()
+    assert desk.mine().whole
+    both = {desk.resident, other}
+    for service, files in (("cases", []), ("attachments", [file])):
+        questions = [one for by, one in desk.services.asked if by == service and getattr(one, "care_provider", None)]
+        assert {one.resident for one in questions} == both
+        assert all(one.attachments == files for one in questions)
+    question = report.ReadReport(report=report_id, format="json")
+    text = report_document.piece(desk.one.run(lambda tx: subject_access.whole(tx, question), in_other), question).text
+    assert all(number in text for number in (old, desk.number))
+    [found] = desk.one.run(lambda tx: subject_access.mine(tx, report.MyReports()), in_other).reports
+    assert found.report == report_id
