@@ -4,7 +4,8 @@ import os
 import socket
 import sys
 
-with socket.create_connection(("127.0.0.1", int(os.environ.get("HEALTH_PORT", "8000"))), 3) as connection:
+address = os.environ["HEALTH_HOST"], int(os.environ["HEALTH_PORT"])
+with socket.create_connection(address, 3) as connection:
     connection.sendall(b"GET /ready HTTP/1.0\r\nHost: localhost\r\n\r\n")
     answer = b""
     while piece := connection.recv(4096):

@@ -5,4 +5,8 @@ for file in rabbitmq.key rabbitmq.crt ca.crt rabbitmq-definitions.json; do
   install -D -o rabbitmq -g rabbitmq -m 0600 "/run/secrets/$file" "/run/tls/$file"
 done
 chown rabbitmq:rabbitmq /run/tls
+# Its figures are for those inside, not for everyone who reaches it to call: at the address that this name has, which
+# the network `broker` alone knows.
+inside=$(getent hosts rabbitmq-inside | cut -d ' ' -f 1)
+printf 'prometheus.tcp.ip = %s\n' "${inside:?the network of the processes is missing}" >/etc/rabbitmq/conf.d/30-inside.conf
 exec docker-entrypoint.sh rabbitmq-server

@@ -269,6 +269,8 @@ def test_a_process_reaches_by_network_only_what_it_uses(deployment):
 
 OPEN = {"postgres": ["5432"], "rabbitmq": ["15692", "5671"], "store": ["18333", "8333"]}
 """The ports of the servers that others reach; the store's second takes nobody's certificate (below)."""
+OPEN_TO_CALLERS = {"rabbitmq": ["5671"], "notifications_web": ["8443"]}
+"""Those on the network by which outside callers come: nothing tells figures there."""
 
 
 def test_the_servers_have_no_other_port_open_than_those_that_are_used(deployment):
@@ -287,6 +289,9 @@ def test_the_servers_have_no_other_port_open_than_those_that_are_used(deployment
     )
     told = in_container(deployment, "attachments_worker", scan % (list(OPEN),))
     assert dict(zip(OPEN, (line.split() for line in told), strict=True)) == OPEN
+    # the door is on the callers' network, and not on the processes'
+    told = deployment.compose("exec", "-T", "door", "python3", "-c", scan % (list(OPEN_TO_CALLERS),))[1].splitlines()
+    assert dict(zip(OPEN_TO_CALLERS, (line.split() for line in told), strict=True)) == OPEN_TO_CALLERS
 
 
 def test_nobody_makes_himself_a_user_of_the_store_by_its_inner_port(deployment):
