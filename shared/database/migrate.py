@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +45,11 @@ class MigrationError(Exception):
 
 
 class DatabaseIsAhead(MigrationError):
-    """A later version than this one has migrated the database, and left it so that this one works."""
+    """A later version of this service has migrated the database, and left it so that this one works."""
+
+
+class WrongDatabase(MigrationError):
+    """The database is not one that a version of this service has made: nothing in it is touched."""
 
 
 def upgrade(service: str, url: str, to: str = HEAD) -> list[str]:
@@ -82,13 +87,14 @@ def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> 
     with _connected(url) as connection:
         _take_turn(connection)
         try:
-            _look_for_later(script, connection)
+            _require_own(service, script, connection)
             with EnvironmentContext(config, script, fn=steps_of(script)) as environment:
                 environment.configure(
                     connection=connection, transaction_per_migration=True, on_version_apply=note, compare_type=True
                 )
                 with environment.begin_transaction():
                     environment.run_migrations()
+            _mark(service, connection)
         except CommandError as error:
             raise MigrationError(str(error)) from error
         finally:
@@ -98,13 +104,39 @@ def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> 
     return done
 
 
-def _look_for_later(script: ScriptDirectory, connection: sqlalchemy.Connection) -> None:
+def _require_own(service: str, script: ScriptDirectory, connection: sqlalchemy.Connection) -> None:
+    """Raises `WrongDatabase`; and `DatabaseIsAhead` for the mark of this service with a number above all that we know.
+
+    Services number their revisions alike, so that only the mark tells whose a revision is.
+    """
     known = {one.revision for one in script.walk_revisions()}
     heads = MigrationContext.configure(connection).get_current_heads()
+    mark = connection.scalar(sqlalchemy.text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"))
     connection.commit()
+    if mark is not None and mark != service:
+        raise WrongDatabase(f"the database is that of {mark}: give DATABASE_URL the one of {service}")
+    newest = max(map(_number, known))
     for revision in heads:
-        if revision not in known:
-            raise DatabaseIsAhead(f"the database is at {revision}, which this version does not know")
+        if revision in known:
+            continue
+        if mark is None or _number(revision) <= newest:
+            raise WrongDatabase(
+                f"the database is at {revision}, which is no revision of {service} after {script.get_current_head()}: "
+                "see that DATABASE_URL and this version are the right ones; else restore the database"
+            )
+        raise DatabaseIsAhead(f"the database is at {revision}, which is of a later version than this")
+
+
+def _number(revision: str) -> int:
+    """What a revision's name begins with, by which they follow one another; -1 if it begins with none."""
+    digits = re.match(r"[0-9]{4}(?![0-9])", revision)
+    return int(digits[0]) if digits else -1
+
+
+def _mark(service: str, connection: sqlalchemy.Connection) -> None:
+    """Says in the database whose it is."""
+    connection.execute(sqlalchemy.text(f"COMMENT ON TABLE alembic_version IS '{service}'"))
+    connection.commit()
 
 
 def _take_turn(connection: sqlalchemy.Connection) -> None:
@@ -171,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except MigrationError as error:
         print(f"{options.service}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_CONFIGURATION if isinstance(error, WrongDatabase) else EXIT_FAILED
     print(f"{options.service}: " + (f"migrated to {done[-1]}" if done else "nothing to migrate"))
     return 0
 

@@ -43,15 +43,49 @@ def test_replicas_that_start_together_migrate_once(service, empty_db):
     assert sum("nothing to migrate" in line for line in said) == 3
 
 
+def at(database: KernelDatabase, revision: str) -> subprocess.CompletedProcess[str]:
+    """What the migration of cases does where the database is at this revision; it stays there."""
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = %s", (revision,))
+    done = run("cases", database.url)
+    assert database.rows("SELECT version_num FROM alembic_version") == [(revision,)]
+    return done
+
+
 def test_a_version_that_was_gone_back_to_leaves_what_a_later_one_migrated(empty_db):
     """A migration leaves the previous version working; so a start of that one must not fail for it."""
     assert run("cases", empty_db.url).returncode == 0
-    with psycopg.connect(empty_db.url, autocommit=True) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'of_tomorrow'")
-    done = run("cases", empty_db.url)
+    done = at(empty_db, "9999_of_tomorrow")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "nothing to migrate: the database is at of_tomorrow" in done.stdout
-    assert empty_db.rows("SELECT version_num FROM alembic_version") == [("of_tomorrow",)]
+    assert "nothing to migrate: the database is at 9999_of_tomorrow" in done.stdout
+
+
+@pytest.mark.parametrize("revision", ["0005_of_another_branch", "of_nobody", "00999"])
+def test_a_revision_that_no_later_version_can_have_made_is_refused(empty_db, revision):
+    assert run("cases", empty_db.url).returncode == 0
+    done = at(empty_db, revision)
+    assert done.returncode == 78
+    assert f"the database is at {revision}, which is no revision of cases after 0" in done.stderr
+    assert "see that DATABASE_URL" in done.stderr
+
+
+def test_the_database_of_another_service_is_refused_r_sys_4(empty_db):
+    """Their revisions have the same numbers."""
+    assert run("identity", empty_db.url).returncode == 0
+    there = tables(empty_db)
+    done = run("notifications", empty_db.url)
+    assert done.returncode == 78
+    assert "the database is that of identity: give DATABASE_URL the one of notifications" in done.stderr
+    assert tables(empty_db) == there
+
+
+def test_a_database_from_before_they_were_marked_is_taken_at_a_known_revision_alone(empty_db):
+    newest = migrate.upgrade("cases", empty_db.url)[-1]
+    with psycopg.connect(empty_db.url, autocommit=True) as connection:
+        connection.execute("COMMENT ON TABLE alembic_version IS NULL")
+    assert at(empty_db, "9999_of_tomorrow").returncode == 78
+    assert at(empty_db, newest).returncode == 0
+    assert at(empty_db, "9999_of_tomorrow").returncode == 0
 
 
 def run(service: str, url: str | None) -> subprocess.CompletedProcess[str]:
