@@ -71,6 +71,7 @@ class Place:
             "PYTHONWARNINGS": "ignore",
             "HEALTH_PORT": "0",
             "ADDRESS_KEY_FILE": str(self.address_key),
+            "REPORT_KEY_FILE": str(self.address_key),
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(self.mail.port),
             "SMTP_CA_FILE": str(self.trust),

@@ -7,9 +7,18 @@ from psycopg import sql
 
 from deploy.local.problems import Problem
 from deploy.local.processes import Process
-from deploy.postgres.roles import make, make_database, make_role, owner_of
+from deploy.postgres.roles import OF_ONE_PROCESS, make, make_database, make_process_role, make_role, owner_of
 
-__all__ = ["drop_database", "make", "make_database", "make_role", "migrate", "owner_of"]
+__all__ = [
+    "OF_ONE_PROCESS",
+    "drop_database",
+    "make",
+    "make_database",
+    "make_process_role",
+    "make_role",
+    "migrate",
+    "owner_of",
+]
 
 MIGRATION_SECONDS = 120.0
 

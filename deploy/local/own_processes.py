@@ -67,23 +67,27 @@ class System:
 
     def environment(self, name: str) -> dict[str, str]:
         """All that the process is told."""
-        service = name.removesuffix("_worker").removesuffix("_web")
-        env = {
+        of_all = {
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "ignore:pkg_resources is deprecated:UserWarning",
+            "HEALTH_HOST": "127.0.0.1",
+            "HEALTH_PORT": str(self.ports[name]),
+            "CLOCK_FILE": str(self.clock_file),
+        }
+        if name == "notifications_web":
+            return of_all | self._notifications_web()
+        service = name.removesuffix("_worker")
+        env = {
             "AMQP_URL": self.at.broker(service),
             "DATABASE_URL": self.at.database(service),
             "SIGNING_KEY_FILE": str(self.keys.signing_key(service)),
             "TRUSTED_KEYS_FILE": str(self.keys.trusted),
             "DATA_KEYS_FILE": str(self.keys.data_keys(service)),
-            "HEALTH_HOST": "127.0.0.1",
-            "HEALTH_PORT": str(self.ports[name]),
             "MAX_WORKERS": "64",
-            "CLOCK_FILE": str(self.clock_file),
         }
         own: dict[str, str] = getattr(self, f"_{service}")()
-        return env | own
+        return of_all | env | own
 
     def _identity(self) -> dict[str, str]:
         number_key = self.keys.secret_file("identity_numbers", lambda: secrets.token_hex(32))
@@ -131,12 +135,13 @@ class System:
             "WORK_FOLDER": str(work),
         }
 
+    def _key_of_32(self, name: str) -> str:
+        return str(self.keys.secret_file(name, lambda: base64.b64encode(secrets.token_bytes(32)).decode()))
+
     def _notifications(self) -> dict[str, str]:
-        address_key = self.keys.secret_file(
-            "notification_addresses", lambda: base64.b64encode(secrets.token_bytes(32)).decode()
-        )
         return {
-            "ADDRESS_KEY_FILE": str(address_key),
+            "ADDRESS_KEY_FILE": self._key_of_32("notification_addresses"),
+            "REPORT_KEY_FILE": self._key_of_32("report_addresses"),
             "SMTP_HOST": self.at.smtp_host,
             "SMTP_PORT": str(self.at.smtp_port),
             "SMTP_TLS": "starttls",
@@ -150,6 +155,12 @@ class System:
             "SMS_PASSWORD_FILE": str(self.keys.secret_file("sms")),
             "SMS_SENDER": "Etjanst1177",
             "REPORTS_URL": f"http://127.0.0.1:{self.ports['reports']}",
+        }
+
+    def _notifications_web(self) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.at.database("notifications_web"),
+            "REPORT_KEY_FILE": self._key_of_32("report_addresses"),
             "WEB_PORT": str(self.ports["reports"]),
             "REPORT_PASSWORD_FILE": str(self.keys.secret_file("reports")),
         }

@@ -71,8 +71,8 @@ class Stack:
         return f"amqp://{user}:{self.keys.password(f'amqp_{user}')}@{host}:{port}/{vhost}"
 
     def database_url(self, service: str, database: str | None = None) -> str:
-        """A service's database as the service sees it."""
-        return self._database_url(service, database or service)
+        """A service's database as the service sees it, or a process that has a role of its own."""
+        return self._database_url(service, database or databases.OF_ONE_PROCESS.get(service, service))
 
     def owners_url(self, service: str) -> str:
         """A service's database as its migrations see it."""
@@ -164,7 +164,8 @@ class Stack:
         self._start_server("postgres")
         passwords = {name: self.keys.password(f"database_{name}") for name in SERVICES}
         owners = {name: self.keys.password(f"database_{databases.owner_of(name)}") for name in SERVICES}
-        databases.make(self.postgres.admin_url(), passwords, owners)
+        processes = {name: self.keys.password(f"database_{name}") for name in databases.OF_ONE_PROCESS}
+        databases.make(self.postgres.admin_url(), passwords, owners, processes)
         began = time.monotonic()
         self._all([pool.submit(databases.migrate, self.system.migration(name)) for name in SERVICES])
         self.say(f"databases are migrated ({time.monotonic() - began:.1f} s)")

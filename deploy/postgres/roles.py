@@ -3,10 +3,11 @@
     python -m deploy.postgres.roles
 
 `<service>_owner` makes and changes the tables, and is for migrations alone; `<service>` is that of the processes, and
-may read and write rows: whoever takes over a process can't take away the triggers that keep what was written.
+may read and write rows: whoever takes over a process can't take away the triggers that keep what was written. A process
+that needs less than all rows has a role of its own (`OF_ONE_PROCESS`).
 
-With POSTGRES_URL (the administrator's address, without a password), POSTGRES_PASSWORD_FILE, and for each service files
-`database-<service>.password` and `database-<service>-owner.password` in PASSWORDS_FOLDER. Run at every start: it makes
+With POSTGRES_URL (the administrator's address, without a password), POSTGRES_PASSWORD_FILE, and for each role a file
+`database-<role>.password` in PASSWORDS_FOLDER (`<service>-owner` for an owner's). Run at every start: it makes
 what is missing and sets the passwords, which is also how they are changed.
 """
 
@@ -23,6 +24,8 @@ from psycopg import sql
 from shared.messaging.topology import all_contracts
 from shared.operations.settings import EXIT_CONFIGURATION, require_strong, with_password
 
+OF_ONE_PROCESS = {"notifications_web": "notifications"}
+"""A process that has a role of its own, and whose database it uses. What it may do there the migrations say."""
 _SHARED_DATABASES = ("postgres", "template1")
 _OF_A_SERVICE = (
     "REASSIGN OWNED BY {service} TO {owner}",  # what was made before there were two roles
@@ -40,10 +43,16 @@ def owner_of(service: str) -> str:
     return f"{service}_owner"
 
 
-def make(admin_url: str, passwords: Mapping[str, str], owners: Mapping[str, str] | None = None) -> None:
+def make(
+    admin_url: str,
+    passwords: Mapping[str, str],
+    owners: Mapping[str, str] | None = None,
+    processes: Mapping[str, str] | None = None,
+) -> None:
     """Makes what is missing: for each name a role and a database of that name, which nobody else may use.
 
     `owners`: by the same names, the passwords of the roles that own the tables; without them the service does.
+    `processes`: the passwords of `OF_ONE_PROCESS`.
     """
     with psycopg.connect(admin_url, autocommit=True) as admin:
         for database in _SHARED_DATABASES:
@@ -56,6 +65,10 @@ def make(admin_url: str, passwords: Mapping[str, str], owners: Mapping[str, str]
     for name in owners or ():
         with psycopg.connect(admin_url, dbname=name, autocommit=True) as admin:
             let_in(admin, name, service=name, owner=owner_of(name))
+    for role, password in (processes or {}).items():
+        database = OF_ONE_PROCESS[role]
+        with psycopg.connect(admin_url, dbname=database, autocommit=True) as admin:
+            make_process_role(admin, database, role, password)
 
 
 def let_in(admin: psycopg.Connection, database: str, service: str, owner: str) -> None:
@@ -66,6 +79,14 @@ def let_in(admin: psycopg.Connection, database: str, service: str, owner: str) -
     named = sql.Identifier(database)
     admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(named, roles["owner"]))
     admin.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(named, roles["service"]))
+
+
+def make_process_role(admin: psycopg.Connection, database: str, role: str, password: str) -> None:
+    """One of `OF_ONE_PROCESS`, let into this database, to which `admin` is connected, so far without any table."""
+    make_role(admin, role, password)
+    names = {"role": sql.Identifier(role), "database": sql.Identifier(database)}
+    admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {database} TO {role}").format(**names))
+    admin.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {role}").format(**names))
 
 
 def make_role(admin: psycopg.Connection, name: str, password: str) -> None:
@@ -105,6 +126,7 @@ def main() -> int:
     services = [contract.name for contract in all_contracts()]
     passwords = {service: of(service) for service in services}
     owners = {service: of(f"{service}-owner") for service in services}
+    processes = {role: of(role) for role in OF_ONE_PROCESS}
     try:
         url = with_password(os.environ["POSTGRES_URL"], Path(os.environ["POSTGRES_PASSWORD_FILE"]))
     except KeyError as error:
@@ -115,7 +137,7 @@ def main() -> int:
         print("secrets to mend:\n" + "\n".join(faults), file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
-        make(url, passwords, owners)
+        make(url, passwords, owners, processes)
     except psycopg.OperationalError as error:
         print(f"the database server does not answer, or refuses its administrator: {error.sqlstate}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from deploy.postgres.roles import OF_ONE_PROCESS
 from deploy.rabbitmq.permissions import CONNECTED_SYSTEMS, OUTSIDE_CALLERS
 from shared.messaging.topology import all_contracts
 from shared.operations.settings import require_strong
@@ -95,6 +96,10 @@ def _no_hex_key(text: str) -> str | None:
     return None if re.fullmatch(r"[0-9a-f]{64}", text.strip()) and not _weak(text) else "is not 64 random hex digits"
 
 
+def _key_of_32() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
 def _no_key_of_32(text: str) -> str | None:
     try:
         return None if _is_random(base64.b64decode(text.strip(), validate=True)) else "is not 32 random bytes"
@@ -109,11 +114,9 @@ def all_random() -> list[Secret]:
         Secret("reports.password", password, _weak),
         Secret("s3-encryption.key", lambda: secrets.token_hex(32), _no_hex_key),
         Secret("identity-numbers.key", lambda: secrets.token_hex(32), _no_hex_key),
-        Secret(
-            "notification-addresses.key",
-            lambda: base64.b64encode(secrets.token_bytes(32)).decode(),
-            _no_key_of_32,
-        ),
+    ]
+    found += [
+        Secret(name, _key_of_32, _no_key_of_32) for name in ("notification-addresses.key", "report-addresses.key")
     ]
     for user in STORE_USERS:
         found += [Secret(f"{user}-access.key", lambda: secrets.token_hex(10), _weak)]
@@ -121,6 +124,7 @@ def all_random() -> list[Secret]:
     found += [Secret(f"amqp-{user}.password", password, _weak) for user in BROKER_USERS]
     for service in SERVICES:
         found += [Secret(f"database-{role}.password", password, _weak) for role in (service, f"{service}-owner")]
+    found += [Secret(f"database-{role}.password", password, _weak) for role in OF_ONE_PROCESS]
     found += [Secret(f"{name}.signing.pem", _signing_key, _no_signing_key) for name in SIGNERS]
     found += [Secret(f"{service}.ring.json", lambda service=service: _ring(service), _no_ring) for service in SERVICES]  # type: ignore[misc]
     return found

@@ -41,6 +41,13 @@ class Bounced(Protocol):
     def contact_version(self) -> int | None: ...
 
 
+BOUNCED = tuple(
+    deliveries.c[name]
+    for name in ("delivery", "event_id", "recipient_kind", "recipient", "about", "channel", "contact_version")
+)
+"""The same of a delivery in the database."""
+
+
 def bounced(tx: Transaction, one: Bounced) -> None:
     """Marks a clinic's own address; tells identity of a person's, without the address itself (R-SYS-3)."""
     if one.recipient_kind == RecipientKind.CLINIC:
@@ -57,7 +64,7 @@ def came_back(tx: Transaction, one: Bounced) -> None:
     """The same for a message that was taken and could not be delivered: also for those who stood back for it, since the
     address is theirs too (R-NOT-6)."""
     bounced(tx, one)
-    stood_back = select(deliveries).where(
+    stood_back = select(*BOUNCED).where(
         deliveries.c.event_id == one.event_id,
         deliveries.c.merged_into == one.delivery,
         deliveries.c.state == DeliveryState.MERGED,

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, update
 
-from services.notifications.bounces import came_back, is_about_the_address
+from services.notifications.bounces import BOUNCED, came_back, is_about_the_address
 from services.notifications.channels.mail import SENDING_HEADER
 from services.notifications.channels.sms_apis import Judgement
 from services.notifications.tables import deliveries
@@ -35,6 +35,15 @@ _REFERENCE = re.compile(
 _MESSAGE_ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@[^<>\s]+>")
 _SENDING = re.compile(r"[0-9]{1,6}")
 _SIGNATURE_LENGTH = 32
+_SEEN = (
+    *BOUNCED,
+    deliveries.c.state,
+    deliveries.c.attempts,
+    deliveries.c.provider,
+    deliveries.c.report,
+    deliveries.c.resent,
+)
+"""Of a delivery: the webhook's role may read no more."""
 
 
 def reference_of(delivery: UUID, sending: int, attempt: int, provider: str) -> str:
@@ -68,7 +77,7 @@ def take(tx: Transaction, reference: str, judgement: Judgement) -> bool:
     if fits is None:
         return False
     row = tx.execute(
-        select(deliveries).where(deliveries.c.delivery == UUID(fits["delivery"])).with_for_update()
+        select(*_SEEN).where(deliveries.c.delivery == UUID(fits["delivery"])).with_for_update()
     ).one_or_none()
     if row is None:
         return False
@@ -94,7 +103,7 @@ def take_bounce(tx: Transaction, raw: bytes) -> bool:
     found = _failed_for_good(raw)
     if found is None:
         return False
-    row = tx.execute(select(deliveries).where(deliveries.c.delivery == found.delivery).with_for_update()).one_or_none()
+    row = tx.execute(select(*_SEEN).where(deliveries.c.delivery == found.delivery).with_for_update()).one_or_none()
     if row is not None and row.resent == (found.sending or 0):
         _settle(tx, row, "undelivered", about_the_address=found.about_the_address)
     return True

@@ -12,7 +12,7 @@ from pydantic import Field, FilePath, TypeAdapter, field_validator, model_valida
 from services.notifications import addresses
 from services.notifications.channels.sms_apis import SmsApi, api_of
 from services.notifications.providers import MailServer, SmsProvider
-from shared.operations.settings import ServiceSettings, strong_file
+from shared.operations.settings import ProcessSettings, ServiceSettings, strong_file
 
 Provider = TypeVar("Provider", MailServer, SmsProvider)
 
@@ -35,12 +35,23 @@ class NotificationsSettings(ServiceSettings):
         return addresses.read_key(self.address_key_file)
 
 
-class SmsApiSettings(NotificationsSettings):
-    """For those who talk to SMS providers, or hear from them."""
+class ReportSettings(ProcessSettings):
+    """For those who give out addresses for reports, or take the reports in."""
 
+    report_key_file: FilePath = Field(description="key of the signatures in addresses for reports: 32 bytes, base64")
     sms_api: Literal["46elks", "link_mobility", "generic"] = "46elks"
     sms_description_file: FilePath | None = Field(None, description="JSON: the API, if it is `generic`")
     second_sms_file: FilePath | None = Field(None, description="JSON: an SMS provider for when the first is down")
+
+    @field_validator("report_key_file")
+    @classmethod
+    def _is_signing_key(cls, value: Path) -> Path:
+        addresses.read_key(value)
+        return value
+
+    @property
+    def report_key(self) -> bytes:
+        return addresses.read_key(self.report_key_file)
 
     @field_validator("second_sms_file")
     @classmethod
@@ -64,8 +75,8 @@ class SmsApiSettings(NotificationsSettings):
         ]
 
 
-class WebSettings(SmsApiSettings):
-    """For the webhook."""
+class WebSettings(ReportSettings):
+    """For the webhook: it is the one that the internet reaches, and has no key of the service's but that of reports."""
 
     web_host: str = "127.0.0.1"
     web_port: int = Field(ge=0, le=65535, description="where providers' reports are taken; 0: any free port")
@@ -81,7 +92,7 @@ class WebSettings(SmsApiSettings):
         return strong_file(value)
 
 
-class SenderSettings(SmsApiSettings):
+class SenderSettings(ReportSettings, NotificationsSettings):
     """For the sender."""
 
     smtp_host: str = Field(min_length=1, description="mail server that takes outgoing mail")

@@ -18,6 +18,17 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+OTHER_ROLES = {
+    "notifications_web": (
+        "SELECT (delivery, event_id, recipient_kind, recipient, about, channel, contact_version, merged_into, state,"
+        " attempts, provider, report, resent) ON deliveries",
+        "UPDATE (report, reported_at, state, reason, ended_at, lease_until) ON deliveries",
+        "SELECT (address_id), UPDATE (bounced_at) ON clinic_addresses",
+        "INSERT ON outbox",
+    )
+}
+"""What a role beside the service's own may do, in the terms of GRANT; `shared.database.migrate` gives it."""
+
 clinic_settings = Table(
     "clinic_settings",
     metadata,

@@ -4,6 +4,9 @@
     POST /reports/sms-1                       the same, from a provider with one address for all; with the shared secret
     POST /reports/mail                        a mail that came back, as it is; with the shared secret
 
+It has the database alone, as a role of its own (`tables.OTHER_ROLES`): the internet reaches it, so it has none of the
+service's keys, and does not reach the broker. The events that it writes are told by the service's relays.
+
 `sms-1` is the first provider of the sender's settings, `sms-2` the second. Any number of these processes may run.
 Whoever asks learns nothing but whether what they sent could be taken: nobody's address, not even whether a delivery
 exists.
@@ -33,10 +36,9 @@ from services.notifications.channels.patience import incoming
 from services.notifications.channels.sms_apis import UnreadableReport
 from services.notifications.providers import read_password
 from services.notifications.settings import WebSettings
-from shared.contracts.notifications import notifications
 from shared.messaging.errors import Unavailable
 from shared.operations.logs import log
-from shared.operations.process import Process
+from shared.operations.process import DatabaseProcess
 
 LARGEST_REPORT = 64 * 1024
 LARGEST_MAIL = 1024 * 1024
@@ -64,7 +66,7 @@ class Refusal(Exception):
 class Webhook:
     """What is done with a request, whichever server took it."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: DatabaseProcess) -> None:
         self._process = process
         self._settings: WebSettings = process.settings
         self._apis = {f"sms-{number}": api for number, api in enumerate(self._settings.sms_apis, start=1)}
@@ -84,7 +86,7 @@ class Webhook:
                 self._require_secret(authorization)
                 return lambda kind, body: self._take_mail(body)
             case ["reports", slot, reference, signature] if slot in self._apis:
-                if not reports.is_signed(self._settings.address_key, slot, reference, signature):
+                if not reports.is_signed(self._settings.report_key, slot, reference, signature):
                     raise Refusal(403)
                 return partial(self._take, slot, reference)
             case ["reports", slot] if slot in self._apis:
@@ -138,7 +140,7 @@ def _fields(kind: str, body: bytes) -> dict[str, Any]:
     return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
 
 
-def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
+def server(process: DatabaseProcess, port: int | None = None) -> ThreadingHTTPServer:
     """The HTTP server, listening, not serving yet. Too many requests at once are told to come again."""
     settings: WebSettings = process.settings
     hook, free = Webhook(process), threading.BoundedSemaphore(AT_ONCE)
@@ -251,7 +253,7 @@ def server(process: Process, port: int | None = None) -> ThreadingHTTPServer:
     return made
 
 
-def serve(process: Process) -> None:
+def serve(process: DatabaseProcess) -> None:
     """Serves until the process is told to stop."""
     listening = server(process)
     log.info("webhook_listens", port=listening.server_address[1])
@@ -265,7 +267,7 @@ def serve(process: Process) -> None:
 
 def main() -> None:
     """Runs until told to stop."""
-    Process("notifications", "web", WebSettings, contract=notifications).run(serve)
+    DatabaseProcess("notifications", "web", WebSettings).run(serve)
 
 
 if __name__ == "__main__":

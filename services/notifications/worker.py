@@ -98,7 +98,7 @@ def _report_to(settings: SenderSettings, number: int, reference: str) -> str | N
     if settings.reports_url is None:
         return None
     slot = f"sms-{number}"
-    signed = reports.signature(settings.address_key, slot, reference)
+    signed = reports.signature(settings.report_key, slot, reference)
     return f"{settings.reports_url.rstrip('/')}/reports/{slot}/{reference}/{signed}"
 
 

@@ -11,7 +11,7 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ def upgrade(service: str, url: str, to: str = HEAD) -> list[str]:
 
     Each runs in a transaction of its own. Raises `MigrationError`.
     """
-    return _run(service, url, lambda script: lambda revision, _: script._upgrade_revs(to, revision))
+    rights = _rights_of_others(service) if to == HEAD else {}
+    return _run(service, url, lambda script: lambda revision, _: script._upgrade_revs(to, revision), rights)
 
 
 def downgrade(service: str, url: str, to: str = BASE) -> list[str]:
@@ -77,7 +78,12 @@ def differences(service: str, url: str) -> list[Any]:
         return list(compare_metadata(context, merged))
 
 
-def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> list[str]:
+def _run(
+    service: str,
+    url: str,
+    steps_of: Callable[[ScriptDirectory], Any],
+    rights: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
     config, script = _scripts(service)
     done: list[str] = []
 
@@ -95,6 +101,8 @@ def _run(service: str, url: str, steps_of: Callable[[ScriptDirectory], Any]) -> 
                 with environment.begin_transaction():
                     environment.run_migrations()
             _mark(service, connection)
+            for role, granted in (rights or {}).items():
+                _grant(role, granted, connection)
         except CommandError as error:
             raise MigrationError(str(error)) from error
         finally:
@@ -136,6 +144,24 @@ def _number(revision: str) -> int:
 def _mark(service: str, connection: sqlalchemy.Connection) -> None:
     """Says in the database whose it is."""
     connection.execute(sqlalchemy.text(f"COMMENT ON TABLE alembic_version IS '{service}'"))
+    connection.commit()
+
+
+def _rights_of_others(service: str) -> Mapping[str, Sequence[str]]:
+    """What the service's `tables.OTHER_ROLES` says that roles beside its own may do."""
+    _scripts(service)  # raises if there is no such service
+    others: Mapping[str, Sequence[str]] = getattr(
+        importlib.import_module(f"services.{service}.tables"), "OTHER_ROLES", {}
+    )
+    return others
+
+
+def _grant(role: str, rights: Sequence[str], connection: sqlalchemy.Connection) -> None:
+    """Gives the role just these rights in the tables. A server that has no such role has no process that uses it."""
+    if connection.scalar(sqlalchemy.text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}):
+        connection.execute(sqlalchemy.text(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"))
+        for right in rights:
+            connection.execute(sqlalchemy.text(f"GRANT {right} TO {role}"))
     connection.commit()
 
 

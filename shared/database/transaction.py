@@ -93,7 +93,7 @@ class Transaction:
         service: str,
         caller: Caller,
         now: datetime,
-        sealer: Sealer,
+        sealer: Sealer | None,
         settings: Any,
         origin: str | None,
         lazy: bool,
@@ -101,7 +101,7 @@ class Transaction:
         self.caller = caller
         self.now = now
         """The moment that this transaction acts at, from the settable clock, in UTC."""
-        self.sealer = sealer
+        self._sealer = sealer
         self.settings = settings
         self._service = service
         self._origin = origin
@@ -114,6 +114,12 @@ class Transaction:
         self._closing: list[_Statement] = []
         self.commit_sent = False
         self._ended_by: str | None = None
+
+    @property
+    def sealer(self) -> Sealer:
+        """Seals and opens what is kept sealed."""
+        assert self._sealer is not None, "this process was given no keys"
+        return self._sealer
 
     @property
     def connection(self) -> sqlalchemy.Connection:
@@ -269,7 +275,7 @@ class Database:
         url: str,
         *,
         service: str,
-        sealer: Sealer,
+        sealer: Sealer | None,
         settings: Any = None,
         process: str = "service",
         pool_size: int = 10,

@@ -22,7 +22,7 @@ from shared.messaging.relay import Relay
 from shared.operations import clock, logs
 from shared.operations.health import Check, HealthServer, Metrics
 from shared.operations.logs import log
-from shared.operations.settings import ServiceSettings
+from shared.operations.settings import ProcessSettings, ServiceSettings
 from shared.operations.together import Together
 from shared.security.caller import Caller, Rights
 from shared.security.rights import RightsCopy
@@ -41,9 +41,59 @@ _PATIENCE_SECONDS = 1.0
 Answer = TypeVar("Answer", bound=Any)
 
 
-class Core:
-    """The parts of one process of one service. `rights_source` and `keys_source` only for identity, which keeps
-    the rights and the keys of tokens itself."""
+class DatabaseCore:
+    """The parts of a process that uses its service's database and nothing else. `sealer`: none for one that has no
+    business with what is sealed."""
+
+    def __init__(
+        self, settings: ProcessSettings, service: str, process: str, *, sealer: Sealer | None, connections: int
+    ) -> None:
+        logs.configure(service, process)
+        clock.use(str(settings.clock_file) if settings.clock_file else None)
+        self._health_at = settings.health_host, settings.health_port
+        self.metrics = Metrics()
+        self.database = Database(
+            settings.database_url,
+            service=service,
+            sealer=sealer,
+            settings=settings,
+            process=process,
+            pool_size=connections,
+        )
+        self._database_seen: tuple[float, bool] = (0.0, False)
+        self.health: HealthServer | None = None
+        self.needs: dict[str, Check] = {"database": self._database_there}
+
+    def start(self) -> None:
+        """Begins to tell of itself; nothing waits for anything here: `/ready` tells when all is there."""
+        self.health = HealthServer(*self._health_at, self.metrics, self.needs)
+        self.health.start()
+        log.info("process_started", port=self.health.port)
+
+    def stop(self) -> None:
+        """Stops what `start` began."""
+        if self.health is not None:
+            self.health.stop()
+        self.database.dispose()
+        log.info("process_stopped")
+
+    def _database_there(self) -> bool:
+        seen, there = self._database_seen
+        if time.monotonic() - seen > _CHECK_AGAIN_SECONDS:
+            try:
+                self.database.check()
+                there = True
+            except Exception as error:  # its password, its name: whatever it is, it is not there for us
+                there = False
+                if not isinstance(error, Refused):
+                    log.warning("database_not_usable", exc_info=error)
+            self._database_seen = (time.monotonic(), there)
+        return there
+
+
+class Core(DatabaseCore):
+    """The parts of one process that speaks for its service by the broker. `rights_source` and `keys_source` only for
+    identity, which keeps the rights and the keys of tokens itself."""
 
     def __init__(
         self,
@@ -56,27 +106,17 @@ class Core:
         connections: int,
     ) -> None:
         name = contract.name
-        logs.configure(name, process)
-        clock.use(str(settings.clock_file) if settings.clock_file else None)
+        self.sealer = Sealer.from_file(settings.data_keys_file)
+        super().__init__(settings, name, process, sealer=self.sealer, connections=connections)
         self.ca_file = ca_file = str(settings.amqp_ca_file) if settings.amqp_ca_file else None
         self.settings = settings
         self.contract = contract
-        self.metrics = Metrics()
-        self.sealer = Sealer.from_file(settings.data_keys_file)
         self.signer = Signer.from_file(
             settings.signing_key_file, "identity" if name == "identity" else f"service:{name}"
         )
         self._keys_source = keys_source
         self.verifier = Verifier(settings.trusted_keys_file, self._signing_keys)
         self.client = RpcClient(settings.amqp_url, f"{name}.{process}", ca_file=ca_file)
-        self.database = Database(
-            settings.database_url,
-            service=name,
-            sealer=self.sealer,
-            settings=settings,
-            process=process,
-            pool_size=connections,
-        )
         self.relay = Relay(self.database, settings.amqp_url, contract, self.metrics, ca_file=ca_file)
         self.database.on_published.append(self.relay.wake)
         self._rights_source = rights_source
@@ -84,26 +124,18 @@ class Core:
         self.rights_freshness = None if rights_source else self._rights.freshness
         """None for identity, which has the rights themselves and no copy."""
         self._listener = Listener(settings.amqp_url, name, self._rights.freshness, ca_file)
-        self._database_seen: tuple[float, bool] = (0.0, False)
         self._together: dict[str, Together[Any, Any]] = {}
-        self.health: HealthServer | None = None
-        self.needs: dict[str, Check] = {
-            "database": self._database_there,
-            "broker": lambda: self.client.connected,
-            "relay": lambda: self.relay.connected,
-        }
+        self.needs |= {"broker": lambda: self.client.connected, "relay": lambda: self.relay.connected}
         if rights_source is None:
             self.needs["rights clock"] = lambda: self._listener.connected
 
     def start(self) -> None:
         """Begins to connect to everything; nothing waits for anything here: `/ready` tells when all is there."""
-        self.health = HealthServer(self.settings.health_host, self.settings.health_port, self.metrics, self.needs)
-        self.health.start()
+        super().start()
         self.client.start()
         self.relay.start()
         if self._rights_source is None:
             self._listener.start()
-        log.info("process_started", port=self.health.port)
 
     def wait_able(self, seconds: float, stopping: threading.Event) -> None:
         """Returns when calls can be answered: database, broker and the rights are there; or when the time is over."""
@@ -118,10 +150,7 @@ class Core:
         self.relay.stop()
         self._listener.stop()
         self.client.stop()
-        if self.health is not None:
-            self.health.stop()
-        self.database.dispose()
-        log.info("process_stopped")
+        super().stop()
 
     def together(self, what: str, work: Callable[[Database, Sequence[Any]], Sequence[Any]]) -> Together[Any, Any]:
         """Where calls meet that ask the database for the same thing at the same moment, by `work(database, calls)`."""
@@ -163,16 +192,3 @@ class Core:
     def ask(self, call: Call[Any, Answer], request: Any, timeout: float = STANDARD_TIMEOUT_SECONDS) -> Answer:
         """Asks another service as this one, outside any caller's call."""
         return self.client.ask(call, request, token=self.signer.own_token(), timeout=timeout)
-
-    def _database_there(self) -> bool:
-        seen, there = self._database_seen
-        if time.monotonic() - seen > _CHECK_AGAIN_SECONDS:
-            try:
-                self.database.check()
-                there = True
-            except Exception as error:  # its password, its name: whatever it is, it is not there for us
-                there = False
-                if not isinstance(error, Refused):
-                    log.warning("database_not_usable", exc_info=error)
-            self._database_seen = (time.monotonic(), there)
-        return there

@@ -41,8 +41,16 @@ class DatabaseSettings(BaseSettings):
         return with_password(value, others.data.get("database_password_file"))
 
 
-class ServiceSettings(DatabaseSettings):
-    """What every process of a service needs. Each field is an environment variable of the same name in capitals."""
+class ProcessSettings(DatabaseSettings):
+    """What every process needs. Each field is an environment variable of the same name in capitals."""
+
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(0, ge=0, le=65535, description="0: any free port")
+    clock_file: Path | None = Field(None, description="local stack and tests only: moves the time")
+
+
+class ServiceSettings(ProcessSettings):
+    """What a process needs that speaks for its service by the broker."""
 
     amqp_password_file: FilePath | None = Field(None, description="file with the password that AMQP_URL leaves out")
     amqp_url: str = Field(description="the broker: amqp(s)://user:password@host:port/vhost")
@@ -50,10 +58,7 @@ class ServiceSettings(DatabaseSettings):
     signing_key_file: FilePath = Field(description="this service's private Ed25519 key, PEM")
     trusted_keys_file: FilePath = Field(description="public keys of all issuers of tokens, a JWK set")
     data_keys_file: FilePath = Field(description="key ring for sealing at rest, JSON")
-    health_host: str = "127.0.0.1"
-    health_port: int = Field(0, ge=0, le=65535, description="0: any free port")
     max_workers: int = Field(64, ge=1, le=1000, description="calls and events handled at once")
-    clock_file: Path | None = Field(None, description="local stack and tests only: moves the time")
 
     @field_validator("amqp_password_file")
     @classmethod
@@ -149,7 +154,7 @@ def read_or_exit(kind: type[Settings]) -> Settings:
         settings = read(kind)
     except SettingsError as error:
         _leave(str(error))
-    if isinstance(settings, ServiceSettings):
+    if isinstance(settings, ProcessSettings):
         try:
             socket.create_server((settings.health_host, settings.health_port)).close()
         except OSError as error:

@@ -183,8 +183,8 @@ def test_every_connection_to_the_databases_is_encrypted_and_each_to_its_own(depl
         "SELECT DISTINCT usename, datname, ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
         "WHERE client_addr IS NOT NULL",
     ).splitlines()
-    assert {f"{service}|{service}|t" for service in SERVICES} <= set(rows)
-    assert all(row.split("|")[0] == row.split("|")[1] and row.endswith("|t") for row in rows), rows
+    own = {f"{service}|{service}|t" for service in SERVICES} | {"notifications_web|notifications|t"}
+    assert set(rows) == own
     script = (
         "import psycopg, sys\n"
         "p = open('/run/secrets/database-cases.password').read().strip()\n"
@@ -260,38 +260,69 @@ def test_a_process_reaches_by_network_only_what_it_uses(deployment):
         "print('\\n'.join(sorted(reached)))\n"
     )
     told = {
-        service: in_container(deployment, service, reach) for service in ("cases", "identity", "attachments_worker")
+        service: in_container(deployment, service, reach)
+        for service in ("cases", "identity", "attachments_worker", "notifications_web")
     }
     assert told["cases"] == ["postgres 5432", "rabbitmq 5671"]
     assert told["identity"] == ["counterparts 9002", "postgres 5432", "rabbitmq 5671"]
     assert told["attachments_worker"] == ["postgres 5432", "rabbitmq 5671", "store 8333"]
+    assert told["notifications_web"] == ["postgres 5432"]
+
+
+def test_the_webhook_has_a_role_of_its_own_and_no_secret_of_the_services(deployment):
+    """The internet reaches it."""
+    there = deployment.compose("exec", "-T", "notifications_web", "ls", "/run/secrets")[1].split()
+    own = ["ca.crt", "database-notifications_web.password"]
+    assert there == [*own, "report-addresses.key", "reports.crt", "reports.key", "reports.password"]
+    roles = "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'notifications.web'"
+    assert psql(deployment, "postgres", roles) == "notifications_web"
+    rights = (
+        "SELECT DISTINCT table_name FROM information_schema.column_privileges WHERE grantee = 'notifications_web' "
+        "ORDER BY 1"
+    )
+    assert psql(deployment, "notifications", rights).split() == ["clinic_addresses", "deliveries", "outbox"]
 
 
 OPEN = {"postgres": ["5432"], "rabbitmq": ["15692", "5671"], "store": ["18333", "8333"]}
 """The ports of the servers that others reach; the store's second takes nobody's certificate (below)."""
-OPEN_TO_CALLERS = {"rabbitmq": ["5671"], "notifications_web": ["8443"]}
-"""Those on the network by which outside callers come: nothing tells figures there."""
+OPEN_TO_CALLERS = {
+    "entry_calls": ("rabbitmq", ["5671"]),
+    "entry_files": ("door", ["8333"]),
+    "entry_reports": ("notifications_web", ["8443"]),
+}
+"""Who is on the networks by which outside callers come in, and those of its ports: nothing tells figures there."""
+SCAN = """
+import concurrent.futures, socket
+def look(port):
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((address, port)) == 0
+for host in %r:
+    address = socket.gethostbyname(host)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        found = zip(range(1, 65536), pool.map(look, range(1, 65536)))
+        print(*sorted(str(port) for port, there in found if there))
+"""
 
 
 def test_the_servers_have_no_other_port_open_than_those_that_are_used(deployment):
     """Those by which their parts speak with one another ask nobody who they are."""
-    scan = (
-        "import concurrent.futures, socket, sys\n"
-        "def look(port):\n"
-        "    with socket.socket() as probe:\n"
-        "        probe.settimeout(2)\n"
-        "        return probe.connect_ex((address, port)) == 0\n"
-        "for host in %r:\n"
-        "    address = socket.gethostbyname(host)\n"
-        "    with concurrent.futures.ThreadPoolExecutor(16) as pool:\n"
-        "        found = zip(range(1, 65536), pool.map(look, range(1, 65536)))\n"
-        "        print(*sorted(str(port) for port, there in found if there))\n"
-    )
-    told = in_container(deployment, "attachments_worker", scan % (list(OPEN),))
+    told = in_container(deployment, "attachments_worker", SCAN % (list(OPEN),))
     assert dict(zip(OPEN, (line.split() for line in told), strict=True)) == OPEN
-    # the door is on the callers' network, and not on the processes'
-    told = deployment.compose("exec", "-T", "door", "python3", "-c", scan % (list(OPEN_TO_CALLERS),))[1].splitlines()
-    assert dict(zip(OPEN_TO_CALLERS, (line.split() for line in told), strict=True)) == OPEN_TO_CALLERS
+
+
+def test_by_the_networks_of_outside_callers_nothing_is_reached_but_what_is_for_them(deployment):
+    """Neither figures nor anybody else; and there is no way out by them."""
+    for network, (host, ports) in OPEN_TO_CALLERS.items():
+        beside = ["docker", "run", "--rm", "--network", f"{deployment.project}_{network}", "vardarende:local"]
+        done = subprocess.run([*beside, "python", "-c", SCAN % ([host],)], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ports, network
+        [found] = json.loads(
+            subprocess.run(
+                ["docker", "network", "inspect", f"{deployment.project}_{network}"], capture_output=True, check=True
+            ).stdout
+        )
+        assert len(found["Containers"]) == 1, network
 
 
 def test_nobody_makes_himself_a_user_of_the_store_by_its_inner_port(deployment):
@@ -357,7 +388,7 @@ def test_a_delivery_report_from_outside_is_taken_if_its_address_is_one_that_we_g
     reference = psql(deployment, "notifications", of_an_sms)
     assert reference
     port = int(deployment.settings["REPORTS_LISTEN"].rpartition(":")[2])
-    key = base64.b64decode((deployment.folder / "notification-addresses.key").read_text())
+    key = base64.b64decode((deployment.folder / "report-addresses.key").read_text())
     trusting = ssl.create_default_context(cafile=str(deployment.folder / "ca.crt"))
 
     def report(signed):
@@ -444,8 +475,8 @@ def test_texts_and_files_are_not_to_be_read_in_what_the_servers_keep(deployment)
 
 def test_passwords_are_rotated_and_the_old_ones_are_refused(deployment):
     """As docs/operations.md tells, for the broker and both database roles of one service."""
-    names = [f"{kind}.password" for kind in ("amqp-notifications", "database-notifications")]
-    names.append("database-notifications-owner.password")
+    names = ["amqp-notifications.password"]
+    names += [f"database-notifications{role}.password" for role in ("", "-owner", "_web")]
     old = {name: (deployment.folder / name).read_text() for name in names}
     for name in names:
         (deployment.folder / name).unlink()

@@ -56,6 +56,27 @@ def test_a_service_owns_nothing_and_changes_no_table(system):
                     connection.execute(statement)
 
 
+def test_the_webhook_reads_and_settles_deliveries_and_nothing_else(system):
+    """The internet reaches it: no sealed address, no code, no log, and nothing that is not about a report."""
+    with connected(system, "notifications_web") as connection:
+        connection.execute("SELECT delivery, recipient, state FROM deliveries")
+        connection.execute("UPDATE deliveries SET report = report WHERE false")
+        for table in tables_of(connection):
+            for statement in (f"SELECT * FROM {table}", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute(statement)
+        for statement in (
+            "SELECT address_hash FROM deliveries", "SELECT address FROM clinic_addresses", "SELECT sealed FROM codes",
+            "UPDATE deliveries SET recipient = ''", "INSERT INTO deliveries DEFAULT VALUES",
+            "INSERT INTO clinic_addresses DEFAULT VALUES", "CREATE TEMPORARY TABLE t (a int)", "SET ROLE notifications",
+        ):  # fmt: skip
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(statement)
+    for other in {*SERVICES, "postgres", "template1"} - {"notifications"}:
+        with pytest.raises(psycopg.OperationalError):
+            connected(system, "notifications_web", other)
+
+
 def test_a_service_uses_every_table_of_its_own(system):
     for service in SERVICES:
         with connected(system, service) as connection:

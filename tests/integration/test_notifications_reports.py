@@ -19,15 +19,16 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry
 
+from deploy.local.stack import Stack
 from services.notifications import clinic_settings, listing, reports, web
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
 from services.notifications.channels.sms_apis import Elks46, LinkMobility
 from shared.contracts import cases, identity
 from shared.contracts.base import Role
 from shared.contracts.notifications import GetClinicSettings, ResendDelivery, SetClinicSettings
+from shared.database.transaction import Database
 from shared.security.caller import Caller
 from tests.integration.notifications_support import (
-    SETTINGS,
     DyingProcess,
     FakeChannel,
     Killed,
@@ -37,6 +38,7 @@ from tests.integration.notifications_support import (
 )
 
 SECRET = "ett langt delat losenord"
+REPORT_KEY = b"r" * 32
 NO_SUCH_MAILBOX = NotAccepted("smtp_recipient_550", permanent=True, about_the_address=True)
 
 
@@ -62,30 +64,39 @@ def world(notifications_world: World) -> World:
 
 
 @pytest.fixture
-def hook(world: World, tmp_path: Path) -> Iterator[Hook]:
-    with hooked(world, tmp_path) as hook:
+def database(servers: Stack, notifications_database: str) -> Iterator[Database]:
+    """The webhook's, as the role that it has, without any key."""
+    name = notifications_database.rpartition("/")[2]
+    made = Database(servers.database_url("notifications_web", name), service="notifications", sealer=None)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def hook(database: Database, tmp_path: Path) -> Iterator[Hook]:
+    with hooked(database, tmp_path) as hook:
         yield hook
 
 
 @pytest.fixture
-def quick(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hook]]:
+def quick(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hook]]:
     """The webhook with other limits, which a test need not wait for."""
     with ExitStack() as stack:
 
         def start(**limits: float) -> Hook:
             for name, limit in limits.items():
                 monkeypatch.setattr(web, name, limit)
-            return stack.enter_context(hooked(world, tmp_path))
+            return stack.enter_context(hooked(database, tmp_path))
 
         yield start
 
 
 @contextmanager
-def hooked(world: World, folder: Path) -> Iterator[Hook]:
+def hooked(database: Database, folder: Path) -> Iterator[Hook]:
     secret = folder / "secret"
     secret.write_text(f"{SECRET}\n")
     settings = SimpleNamespace(
-        address_key=SETTINGS.address_key,
+        report_key=REPORT_KEY,
         sms_apis=[Elks46(), LinkMobility()],
         report_password_file=secret,
         web_host="127.0.0.1",
@@ -94,7 +105,7 @@ def hooked(world: World, folder: Path) -> Iterator[Hook]:
     )
     metrics = SimpleNamespace(registry=CollectorRegistry())
     process: Any = SimpleNamespace(
-        settings=settings, transaction=world.database.transaction, core=SimpleNamespace(metrics=metrics)
+        settings=settings, transaction=database.transaction, core=SimpleNamespace(metrics=metrics)
     )
     listening = web.server(process)
     thread = threading.Thread(target=listening.serve_forever, args=(0.02,))
@@ -115,7 +126,7 @@ def sent(world: World, outcome: Any = None) -> str:
 
 
 def address(reference: str, slot: str = "sms-1") -> str:
-    return f"/reports/{slot}/{reference}/{reports.signature(SETTINGS.address_key, slot, reference)}"
+    return f"/reports/{slot}/{reference}/{reports.signature(REPORT_KEY, slot, reference)}"
 
 
 def state(world: World) -> tuple[Any, ...]:
@@ -233,7 +244,7 @@ def test_forged_and_unreadable_reports_change_nothing(world: World, hook: Hook) 
     """R-SYS-1: nor do they tell anyone whether a delivery exists."""
     reference = sent(world)
     other = f"{uuid4()}.0"
-    signed = reports.signature(SETTINGS.address_key, "sms-1", other)
+    signed = reports.signature(REPORT_KEY, "sms-1", other)
     failed = {"id": "s1", "status": "failed"}
     assert hook.post(f"/reports/sms-1/{reference}/{'0' * 32}", data=failed) == 403
     assert hook.post(f"/reports/sms-1/{reference}/{signed}", data=failed) == 403
@@ -290,7 +301,7 @@ def test_that_it_failed_with_another_provider_or_attempt_says_nothing(world: Wor
 def test_a_report_address_is_one_provider_s(world: World, hook: Hook) -> None:
     """R-SYS-1: another's reports are read otherwise."""
     reference = sent(world)
-    signed = reports.signature(SETTINGS.address_key, "sms-2", reference)
+    signed = reports.signature(REPORT_KEY, "sms-2", reference)
     assert hook.post(f"/reports/sms-1/{reference}/{signed}", data={"id": "s1", "status": "failed"}) == 403
 
 

@@ -103,6 +103,11 @@ class Rooms:
         with psycopg.connect(admin_url, autocommit=True) as admin:
             databases.make_role(admin, _OWNER, self._stack.keys.password(f"database_{_OWNER}"))
             databases.make_database(admin, name, _OWNER)
+        with psycopg.connect(self._stack.postgres.admin_url(name), autocommit=True) as admin:
+            for role, of in databases.OF_ONE_PROCESS.items():
+                if of == service:
+                    password = self._stack.keys.password(f"database_{role}")
+                    databases.make_process_role(admin, name, role, password)
         made = Database(name, self._stack.database_url(_OWNER, name), admin_url)
         if service is None:
             _make_kernel_tables(made.url)

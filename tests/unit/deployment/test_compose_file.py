@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
 from deploy.local.folder import CHECKOUT
 from deploy.secrets import wanted
-from shared.operations.settings import ServiceSettings
+from shared.operations.settings import ProcessSettings, ServiceSettings
 
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
@@ -35,7 +34,9 @@ def settings_of(process):
     found = {
         value
         for value in vars(room).values()
-        if isinstance(value, type) and issubclass(value, ServiceSettings) and value is not ServiceSettings
+        if isinstance(value, type)
+        and issubclass(value, ProcessSettings)
+        and value not in (ProcessSettings, ServiceSettings)
     }
     # The one that says most: a worker's settings are the service's and its own.
     return max(found, key=lambda one: len(one.model_fields), default=ServiceSettings)
@@ -66,7 +67,7 @@ def test_a_process_is_told_all_that_it_needs_and_nothing_else(process):
 @pytest.mark.parametrize("process", PROCESSES)
 def test_its_secrets_are_those_that_its_settings_name(process):
     one = SERVICES[process]
-    named = {Path(value).name for value in map(str, one["environment"].values()) if value.startswith("/run/secrets/")}
+    named = set(re.findall(r"/run/secrets/([a-z0-9_.-]+)", " ".join(map(str, one["environment"].values()))))
     assert named == set(one["secrets"])
 
 
@@ -75,7 +76,7 @@ def test_it_starts_after_its_migration_and_its_servers(process):
     after = SERVICES[process]["depends_on"]
     migration = f"migrate_{process.split('_')[0]}"
     assert after[migration] == {"condition": "service_completed_successfully"}
-    assert after["rabbitmq"] == {"condition": "service_healthy"}
+    assert (after.get("rabbitmq") == {"condition": "service_healthy"}) == ("broker" in SERVICES[process]["networks"])
     assert SERVICES[migration]["depends_on"] == {"roles": {"condition": "service_completed_successfully"}}
     assert SERVICES["roles"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     for server in ("postgres", "rabbitmq", "store"):
