@@ -65,6 +65,23 @@ class BrokerAdmin:
         for one in rights["permissions"]:
             self._ask("PUT", f"permissions/{host}/{quote(one['user'], safe='')}", one)
 
+    def set_policy(self, vhost: str, policy: dict[str, Any]) -> None:
+        """Gives queues a policy, as in definitions."""
+        self._ask("PUT", f"policies/{quote(vhost, safe='')}/{quote(policy['name'], safe='')}", policy)
+
+    def delete_policy(self, vhost: str, name: str) -> None:
+        """Removes it, if it is there."""
+        self._ask("DELETE", f"policies/{quote(vhost, safe='')}/{quote(name, safe='')}", missing_is_fine=True)
+
+    def limit_vhost(self, vhost: str, limit: str, most: int) -> None:
+        """Sets a limit of the virtual host; -1: none."""
+        self._ask("PUT", f"vhost-limits/{quote(vhost, safe='')}/{limit}", {"value": most})
+
+    def vhost_limits(self, vhost: str) -> dict[str, int]:
+        """The limits of the virtual host."""
+        [found] = self._ask("GET", f"vhost-limits/{quote(vhost, safe='')}") or [{"value": {}}]
+        return dict(found["value"])
+
     def queues(self, vhost: str) -> list[dict[str, Any]]:
         """Queues with what is known of them; counts are up to a second old."""
         return list(self._ask("GET", f"queues/{quote(vhost, safe='')}"))

@@ -19,13 +19,18 @@ from shared.messaging.wire import REQUEST_QUEUE_ARGUMENTS, RPC_EXCHANGE, request
 VHOST = "vardarende"
 MOST_CONNECTIONS = 300
 """Of one user: a process has some five."""
-_UNUSED_MS, _MOST_BYTES = 600_000, 128 * 1024 * 1024
+MOST_QUEUES = 2000
+"""In the virtual host: some fifty are given, and each process makes two. Else a user could fill the broker."""
+_MB = 1024 * 1024
+_UNUSED_MS = 600_000
+_MOST_CALLS, _MOST_EVENTS, _MOST_ANSWERS = 64 * _MB, 256 * _MB, 64 * _MB
+"""Bytes that may wait in a queue of that kind."""
 
 
 def inside(vhost: str) -> dict[str, Any]:
     """Exchanges, queues and bindings of a virtual host, and the mark that says that they are there."""
     needed = topology.topology()
-    made = topology.definitions(vhost, needed)
+    made = topology.definitions(vhost, needed) | bounds(vhost)
     services = [contract.name for contract in topology.all_contracts()]
     for name, kind in ((RPC_EXCHANGE, "topic"), (announcing.EXCHANGE, "fanout"), (needed.mark, "fanout")):
         made["exchanges"].append(_exchange(name, kind, vhost))
@@ -105,19 +110,33 @@ def whole(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
         }
         for user in permissions.everyone()
     ]
-    return {"vhosts": [{"name": vhost}], "users": users, "policies": [_modest(vhost)], **rights(vhost), **inside(vhost)}
+    return {"vhosts": [{"name": vhost}], "users": users, **rights(vhost), **inside(vhost)}
 
 
-def _modest(vhost: str) -> dict[str, Any]:
-    """For the queues that users make themselves, as they please: such a one ends when nobody uses it, and fills no
-    memory."""
+def bounds(vhost: str) -> dict[str, list[dict[str, Any]]]:
+    """How much of the broker a kind of queue may take, so that nobody who sends more than is taken fills all of it.
+
+    Events are refused, not dropped, where their queue is full: they stay in the outbox, or in the queue that they come
+    from, and are sent again (R-SYS-5). A call is refused too, and its caller told nothing better than that no answer
+    came. The queues that users make themselves, as they please, lose their oldest, and end when nobody uses them.
+    """
+    refuse = {"overflow": "reject-publish"}
+    kinds = (
+        ("calls", r"^rpc-", {"max-length-bytes": _MOST_CALLS, **refuse}),
+        ("events", r"^(events|dead)\.", {"max-length-bytes": _MOST_EVENTS, **refuse}),
+        (
+            "made by users",
+            r"^(rpc\.reply-|rights-clock\.)",
+            {"expires": _UNUSED_MS, "max-length-bytes": _MOST_ANSWERS, "overflow": "drop-head"},
+        ),
+    )
+    most_queues = {"component": "vhost-limits", "name": "limits", "value": {"max-queues": MOST_QUEUES}}
     return {
-        "vhost": vhost,
-        "name": "made by users",
-        "pattern": r"^(rpc\.reply-|rights-clock\.)",
-        "apply-to": "queues",
-        "definition": {"expires": _UNUSED_MS, "max-length-bytes": _MOST_BYTES, "overflow": "drop-head"},
-        "priority": 1,
+        "policies": [
+            {"vhost": vhost, "name": name, "pattern": pattern, "apply-to": "queues", "definition": what, "priority": 1}
+            for name, pattern, what in kinds
+        ],
+        "parameters": [{"vhost": vhost, **most_queues}],
     }
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from uuid import UUID
 
 import amqp
-from amqp.exceptions import AMQPError, NotFound
+from amqp.exceptions import AMQPError, MessageNacked, NotFound
 
 from shared.messaging import events, outbox, topology
 from shared.messaging.link import Delivery, OutgoingMessage
@@ -109,13 +109,16 @@ def resend(
 
 
 def _publish(channel: amqp.Channel, message: OutgoingMessage) -> None:
-    channel.basic_publish_confirm(
-        amqp.Message(message.body, **message.properties),
-        exchange=message.exchange,
-        routing_key=message.routing_key,
-        mandatory=True,
-        confirm_timeout=10,
-    )
+    try:
+        channel.basic_publish_confirm(
+            amqp.Message(message.body, **message.properties),
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            mandatory=True,
+            confirm_timeout=10,
+        )
+    except MessageNacked:
+        raise DeadLetterError(f"the queue {message.routing_key} is full; what was not sent is kept") from None
 
 
 def _is_dead(queue: topology.Queue) -> bool:

@@ -206,8 +206,12 @@ def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
     assert names == set(permissions.everyone())
     limits = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_user_limits", "--user", "cases")[1]
     assert str(definitions.MOST_CONNECTIONS) in limits
-    policies = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "-p", "vardarende", "list_policies")[1]
-    assert "expires" in policies and "max-length-bytes" in policies
+    queues = deployment.compose(
+        "exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "-p", "vardarende", "list_queues", "name", "policy", "--silent"
+    )[1]
+    policies = dict(line.split("\t") for line in queues.splitlines() if "\t" in line)
+    assert policies["events.cases"] == policies["dead.cases"] == "events" and policies["rpc-cases"] == "calls"
+    assert all(policies.values()), policies
     listeners = deployment.compose("exec", "-T", "rabbitmq", "rabbitmq-diagnostics", "-q", "listeners")[1]
     assert "5671" in listeners and ":5672" not in listeners and "port: 5672" not in listeners
 

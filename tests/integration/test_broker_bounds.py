@@ -1,0 +1,183 @@
+"""A queue that is full refuses events, and none is lost (R-SYS-5); nobody fills the broker with what is not taken.
+
+With the policies of the deployment's definitions, made so small that a few messages fill a queue.
+"""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID, uuid4
+
+import amqp
+import pytest
+from amqp.exceptions import MessageNacked, PreconditionFailed
+
+from deploy.rabbitmq import definitions
+from shared.messaging import dead_letters, topology
+from shared.messaging.dead_letters import DeadLetterError
+from shared.messaging.wire import RPC_EXCHANGE, declare_request_queue, request_queue
+from tests.integration.kernel_broker import DEAD, HAPPENED, QUEUE, Happened, consumer_of, eventually, relay_of
+from tests.integration.kernel_support import bump
+
+ROOM = 5
+"""Messages that fill a queue here."""
+
+
+@pytest.fixture
+def bounded(broker_vhost, kernel_broker):
+    """The virtual host of the tests with its events and requests, and room for few in each queue."""
+    kernel_broker.declare()
+    with kernel_broker.channel() as channel:
+        channel.exchange_declare(RPC_EXCHANGE, "topic", durable=True, auto_delete=False)
+        declare_request_queue(channel, "cases")
+    small = definitions.bounds(broker_vhost.vhost)["policies"]
+    for policy in small:
+        broker_vhost.admin.set_policy(
+            broker_vhost.vhost, policy | {"definition": policy["definition"] | {"max-length": ROOM}}
+        )
+    named = {QUEUE, DEAD, request_queue("cases")}
+    eventually(
+        lambda: all(
+            queue.get("policy") for queue in broker_vhost.admin.queues(broker_vhost.vhost) if queue["name"] in named
+        )
+    )
+    yield kernel_broker
+    for policy in small:
+        broker_vhost.admin.delete_policy(broker_vhost.vhost, policy["name"])
+    with kernel_broker.channel() as channel:
+        channel.queue_delete(request_queue("cases"))
+
+
+@pytest.fixture
+def database(kernel_db):
+    database = kernel_db.open(service="notifications", pool_size=16)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def outbox(kernel_db, bounded):
+    """The other service, with its relay; it shares the tables."""
+    telling = kernel_db.open(service="cases")
+    relay = relay_of(telling, bounded.url)
+    relay.start()
+    yield telling
+    relay.stop()
+    telling.dispose()
+
+
+def tell(database, count: int) -> set[UUID]:
+    keys = {uuid4() for _ in range(count)}
+    for key in keys:
+        with database.transaction() as tx:
+            tx.publish(HAPPENED, Happened(key=key), aggregate=key)
+    return keys
+
+
+def outbox_refused(kernel_db) -> bool:
+    """Whether events stay in the outbox for longer than it takes to publish them."""
+    time.sleep(2)
+    return waiting(kernel_db) == ROOM
+
+
+def waiting(kernel_db) -> int:
+    return kernel_db.one("SELECT count(*) FROM outbox")
+
+
+def test_events_that_a_full_queue_refuses_wait_in_the_outbox_and_come_later_r_sys_5(
+    kernel_db, bounded, database, outbox
+):
+    told = tell(outbox, 2 * ROOM)
+    eventually(lambda: bounded.messages(QUEUE) > ROOM)  # what is on its way when it gets full is still taken
+    told |= tell(outbox, ROOM)
+    eventually(lambda: outbox_refused(kernel_db), 10)
+    heard: list[UUID] = []
+    consumer = consumer_of(database, bounded.url, {HAPPENED: lambda tx, body: heard.append(body.key)})
+    consumer.start()
+    try:
+        eventually(lambda: set(heard) == told, 60)
+        assert len(heard) == len(told)
+        eventually(lambda: waiting(kernel_db) == 0, 60)
+    finally:
+        consumer.stop(5)
+
+
+def test_events_for_which_there_is_no_room_with_the_dead_letters_stay_r_sys_5(
+    kernel_db, bounded, database, outbox, monkeypatch
+):
+    monkeypatch.setattr("shared.messaging.events.ATTEMPTS", 1)
+    told = tell(outbox, 3 * ROOM)
+    mended = []
+
+    def handler(tx, body):
+        if not mended:
+            raise ZeroDivisionError
+        bump(tx, body.key)
+
+    consumer = consumer_of(database, bounded.url, {HAPPENED: handler})
+    consumer.start()
+    try:
+        eventually(lambda: bounded.messages(DEAD) >= ROOM)
+        mended.append(True)
+        dead = bounded.messages(DEAD)
+        effects = "SELECT count(*) FROM effects"
+        eventually(lambda: kernel_db.one(effects) + dead >= len(told), 60)
+        dead_letters.resend(bounded.url, "notifications")
+        eventually(lambda: kernel_db.one(effects) == len(told), 60)
+        assert bounded.messages(DEAD) == 0
+    finally:
+        consumer.stop(5)
+
+
+def test_dead_letters_that_a_full_queue_refuses_are_kept_and_it_is_said(bounded):
+    with bounded.channel() as channel:
+        for queue in (DEAD, QUEUE):
+            fill(channel, "", queue)
+    dead = bounded.messages(DEAD)
+    with pytest.raises(DeadLetterError, match=r"the queue events\.notifications is full"):
+        dead_letters.resend(bounded.url, "notifications")
+    eventually(lambda: bounded.messages(DEAD) == dead)
+
+
+def test_calls_that_nobody_takes_fill_their_queue_and_no_more(bounded):
+    with bounded.channel() as channel:
+        assert fill(channel, RPC_EXCHANGE, "cases.anything") >= ROOM
+    assert bounded.messages(request_queue("cases")) <= 2 * ROOM
+
+
+def test_nobody_makes_more_queues_than_there_may_be(broker_vhost, bounded):
+    vhost = broker_vhost.vhost
+    broker_vhost.admin.limit_vhost(vhost, "max-queues", len(broker_vhost.admin.queues(vhost)) + 1)
+    try:
+        with bounded.channel() as channel:
+            channel.queue_declare("one", exclusive=True)
+            with pytest.raises(PreconditionFailed, match="queue limit"):
+                channel.queue_declare("two", exclusive=True)
+    finally:
+        broker_vhost.admin.limit_vhost(vhost, "max-queues", -1)
+
+
+def test_the_deployments_definitions_bound_every_queue_and_their_number(system):
+    admin, vhost = system.stack.rabbitmq.admin, "vardarende"
+    given = {f"{kind}.{service}" for kind in ("events", "dead") for service in ("cases", "notifications")}
+
+    def policies():
+        return {queue["name"]: queue.get("policy") for queue in admin.queues(vhost)}
+
+    eventually(lambda: all(policies().values()))  # that of a new queue is not told at once
+    assert {policies()[queue] for queue in given} == {"events"}
+    assert policies()["rpc-cases"] == "calls"
+    assert {policy for queue, policy in policies().items() if "rights-clock" in queue} == {"made by users"}
+    assert admin.vhost_limits(vhost) == {"max-queues": definitions.MOST_QUEUES}
+    assert {queue.name for queue in topology.topology().queues} <= {queue["name"] for queue in admin.queues(vhost)}
+
+
+def fill(channel, exchange: str, key: str) -> int:
+    """Publishes until the queue refuses; how many it took."""
+    channel.confirm_select()
+    for count in range(10 * ROOM):
+        try:
+            channel.basic_publish_confirm(amqp.Message("{}", delivery_mode=2, message_id=str(uuid4())), exchange, key)
+        except MessageNacked:
+            return count
+    raise AssertionError("nothing is refused")
