@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid5
 
-from services.identity import logins, personal_settings, representation, residents, subject_access, verification
+from services.identity import (
+    contacts,
+    logins,
+    personal_settings,
+    representation,
+    residents,
+    subject_access,
+    verification,
+)
 from services.identity.desk import desk_of
 from services.identity.population_register import RegisteredPerson
 from shared.contracts import access, directory, identity, notifications, personal
@@ -56,6 +64,13 @@ def send_code(call: OngoingCall[Any, Any], channel: identity.Channel) -> None:
             code=found.code,
         ),
     )
+
+
+def require_own(call: OngoingCall[Any, Any], email: str | None) -> None:
+    """Raises `Invalid` if a clinic has entered the address as its own by now (R-NOT-9), and as `ask` does."""
+    if email is not None:
+        question = notifications.OverlappingAddresses(clinic=None, addresses=[email])
+        contacts.require_own(call.ask(notifications.OVERLAPPING_ADDRESSES, question).overlapping)
 
 
 def known_of_hsa(call: OngoingCall[Any, Any]) -> personal.FromHsa | None:

@@ -342,10 +342,9 @@ class IdentityService:
 
     @rpc(identity.SET_CONTACT)
     def set_contact(self, call: OngoingCall[identity.SetContact, identity.ContactSet]) -> identity.ContactSet:
-        email = contacts.addresses_in(call.request, contacts.owner_of(call.caller)[0]).get("email")
-        if email is not None:
-            question = notifications.OverlappingAddresses(clinic=None, addresses=[email])
-            contacts.require_own(call.ask(notifications.OVERLAPPING_ADDRESSES, question).overlapping)
+        neighbours.require_own(
+            call, contacts.addresses_in(call.request, contacts.owner_of(call.caller)[0]).get("email")
+        )
         contact = call.write(verification.set_contact, desk_of(call.settings).number_key)
         for channel in contact.to_verify:
             neighbours.send_code(call, channel)
@@ -353,6 +352,8 @@ class IdentityService:
 
     @rpc(personal.SEND_VERIFICATION_CODE)
     def send_verification_code(self, call: OngoingCall[personal.SendVerificationCode, Done]) -> Done:
+        if call.request.channel == "email":
+            neighbours.require_own(call, call.read(verification.own_email))
         done = call.write(verification.send_another, desk_of(call.settings).number_key)
         neighbours.send_code(call, call.request.channel)
         return done
@@ -360,6 +361,8 @@ class IdentityService:
     @rpc(personal.VERIFY_ADDRESS)
     def verify_address(self, call: OngoingCall[personal.VerifyAddress, Done]) -> Done:
         call.read(verification.count_attempt)
+        if call.request.channel == "email":
+            neighbours.require_own(call, call.read(verification.own_email))
         return call.write(verification.verify, desk_of(call.settings).number_key)
 
     @rpc(personal.MY_SETTINGS)

@@ -47,6 +47,11 @@ def set_contact(tx: Transaction, request: identity.SetContact, key: NumberKey) -
     return contact
 
 
+def own_email(tx: Transaction, _request: Any) -> str | None:
+    """The mail address that the caller has set, verified or not."""
+    return contacts.set_by(tx, contacts.owner_of(tx.caller))[1].get("email")
+
+
 def send_another(tx: Transaction, request: personal.SendVerificationCode, key: NumberKey) -> Done:
     """A new code for the caller's address of this kind; the one before is worth nothing from now on.
 

@@ -17,7 +17,8 @@ class SendVerificationCode(Command):
     """Sends a new code to the caller's address of this kind; the earlier code is worth nothing then.
 
     At most five an hour, and ten a day to one address whoever has them sent, else `limit_exceeded`; `conflict`,
-    `nothing_to_verify`, where there is no address or it is verified.
+    `nothing_to_verify`, where there is no address or it is verified; `invalid`, `address_of_a_clinic`, where a clinic
+    has entered it as its own since it was set (R-NOT-9).
     """
 
     channel: Channel
@@ -26,7 +27,8 @@ class SendVerificationCode(Command):
 class VerifyAddress(Command):
     """Shows that the caller reads what comes to the address: the code that was sent there (R-NOT-9).
 
-    `invalid`, reason `wrong_code`, for another code, one older than 15 minutes, and after five attempts.
+    `invalid`, reason `wrong_code`, for another code, one older than 15 minutes, and after five attempts; reason
+    `address_of_a_clinic` where a clinic has entered it as its own since it was set.
     """
 
     channel: Channel

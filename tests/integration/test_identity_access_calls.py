@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from deploy.local.people import cast
 from deploy.local.people.residents import named
 from deploy.rabbitmq.permissions import exchange_of
-from shared.contracts import access, cases, identity, logging_in, notifications
+from shared.contracts import access, cases, identity, logging_in, notifications, personal
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, Unavailable
 
@@ -169,6 +170,35 @@ def test_r_not_9_the_address_of_a_clinic_is_nobodys_own(system: Any) -> None:
         with pytest.raises(Invalid) as caught:
             system.call(identity.SET_CONTACT, contact, token)
         assert caught.value.reason == "address_of_a_clinic"
+
+
+def test_r_not_9_an_address_that_a_clinic_has_entered_since_it_was_set_is_not_verified(system: Any) -> None:
+    """R-NOT-9: it becomes personal when the code comes back, and not if it is a clinic's by then."""
+    mail, token = f"egen{uuid4().hex[:8]}@example.org", system.resident_token(cast.SECOND_RESIDENT)
+    clinic, admin = system.clinic().hsa_id, system.staff_token(cast.LOCAL_ADMIN)
+
+    def entered(*addresses: str) -> None:
+        settings = notifications.SetClinicSettings(
+            request_id=uuid4(), clinic=clinic, new_case_addresses=list(addresses)
+        )
+        system.call(notifications.SET_CLINIC_SETTINGS, settings, admin)
+
+    system.call(identity.SET_CONTACT, identity.SetContact(request_id=uuid4(), email=mail), token)
+    [sent] = system.mail(to=mail, wait=15)
+    [code] = re.findall(r"\b\d{6}\b", sent["text"])
+    entered(mail.upper())
+    back = personal.VerifyAddress(request_id=uuid4(), channel="email", code=code)
+    another = personal.SendVerificationCode(request_id=uuid4(), channel="email")
+    for call, request in ((personal.VERIFY_ADDRESS, back), (personal.SEND_VERIFICATION_CODE, another)):
+        with pytest.raises(Invalid) as caught:
+            system.call(call, request, token)
+        assert caught.value.reason == "address_of_a_clinic"
+    entered()
+    system.call(personal.VERIFY_ADDRESS, back.model_copy(update={"request_id": uuid4()}), token)
+    entered(mail)
+    contact = identity.SetContact(request_id=uuid4(), email=mail, notify_by=["email"])
+    with pytest.raises(Invalid):
+        system.call(identity.SET_CONTACT, contact, token)
 
 
 def test_r_id_10_whose_addresses_overlap_is_unknown_while_notifications_is_down(system: Any) -> None:
