@@ -21,6 +21,7 @@ _STATES = {
     "ready": "Fullständigt.",
     "incomplete": "Inte fullständigt: följande tjänster har inte svarat på ett dygn och frågas på nytt: ",
 }
+_NO_LONGER = " Utdraget väntar inte längre på det som fattas. Du kan begära ett nytt."
 _SERVICES = {"cases": "ärenden", "attachments": "bifogade filer", "notifications": "aviseringar"}
 _STYLE = (
     "body{font-family:sans-serif;max-width:60em;margin:2em auto;line-height:1.4}"
@@ -56,6 +57,7 @@ def as_json(whole: Whole) -> str:
             "name": whole.name,
             "identity_number": whole.identity_number,
             "whole": report.whole,
+            "ended": report.ended,
             "parts": [
                 part.model_dump(mode="json", exclude={"part"})
                 | {"held": [one.model_dump(mode="json") for one in whole.held[part.part]]}
@@ -80,7 +82,7 @@ def as_html(whole: Whole) -> str:
         f'<p class="state">Utdraget är {"fullständigt" if report.whole else "inte fullständigt ännu"}.</p>',
     ]
     for part in report.parts:
-        lines += [f"<h2>{_heading(part)}</h2>", f'<p class="state">{escape(_state(part))}</p>']
+        lines += [f"<h2>{_heading(part)}</h2>", f'<p class="state">{escape(_state(part, report.ended))}</p>']
         lines += _sections(whole.held[part.part])
     lines.append("</body></html>")
     return "\n".join(lines)
@@ -92,9 +94,10 @@ def _heading(part: ReportPart) -> str:
     return f"Uppgifter hos vårdgivaren {escape(part.care_provider)}"
 
 
-def _state(part: ReportPart) -> str:
+def _state(part: ReportPart, ended: bool) -> str:
     missing = ", ".join(_SERVICES.get(one, one) for one in part.missing)
-    return _STATES[part.state] + (missing + "." if part.state == "incomplete" else "")
+    told = _STATES[part.state] + (missing + "." if part.state == "incomplete" else "")
+    return told + (_NO_LONGER if ended and part.state != "ready" else "")
 
 
 def _sections(held: list[Held]) -> list[str]:

@@ -463,6 +463,11 @@ class IdentityService:
     def gather_subject_access(self, run: Any) -> None:
         subject_access.gather(run.transaction, run.ask, run.stopping.is_set)
 
+    @job("tell_who_has_not_released", daily_at="03:20")
+    def tell_who_has_not_released(self, run: Any) -> None:
+        with run.transaction() as tx:
+            subject_access.tell_who_has_not_released(tx)
+
     @job("confirm_custody", every=timedelta(hours=1))
     def confirm_custody(self, run: Any) -> None:
         register = desk_of(run.settings).register

@@ -5,6 +5,9 @@ A report is of the person: where they have several accounts, by numbers that the
 A report has a part for what the e-services hold themselves, and one for each care provider that controls something. A
 part is gathered in a job, service by service, and kept sealed; a service that does not answer is asked again at every
 run. When it has not answered for a day the part says so, and it is asked on.
+
+A report ends 90 days after it was asked for: what was not released, or can't be had, is no longer waited for. The
+resident can ask anew after 30.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
 from services.identity import own_holdings, residents
@@ -29,7 +32,7 @@ from services.identity.tables import residents as accounts
 from shared.contracts import subject_access
 from shared.contracts.base import Call, Done, HsaId, Role
 from shared.contracts.subject_access import Held, HeldPage, SubjectAccess
-from shared.messaging.errors import Forbidden, NotFound, Refused
+from shared.messaging.errors import Conflict, Forbidden, NotFound, Refused
 from shared.operations.logs import log
 
 if TYPE_CHECKING:
@@ -40,7 +43,11 @@ RELEASES = (Role.OPERATIONS_MANAGER, Role.OPERATIONS_ASSISTANT)
 WAITS = timedelta(hours=24)
 """So long a service is waited for before the part says that it is missing."""
 KEPT = timedelta(days=30)
-"""So long a report is kept once all of it is there."""
+"""So long a report is kept once all of it is there, or once it has ended. Also the month in which a care provider has
+to answer (GDPR, article 12.3): after it the resident may ask anew, and the operator is told who has not released."""
+ENDS_AFTER = timedelta(days=90)
+"""So long after it was asked for a report waits for what has not come: the month, and the two more that a care provider
+can take for good reasons."""
 AT_ONCE = 20
 _ATTACHMENTS_AT_ONCE = 1000
 _HELD: TypeAdapter[list[Held]] = TypeAdapter(list[Held])
@@ -87,14 +94,16 @@ def mine(tx: Transaction, _request: subject_access.MyReports) -> subject_access.
         .order_by(reports.c.requested_at.desc(), reports.c.report, report_parts.c.care_provider)
     )
     each = [list(parts) for _report_id, parts in groupby(rows, key=attrgetter("report"))]
-    return subject_access.Reports(reports=[_report(parts[0], parts) for parts in each])
+    return subject_access.Reports(reports=[_report(tx, parts[0], parts) for parts in each])
 
 
-def _report(row: Row[Any], parts: Sequence[Row[Any]]) -> subject_access.Report:
+def _report(tx: Transaction, row: Row[Any], parts: Sequence[Row[Any]]) -> subject_access.Report:
+    whole = row.care_providers_known and all(one.state == "ready" for one in parts)
     return subject_access.Report(
         report=row.report,
         requested_at=row.requested_at,
-        whole=row.care_providers_known and all(one.state == "ready" for one in parts),
+        whole=whole,
+        ended=not whole and row.requested_at <= tx.now - ENDS_AFTER,
         parts=[
             subject_access.ReportPart(
                 part=one.part,
@@ -144,7 +153,9 @@ def whole(tx: Transaction, asked: subject_access.ReadReport) -> Whole:
     for page in tx.execute(pages):
         held[page.part] += _HELD.validate_json(tx.sealer.open(page.sealed, _context(page.part, page.position)))
     whose = tx.execute(_PERSON.where(accounts.c.resident == row.resident)).one()
-    return Whole(_report(row, parts), residents.particulars(tx, whose).name, residents.opened_number(tx, whose), held)
+    return Whole(
+        _report(tx, row, parts), residents.particulars(tx, whose).name, residents.opened_number(tx, whose), held
+    )
 
 
 # --- the care provider ----------------------------------------------------------------------------------------------
@@ -160,6 +171,7 @@ def to_release(
         .join(reports, reports.c.resident == accounts.c.resident)
         .join(report_parts, report_parts.c.report == reports.c.report)
         .where(report_parts.c.care_provider == care_provider, report_parts.c.state == "waiting_for_release")
+        .where(reports.c.requested_at > tx.now - ENDS_AFTER)
         .order_by(reports.c.requested_at)
         .limit(200)
     )
@@ -179,13 +191,17 @@ def to_release(
 
 
 def release(tx: Transaction, asked: subject_access.ReleaseReport, care_provider: HsaId) -> Done:
-    """Releases a part of the care provider's; released before, it stays so. Raises `Forbidden`, `NotFound`."""
+    """Releases a part of the care provider's; released before, it stays so. Raises `Forbidden`, `NotFound`, `Conflict`
+    with reason `report_ended` where it is no longer waited for."""
     tx.caller.require(asked.clinic, *RELEASES)
     this = (report_parts.c.part == asked.part) & (report_parts.c.care_provider == care_provider)
-    row = tx.execute(select(report_parts.c.state).where(this).with_for_update()).one_or_none()
+    part = select(report_parts.c.state, reports.c.requested_at).join(reports, reports.c.report == report_parts.c.report)
+    row = tx.execute(part.where(this).with_for_update(of=report_parts)).one_or_none()
     if row is None:
         raise NotFound(reason="unknown_part")
     if row.state == "waiting_for_release":
+        if row.requested_at <= tx.now - ENDS_AFTER:
+            raise Conflict("Registerutdraget väntar inte längre på era uppgifter.", reason="report_ended")
         tx.execute(
             update(report_parts)
             .where(this)
@@ -215,7 +231,8 @@ def gather(transaction: Transactions, ask: Ask, stopping: Callable[[], bool]) ->
     """Gathers what has been released and not been gathered whole, and removes old reports."""
     with transaction() as tx:
         _remove_old(tx)
-        unknown = tx.execute(select(reports).where(~reports.c.care_providers_known)).all()
+        goes_on = reports.c.requested_at > tx.now - ENDS_AFTER
+        unknown = tx.execute(select(reports).where(~reports.c.care_providers_known, goes_on)).all()
     for report in unknown:
         if not stopping():
             _find_care_providers(transaction, ask, report)
@@ -223,7 +240,7 @@ def gather(transaction: Transactions, ask: Ask, stopping: Callable[[], bool]) ->
         wanted = tx.execute(
             select(report_parts, reports.c.resident, reports.c.care_providers_known)
             .join(reports, reports.c.report == report_parts.c.report)
-            .where(report_parts.c.state.in_(["gathering", "incomplete"]))
+            .where(report_parts.c.state.in_(["gathering", "incomplete"]), goes_on)
             # Those that were tried longest ago first: what waits for a service that is down keeps nobody else waiting.
             .order_by(report_parts.c.gathered_at.asc().nulls_first(), report_parts.c.released_at)
             .limit(AT_ONCE)
@@ -234,11 +251,27 @@ def gather(transaction: Transactions, ask: Ask, stopping: Callable[[], bool]) ->
 
 
 def _remove_old(tx: Transaction) -> None:
-    """Removes reports that have been whole for as long as they are kept; what the resident still waits for stays."""
+    """Removes reports that have been whole, or have ended, for as long as they are kept; what the resident still waits
+    for stays."""
     kept = (report_parts.c.state != "ready") | (report_parts.c.gathered_at >= tx.now - KEPT)
     has_such = select(report_parts.c.part).where(report_parts.c.report == reports.c.report, kept).exists()
     old = reports.c.care_providers_known & (reports.c.requested_at < tx.now - KEPT) & ~has_such
-    tx.execute(delete(reports).where(old))
+    ended = reports.c.requested_at < tx.now - ENDS_AFTER - KEPT
+    tx.execute(delete(reports).where(or_(old, ended)))
+
+
+def tell_who_has_not_released(tx: Transaction) -> None:
+    """Logs, for the operator, each care provider that has let parts wait for longer than the month in which it has to
+    answer: it may have nobody who can release them."""
+    waiting = (
+        select(report_parts.c.care_provider, func.count().label("parts"))
+        .join(reports, reports.c.report == report_parts.c.report)
+        .where(report_parts.c.state == "waiting_for_release")
+        .where(reports.c.requested_at < tx.now - KEPT, reports.c.requested_at > tx.now - ENDS_AFTER)
+        .group_by(report_parts.c.care_provider)
+    )
+    for row in tx.execute(waiting):
+        log.warning("subject_access_not_released", care_provider=row.care_provider, parts=row.parts)
 
 
 def _find_care_providers(transaction: Transactions, ask: Ask, report: Row[Any]) -> None:

@@ -91,8 +91,8 @@ class ReportRequested(Reply):
 
 
 class MyReports(Query):
-    """The resident's reports, the newest first, and how far each part has come. They are kept for 30 days
-    from when the last part was ready."""
+    """The resident's reports, the newest first, and how far each part has come. They are kept for 30 days from when the
+    last part was ready, and for 120 days from when they were asked for where one never is."""
 
 
 class ReportPart(Reply):
@@ -112,6 +112,8 @@ class Report(Reply):
     whole: bool
     """Every part has been released and gathered, with nothing missing."""
     parts: list[ReportPart]
+    ended: bool = False
+    """It was asked for 90 days ago: what has not come is no longer waited for."""
 
 
 class Reports(Reply):

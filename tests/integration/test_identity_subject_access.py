@@ -279,6 +279,66 @@ def test_r_id_19_only_the_care_provider_releases_and_only_the_resident_reads(des
     assert desk.one.rows("SELECT 1 FROM report_pages") == []
 
 
+def test_r_id_19_a_part_that_nobody_releases_has_an_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-ID-19: the operator is told after the month, the resident after three; another month later it is removed."""
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    class Log:
+        def warning(self, event: str, **values: Any) -> None:
+            told.append((event, values))
+
+    monkeypatch.setattr(subject_access, "log", Log())
+    desk.services.hold("cases", PROVIDER, "Ärendet")
+    desk.services.hold("cases", OTHER, "Det andra")
+    first = desk.request()
+    desk.gather()
+    desk.release(OTHER)
+    desk.gather()
+    clinic, manager = desk.manager()
+    [part] = desk.waiting(PROVIDER, clinic, manager)
+    desk.one.run(subject_access.tell_who_has_not_released)
+    assert told == []
+    for days, line in ((31, ("subject_access_not_released", {"care_provider": PROVIDER, "parts": 1})), (91, None)):
+        desk.one.moved = timedelta(days=days)
+        told.clear()
+        desk.one.run(subject_access.tell_who_has_not_released)
+        assert told == ([line] if line else [])
+        assert desk.mine().ended is (line is None)
+    assert "väntar inte längre" in desk.read("html")
+    assert json.loads(desk.read())["ended"]
+    assert desk.waiting(PROVIDER, clinic, manager) == []
+    asked = report.ReleaseReport(request_id=uuid4(), clinic=clinic, part=part.part)
+    with pytest.raises(Conflict) as refused:
+        desk.one.run(lambda tx: subject_access.release(tx, asked, PROVIDER), manager)
+    assert refused.value.reason == "report_ended"
+    desk.one.moved = timedelta(days=119)
+    desk.gather()
+    assert desk.mine().report == first
+    desk.one.moved = timedelta(days=121)
+    assert desk.request() != first
+    desk.gather()
+    assert desk.mine().report != first
+    desk.one.moved = timedelta(days=300)
+    desk.gather()
+
+
+@pytest.mark.parametrize("down", ["cases", "attachments"])
+def test_r_id_19_what_a_service_never_answers_about_has_an_end(desk: Desk, down: str) -> None:
+    """R-ID-19: it is asked for three months, and then no more; what has come is not kept for ever for its sake."""
+    desk.services.hold("attachments", None, "fil")
+    desk.services.down = {down}
+    desk.request()
+    desk.gather()
+    desk.one.moved = timedelta(days=91)
+    desk.services.asked.clear()
+    desk.gather()
+    assert desk.services.asked == []
+    assert desk.mine().ended
+    desk.one.moved = timedelta(days=121)
+    desk.gather()
+    assert desk.one.rows("SELECT 1 FROM reports") == desk.one.rows("SELECT 1 FROM report_pages") == []
+
+
 def test_r_id_19_what_identity_holds_itself_is_all_in_it(desk: Desk) -> None:
     """R-ID-19, R-ID-14: and of a protected person's place there is nothing; markup stays text."""
     setting = identity.SetContact(request_id=uuid4(), email="eva@example.org", notify_by=["email"])
