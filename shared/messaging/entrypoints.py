@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from nameko.extensions import Entrypoint, register_entrypoint
 
 from shared.contracts.base import Call, Event
+from shared.messaging.workers import Work
 from shared.operations.jobs import Job
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -25,9 +26,10 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 class Kept(Entrypoint):  # type: ignore[misc]
     """An entrypoint that the kernel drives: it knows what the method is for, the kernel does the rest."""
 
-    def __init__(self, purpose: Call[Any, Any] | Event[Any] | Job, **options: Any) -> None:
+    def __init__(self, purpose: Call[Any, Any] | Event[Any] | Job, method: Callable[..., Any], **options: Any) -> None:
         self.purpose = purpose
         self.kernel: Any = None
+        self._method = method
         super().__init__(**options)
 
     def stop(self) -> None:
@@ -35,18 +37,20 @@ class Kept(Entrypoint):  # type: ignore[misc]
         self.kernel.drain()
 
     def spawn(self, work: Callable[..., Any]) -> None:
-        """Runs `work(method)` on a worker, where `method` is the service's, bound to the worker's own instance."""
-        self.container.spawn_worker(self, (work,), {})
+        """Runs `work(method)` on a worker, where `method` is the service's, bound to the worker's own instance.
+
+        `work` never raises: nameko would log the exception's text (R-SYS-3).
+        """
+        self.kernel.workers.do(self, lambda service: work(partial(self._method, service)))
 
 
 def _entrypoint(purpose: Call[Any, Any] | Event[Any] | Job) -> Callable[[Method], Method]:
     def decorate(method: Method) -> Method:
         @wraps(method)
-        def run(service: Any, work: Callable[..., Any]) -> None:
-            # What `work` is given never raises out of it: nameko would log the exception's text (R-SYS-3).
-            work(partial(method, service))
+        def run(service: Any, work: Work) -> None:
+            work(service)
 
-        register_entrypoint(run, Kept(purpose))
+        register_entrypoint(run, Kept(purpose, method))
         return run  # type: ignore[return-value]
 
     return decorate

@@ -23,6 +23,7 @@ from shared.messaging.entrypoints import Kept
 from shared.messaging.errors import NotFound
 from shared.messaging.events import EventConsumer, Handler, Spawn
 from shared.messaging.server import OngoingCall, RpcServer
+from shared.messaging.workers import Workers
 from shared.operations.core import Core, KeysSource, RightsSource
 from shared.operations.jobs import Job, JobRunner
 from shared.operations.logs import log
@@ -68,6 +69,7 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
         kept = [one for one in self.container.entrypoints if isinstance(one, Kept)]
         methods = {one.purpose.name: one for one in kept if isinstance(one.purpose, Call)}
         self._check(methods)
+        self.workers = Workers(self.container)
         for one in kept:
             one.kernel = self
         self.core = core = Core(
@@ -109,7 +111,7 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
                 self._own_thread(lambda: work(self._run_job))
 
         def spawn(name: str, work: Callable[..., None]) -> None:
-            if self.container._worker_pool.free() > 0:
+            if self.workers.any_free:
                 begin(name, work)
             else:  # it waits for a worker on a thread of its own: this one keeps the connection alive
                 threading.Thread(target=begin, args=(name, work), name="waiting call", daemon=True).start()
@@ -194,6 +196,7 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
                     thread.start()
                 for thread in stopping:
                     thread.join()
+                self.workers.close()
 
     def stop(self) -> None:
         """Stops the parts, when nothing runs any more."""
