@@ -1,13 +1,15 @@
 """Logging in: a nonce that works once, an ID token that holds, a person whom the directory or the register knows.
 
 A login has three stages. What was begun is read; the identity provider, the directory and the population register are
-asked, outside any transaction; then nonce, account and session change together, or not at all.
+asked, outside any transaction; then nonce, account and session change together, or not at all. One that is refused has
+used its nonce up all the same.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
@@ -26,10 +28,11 @@ from services.identity.tables import logins as begun_logins
 from services.identity.tables import staff
 from shared.contracts import directory, identity, logging_in
 from shared.contracts.base import Done, HsaId
-from shared.messaging.errors import Conflict, Forbidden, Invalid
+from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
+    from shared.messaging.server import OngoingCall
 
 Completing = logging_in.CompleteLogin | logging_in.CompleteCardLogin | logging_in.UnlockLogin
 """A request that ends a login."""
@@ -125,6 +128,22 @@ def require_begun(login: BegunLogin | None, now: datetime, purpose: str = "sessi
     if login.purpose != purpose:
         raise refused("login_for_something_else")
     return login
+
+
+@contextmanager
+def used_up_if_refused(call: OngoingCall[Any, Any]) -> Iterator[None]:
+    """Around what completes a login: one that is refused can't be tried again, with the same ID token or proof or with
+    another, when what stood in its way has gone. Where nobody could say (`Unavailable`), or the person has yet to
+    choose (`Conflict`), it can."""
+    try:
+        yield
+    except (NotAuthenticated, Forbidden):
+        call.read(_use_up)  # in a transaction of its own: that of the login is rolled back
+        raise
+
+
+def _use_up(tx: Transaction, request: Completing) -> None:
+    tx.ask(_USE, (tx.now, [request.login]))
 
 
 def verified_claims(

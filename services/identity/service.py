@@ -71,15 +71,16 @@ class IdentityService:
     def complete_login(
         self, call: OngoingCall[logging_in.CompleteLogin, logging_in.SessionOpened]
     ) -> logging_in.SessionOpened:
-        login = logins.require_begun(call.read_together(logins.begun), call.now)
-        desk = desk_of(call.settings)
-        claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
-        if login.kind == "staff":
-            hsa_id = logins.hsa_id_of(claims, call.request.employee_hsa_id)
-            logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
-            return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
-        complete = partial(logins.complete_for_residents, key=desk.number_key, desk=desk.tokens)
-        return call.write_together(complete, neighbours.registered(call, claims))
+        with logins.used_up_if_refused(call):
+            login = logins.require_begun(call.read_together(logins.begun), call.now)
+            desk = desk_of(call.settings)
+            claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
+            if login.kind == "staff":
+                hsa_id = logins.hsa_id_of(claims, call.request.employee_hsa_id)
+                logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
+                return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
+            complete = partial(logins.complete_for_residents, key=desk.number_key, desk=desk.tokens)
+            return call.write_together(complete, neighbours.registered(call, claims))
 
     @rpc(logging_in.BEGIN_CARD_LOGIN)
     def begin_card_login(
@@ -92,16 +93,17 @@ class IdentityService:
     def complete_card_login(
         self, call: OngoingCall[logging_in.CompleteCardLogin, logging_in.SessionOpened]
     ) -> logging_in.SessionOpened:
-        login = logins.require_begun(call.read_together(logins.begun), call.now, "card")
-        desk = desk_of(call.settings)
-        issuers = logins.require_cards_taken(desk.card_issuers)
-        card = cards.card_of(call.request.proof)
-        cards.require_key(call.request.proof, card, nonce=login.nonce, audience=call.settings.staff_oidc_client_id)
-        issuer = issuers.issuer_of(card, call.now)
-        hsa_id = cards.hsa_id_on(card)
-        desk.certificate_status.require_good(card, issuer, call.now)
-        logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
-        return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
+        with logins.used_up_if_refused(call):
+            login = logins.require_begun(call.read_together(logins.begun), call.now, "card")
+            desk = desk_of(call.settings)
+            issuers = logins.require_cards_taken(desk.card_issuers)
+            card = cards.card_of(call.request.proof)
+            cards.require_key(call.request.proof, card, nonce=login.nonce, audience=call.settings.staff_oidc_client_id)
+            issuer = issuers.issuer_of(card, call.now)
+            hsa_id = cards.hsa_id_on(card)
+            desk.certificate_status.require_good(card, issuer, call.now)
+            logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
+            return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
 
     @rpc(logging_in.LOCK_LOGIN)
     def lock_login(self, call: OngoingCall[logging_in.LockLogin, Done]) -> Done:
@@ -109,11 +111,12 @@ class IdentityService:
 
     @rpc(logging_in.UNLOCK_LOGIN)
     def unlock_login(self, call: OngoingCall[logging_in.UnlockLogin, Done]) -> Done:
-        login = logins.require_begun(call.read_together(logins.begun), call.now, "unlock")
-        desk = desk_of(call.settings)
-        claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
-        logins.require_fresh(claims, login)
-        return call.write(logins.complete_unlocking, neighbours.registered(call, claims), desk.number_key)
+        with logins.used_up_if_refused(call):
+            login = logins.require_begun(call.read_together(logins.begun), call.now, "unlock")
+            desk = desk_of(call.settings)
+            claims = logins.verified_claims(desk.providers, call.settings, login, call.request.id_token, call.now)
+            logins.require_fresh(claims, login)
+            return call.write(logins.complete_unlocking, neighbours.registered(call, claims), desk.number_key)
 
     # --- sessions and terms -------------------------------------------------------------------------------------
 

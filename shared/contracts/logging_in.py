@@ -42,7 +42,8 @@ class CompleteLogin(Command):
     in the population register; reasons of `forbidden`: `account_inactive` (R-ID-17), `login_locked` (R-ID-4),
     `not_in_population_register`. A token that does not hold is `not_authenticated` with a reason. Someone with several
     HSA-ids (the claims `employeeHsaId` and `allEmployeeHsaIds` have them all) says which one to use in
-    `employee_hsa_id`, else `conflict` with reason `several_hsa_ids`.
+    `employee_hsa_id`, else `conflict` with reason `several_hsa_ids`, after which the same login can be completed.
+    One that was refused is used up: another has to be begun.
     """
 
     login: UUID
@@ -114,6 +115,7 @@ class UnlockLogin(Command):
     """Unlocks a resident's login by a fresh e-ID login begun for that purpose; it opens no session (R-ID-4).
 
     The ID token's `auth_time` must lie after the login began. One that is not locked stays so, without an error.
+    As with `complete_login`, one that was refused is used up.
     """
 
     login: UUID

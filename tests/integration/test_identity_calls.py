@@ -106,6 +106,8 @@ def test_r_id_1_one_of_several_hsa_ids_may_be_chosen(system: Any) -> None:
         request_id=uuid4(), login=begun.login, id_token=token, employee_hsa_id=cast.HANDLER
     )
     assert refusal(lambda: complete(system, stolen)).reason == "hsa_id_of_someone_else"
+    begun = begin(system, "staff")
+    token = id_token(system, begun.nonce, first)
     chosen = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token, employee_hsa_id=second)
     assert complete(system, chosen).access_token
 
@@ -149,6 +151,17 @@ def test_a_replayed_token_opens_nothing_and_a_repeated_request_gets_the_same_ans
     assert refusal(lambda: complete(system, elsewhere)).reason == "id_token_nonce"
     crossed = logging_in.CompleteLogin(request_id=uuid4(), login=begin(system, "staff").login, id_token=token)
     assert isinstance(refusal(lambda: complete(system, crossed)), NotAuthenticated)
+
+
+def test_r_id_3_a_login_that_was_refused_is_not_tried_again(system: Any) -> None:
+    """R-ID-3, R-ID-21: neither with another token nor with the same, when what stood in its way has gone."""
+    begun = begin(system, "resident")
+    token = id_token(system, begun.nonce, cast.RESIDENT)
+    foreign = id_token(system, begin(system, "resident").nonce, cast.RESIDENT)
+    wrong = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=foreign)
+    assert refusal(lambda: complete(system, wrong)).reason == "id_token_nonce"
+    right = logging_in.CompleteLogin(request_id=uuid4(), login=begun.login, id_token=token)
+    assert refusal(lambda: complete(system, right)).reason == "login_used"
 
 
 def test_r_id_24_the_same_resident_at_every_login(system: Any) -> None:

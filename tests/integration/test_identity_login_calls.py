@@ -146,6 +146,16 @@ def test_r_id_1_a_proof_works_once_and_for_its_own_login(system: Any) -> None:
     assert refused.reason == "login_for_something_else"
 
 
+def test_r_id_1_a_challenge_to_a_card_is_answered_once(system: Any) -> None:
+    """R-ID-1: a proof that was refused is not followed by another."""
+    begun = system.call(logging_in.BEGIN_CARD_LOGIN, logging_in.BeginCardLogin(request_id=uuid4()))
+    card = login.card_of(cast.HANDLER, pki(system))
+    for audience, reason in (("someone-else", "proof_audience"), (begun.audience, "login_used")):
+        proof = login.card_proof(card, begun.nonce, audience, begun.proof_type)
+        request = logging_in.CompleteCardLogin(request_id=uuid4(), login=begun.login, proof=proof)
+        assert refusal(lambda asked=request: system.call(logging_in.COMPLETE_CARD_LOGIN, asked)).reason == reason
+
+
 # --- locking --------------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +195,24 @@ def test_r_id_4_locking_and_unlocking(system: Any) -> None:
     assert system.login_resident(number).access_token
     with pytest.raises(Forbidden):
         system.call(logging_in.LOCK_LOGIN, logging_in.LockLogin(request_id=uuid4()), system.staff_token(cast.HANDLER))
+
+
+def test_r_id_4_a_login_that_was_refused_for_the_lock_opens_nothing_after_it(system: Any) -> None:
+    """R-ID-4: whoever has the ID token of it; nor does a refused unlocking unlock when it is tried again."""
+    number = named("hanna").number
+    opened = system.accept_terms(system.login_resident(number))
+    kept = begun_by(system, number)
+    system.call(logging_in.LOCK_LOGIN, logging_in.LockLogin(request_id=uuid4()), opened.access_token)
+    assert refusal(lambda: system.call(logging_in.COMPLETE_LOGIN, kept)).reason == "login_locked"
+    begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
+    begun = system.call(logging_in.BEGIN_LOGIN, begin)
+    token = login.resident_id_token(system.stack.system.at.idp, number, begun.nonce, pki=pki(system))
+    for given, reason in (("no token", "id_token_invalid"), (token, "login_used")):
+        request = logging_in.UnlockLogin(request_id=uuid4(), login=begun.login, id_token=given)
+        assert refusal(lambda asked=request: system.call(logging_in.UNLOCK_LOGIN, asked)).reason == reason
+    unlock(system, number)
+    again = kept.model_copy(update={"request_id": uuid4()})
+    assert refusal(lambda: system.call(logging_in.COMPLETE_LOGIN, again)).reason == "login_used"
 
 
 def test_r_id_4_the_dead_unlock_nothing(system: Any) -> None:
