@@ -253,13 +253,17 @@ def postpone(tx: Transaction, some: Sequence[Claimed], reason: str) -> None:
         tx.execute(
             update(deliveries)
             .where(_in_hands(one, DeliveryState.CLAIMED))
-            .values(reason=reason, lease_until=None, **_again(tx, pause))
+            .values(reason=reason, lease_until=None, unasked_since=None, **_again(tx, pause))
         )
 
 
 def put_off(tx: Transaction, one: Claimed, reason: str, pause: timedelta) -> None:
-    """No provider could be asked: later, and no attempt is counted. After a day of that: a failure that people see."""
-    since = func.coalesce(deliveries.c.queued_at, deliveries.c.created_at)
+    """No provider could be asked: later, and no attempt is counted. After a day of that: a failure that people see.
+
+    The day begins when no provider could be asked for the first time: what waited for other reasons, a sender or
+    identity, is no provider's failure.
+    """
+    since = func.coalesce(deliveries.c.unasked_since, literal(tx.now))
     waited = since < tx.now - rules.LONGEST_WAIT
     state = tx.execute(
         update(deliveries)
@@ -270,6 +274,7 @@ def put_off(tx: Transaction, one: Claimed, reason: str, pause: timedelta) -> Non
             due_at=tx.now + pause * (1 + rules.JITTER * _chance()),
             reason=reason,
             lease_until=None,
+            unasked_since=since,
             address_hash=case((waited, null()), else_=deliveries.c.address_hash),
         )
         .returning(deliveries.c.state)

@@ -96,6 +96,7 @@ def _anew(tx: Transaction) -> dict[str, Any]:
         "attempts": 0,
         "due_at": tx.now,
         "queued_at": tx.now,
+        "unasked_since": None,
         "report": None,
         "reported_at": None,
         "claim": None,

@@ -93,6 +93,7 @@ deliveries = Table(
         DateTime(timezone=True),
         comment="null: since it was created; else since it was sent again by hand",
     ),
+    Column("unasked_since", DateTime(timezone=True), comment="since when no provider could be asked to take it"),
     Column("ended_at", DateTime(timezone=True)),
     Column("resent", Integer, nullable=False, server_default="0"),
     # One message for one event and address (R-NOT-6), whoever queues or sends at the same time.

@@ -386,13 +386,31 @@ def test_what_no_provider_could_be_asked_to_take_for_a_day_is_a_visible_failure(
     """R-NOT-7: and can be sent again, with another day."""
     for _ in range(4):
         tell_resident(world, "email")
-    world.rows("UPDATE deliveries SET created_at = created_at - interval '25 hours'")
     world.email.refuse = NotAccepted("smtp_connection", provider_down=True)
+    world.sender().round()  # three fail, and there is no provider to ask for the fourth
+    world.rows(
+        "UPDATE deliveries SET due_at = now(), unasked_since = unasked_since - interval '25 hours' WHERE attempts = 0"
+    )
     world.sender().round()
     [(delivery,)] = world.rows("SELECT delivery FROM deliveries WHERE state = 'failed' AND reason = 'no_provider'")
     resend(world, delivery)
     world.sender().round()
     assert world.rows("SELECT count(*) FROM deliveries WHERE state = 'failed'") == [(0,)]
+
+
+def test_what_waited_long_for_something_else_does_not_fail_because_a_provider_is_left_alone(world: World) -> None:
+    """R-NOT-7: a day without a sender, or without identity, is no day without a provider."""
+    for _ in range(4):
+        tell_resident(world, "email")
+    world.email.refuse = NotAccepted("smtp_connection", provider_down=True)
+    world.rows("UPDATE deliveries SET created_at = created_at - interval '2 days', due_at = due_at - interval '2 days'")
+    world.sender().round()
+    fourth = "SELECT state, reason, unasked_since IS NULL FROM deliveries WHERE attempts = 0"
+    assert world.rows(fourth) == [("waiting", "no_provider", False)]
+    world.faults = {"contacts": Unavailable()}
+    world.make_due()
+    world.sender().round()
+    assert world.rows(fourth) == [("waiting", "identity_unavailable", True)]
 
 
 def test_the_second_provider_takes_what_the_first_certainly_has_not(world: World) -> None:

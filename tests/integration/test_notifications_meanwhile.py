@@ -211,7 +211,7 @@ def test_who_stood_back_for_a_message_that_no_provider_took_for_a_day_gets_their
     two_at_home(world)
     world.email.refuse = DOWN
     world.send()
-    world.rows("UPDATE deliveries SET created_at = created_at - interval '2 days'")
+    world.rows("UPDATE deliveries SET unasked_since = created_at - interval '2 days'")
     world.make_due()
     with world.database.transaction() as tx:
         for one in delivering.claim(tx, uuid4(), 10, timedelta(seconds=60)):
