@@ -16,10 +16,10 @@ from shared.contracts.notifications import Channel
 from shared.database.transaction import Transaction
 
 LONGEST_WAIT = timedelta(seconds=1)
-"""How far ahead a turn may lie; what would have to wait longer is put off, and takes no turn."""
+"""How far ahead a turn may lie; what would have to wait longer takes no turn, and is left to wait where it is."""
 LONGEST_WAIT_OF_CODE = timedelta(seconds=5)
 """The same for a verification code, whose owner sits and waits: it gets a turn behind those that are taken, however
-many deliveries are put off."""
+many deliveries wait."""
 
 
 def wait_for_turn(

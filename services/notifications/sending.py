@@ -35,7 +35,8 @@ _BETWEEN_LAST_WORDS_SECONDS = 0.2
 
 _NAMELESS = frozenset({DeliveryKind.INBOX})
 _NO_PROVIDER = "no_provider"
-_OUT_OF_TURN = "provider_pace"
+_OUT_OF_TURN_SECONDS = 0.5
+"""So long a sender takes nothing of a channel whose next turn was too far ahead; less than that turn was."""
 _PUT_OFF_AT_LEAST = timedelta(seconds=1)
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class Sender:
         self._owed: _Attempt | None = None
         self._unclear: list[_Attempt] = []
         self._asked_at = 0.0
+        self._out_of_turn_until: dict[Channel, float] = {}
         self.holds: UUID | None = None
         """The claim whose deliveries are in its hands now; renewed by the process for as long as it lives."""
 
@@ -92,7 +94,7 @@ class Sender:
             delivering.give_back(tx, claim_id)
 
         self.holds = claim_id
-        shut = [channel for channel, some in self._providers.items() if all(one.circuit.opens_in() for one in some)]
+        shut = [channel for channel in self._providers if self._is_out_of_turn(channel) or self._is_shut(channel)]
         claimed = self._write(
             lambda tx: delivering.claim(tx, claim_id, self._batch, self._lease, shut), otherwise=give_back
         )
@@ -234,20 +236,32 @@ class Sender:
                 delivering.postpone(tx, some, reason)
             log.warning("deliveries_postponed", count=len(some), reason=reason)
 
+    # --- what can be sent now ---------------------------------------------------------------------------------------
+
+    def _is_shut(self, channel: Channel) -> bool:
+        """Whether all its providers are left alone."""
+        return all(one.circuit.opens_in() for one in self._providers[channel])
+
+    def _is_out_of_turn(self, channel: Channel) -> bool:
+        """Whether there was no turn to be had a moment ago at any provider that could be asked."""
+        return time.monotonic() < self._out_of_turn_until.get(channel, 0.0)
+
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def _send(self, one: Addressed, clinic_name: str, next_to: str | None) -> None:
         """By the first provider that is not down. Another is asked only where it is certain that none has it."""
+        if self._is_out_of_turn(one.channel):
+            return  # given back at the end of the round, with the place in the row that it had
         text = words(one.claimed.kind, one.channel, clinic_name)
         failed: _Attempt | None = None
-        reason = _NO_PROVIDER
+        out_of_turn = False
         for provider in self._providers[one.channel]:
             if failed is not None and self._too_late():
                 break
             if provider.circuit.opens_in():
                 continue
             if not self._turn(one.channel, provider):
-                reason = _OUT_OF_TURN
+                out_of_turn = True
                 continue
             if not provider.circuit.lets_through():
                 continue
@@ -266,10 +280,13 @@ class Sender:
         if failed is not None:
             self._record(failed)
             return
+        if out_of_turn:
+            self._out_of_turn_until[one.channel] = time.monotonic() + _OUT_OF_TURN_SECONDS
+            return
         opens = min(other.circuit.opens_in() for other in self._providers[one.channel])
         pause = max(_PUT_OFF_AT_LEAST, timedelta(seconds=opens))
         self._settle()
-        self._write(lambda tx: delivering.put_off(tx, one.claimed, reason, pause))
+        self._write(lambda tx: delivering.put_off(tx, one.claimed, _NO_PROVIDER, pause))
 
     def _too_late(self) -> bool:
         """Whether what identity said is too old to send by: whoever is to be told may have changed since (R-NOT-4)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -344,8 +345,36 @@ def test_a_trial_is_not_used_up_by_a_delivery_that_is_out_of_turn(world: World) 
     world.rows("INSERT INTO provider_pace VALUES ('email:mail.example', now() + interval '1 minute')")
     tell_resident(world, "email")
     world.sender().round()
-    assert world.states() == [("resident", "waiting", "provider_pace")]
+    assert world.states() == [("resident", "waiting", None)]
     assert circuit.lets_through()
+
+
+def test_what_a_busy_provider_has_no_turn_for_keeps_its_place_and_is_not_taken_in_hand_again_and_again(
+    world: World,
+) -> None:
+    """R-NOT-7: the first to come is the first to leave, and however long it takes that is no failure."""
+    mail = Provider("mail.example", lambda: world.email, per_second=5.0)
+    world.providers = lambda: {  # type: ignore[method-assign]
+        Channel.EMAIL: [mail],
+        Channel.SMS: [Provider("sms.example", lambda: world.sms)],
+    }
+    told = [tell_resident(world, "email") for _ in range(5)]
+    tell_resident(world, "sms")
+    world.rows("UPDATE deliveries SET due_at = due_at - interval '2 days', created_at = created_at - interval '2 days'")
+    before = world.rows("SELECT delivery, due_at FROM deliveries ORDER BY delivery")
+    world.rows("INSERT INTO provider_pace VALUES ('email:mail.example', clock_timestamp() + interval '1.4 seconds')")
+    sender = world.sender()
+    assert sender.round() == 6
+    assert (len(world.email.sent), len(world.sms.sent)) == (0, 1)
+    assert world.rows("SELECT delivery, due_at FROM deliveries ORDER BY delivery") == before
+    assert sender.round() == 0, "it has just seen that there is no turn"
+    ends = time.monotonic() + 10
+    while len(world.email.sent) < 5 and time.monotonic() < ends:
+        sender.round()
+        time.sleep(0.05)
+    sender.close()
+    assert [to for to, _ in world.email.sent] == [world.residents[one].email for one in told]
+    assert {state for _, state, _ in world.states()} == {"sent"}
 
 
 def test_a_trial_is_not_used_up_by_a_delivery_that_is_in_other_hands(world: World) -> None:
