@@ -18,6 +18,7 @@ from services.identity import (
 from services.identity.desk import desk_of
 from services.identity.population_register import RegisteredPerson
 from shared.contracts import access, directory, identity, notifications, personal
+from shared.contracts.base import HsaId
 from shared.messaging.errors import Refused
 from shared.messaging.server import OngoingCall
 from shared.operations.clock import today
@@ -48,6 +49,25 @@ def care_provider(call: OngoingCall[Any, Any], clinic: str) -> str:
     call.caller.require(clinic, *subject_access.RELEASES)
     facts = call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic])).clinics
     return subject_access.care_provider_of(clinic, facts)
+
+
+def clinics(call: OngoingCall[Any, Any], asked: Sequence[HsaId], seconds: float) -> directory.Clinics:
+    """What the directory says of these clinics, however many, each answer within `seconds`."""
+    found = [
+        one
+        for some in _in_parts(asked, directory.CLINICS_AT_ONCE)
+        for one in call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=some), timeout=seconds).clinics
+    ]
+    return directory.Clinics(clinics=found)
+
+
+def staff(call: OngoingCall[Any, Any], people: Sequence[HsaId]) -> list[directory.StaffFacts]:
+    """What the directory says of these people, however many."""
+    return [
+        one
+        for some in _in_parts(people, directory.STAFF_AT_ONCE)
+        for one in call.ask(directory.GET_STAFF, directory.GetStaff(people=some)).staff
+    ]
 
 
 def send_code(call: OngoingCall[Any, Any], channel: identity.Channel) -> None:

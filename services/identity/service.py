@@ -202,7 +202,7 @@ class IdentityService:
     @rpc(identity.LIST_RIGHTS)
     def list_rights(self, call: OngoingCall[identity.ListRights, identity.ClinicRights]) -> identity.ClinicRights:
         held = call.read(roles.people_at)
-        facts = call.ask(directory.GET_STAFF, directory.GetStaff(people=list(held))).staff if held else []
+        facts = neighbours.staff(call, list(held))
         addresses = [one.email for one in facts if one.email]
         return roles.with_directory(held, facts, neighbours.overlapping(call, call.request.clinic, addresses))
 
@@ -235,7 +235,7 @@ class IdentityService:
         found = call.read(clinic_access.facts)
         if asked := found.to_ask(call.request.clinics):
             try:
-                clinics = call.ask(directory.GET_CLINICS, directory.GetClinics(clinics=asked), timeout=PLACES_SECONDS)
+                clinics = neighbours.clinics(call, asked, PLACES_SECONDS)
             except Refused:
                 clinic_access.require_known(found, call.request.clinics)
             else:
@@ -380,8 +380,7 @@ class IdentityService:
 
     @rpc(identity.CONTACTS)
     def contacts(self, call: OngoingCall[identity.Contacts, identity.ContactsFound]) -> identity.ContactsFound:
-        asked = call.request.staff
-        found = call.ask(directory.GET_STAFF, directory.GetStaff(people=asked)).staff if asked else []
+        found = neighbours.staff(call, call.request.staff)
         return call.read(contacts.contacts, found, desk_of(call.settings).number_key)
 
     # --- disturbances -------------------------------------------------------------------------------------------

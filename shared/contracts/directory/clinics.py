@@ -12,10 +12,13 @@ from shared.contracts.directory.common import Cursor, directory
 ClinicWarning = Literal["not_in_directory", "ended"]
 
 
+CLINICS_AT_ONCE = 500
+
+
 class GetClinics(Query):
     """Facts about clinics and units, by HSA-id; ids that were never in the directory are left out."""
 
-    clinics: Annotated[list[HsaId], Field(max_length=500)]
+    clinics: Annotated[list[HsaId], Field(max_length=CLINICS_AT_ONCE)]
 
 
 class ClinicFacts(Reply):

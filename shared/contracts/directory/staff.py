@@ -9,11 +9,13 @@ from pydantic import Field
 from shared.contracts.base import HsaId, Instant, Query, Reply
 from shared.contracts.directory.common import StaffStatus, directory
 
+STAFF_AT_ONCE = 1000
+
 
 class GetStaff(Query):
     """What the copy says of these persons. One whom it does not know is `missing` (R-ID-9)."""
 
-    people: Annotated[list[HsaId], Field(max_length=1000)]
+    people: Annotated[list[HsaId], Field(max_length=STAFF_AT_ONCE)]
 
 
 class StaffFacts(Reply):
