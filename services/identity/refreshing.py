@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -46,12 +46,13 @@ class _Known:
 
 @dataclass
 class Refreshed:
-    """What a run came to, in people."""
+    """What a run came to, in people; and the deregistration codes of those of whom nothing else had changed."""
 
     asked: int = 0
     changed: int = 0
     unknown: int = 0
     not_trusted: int = 0
+    codes: set[str | None] = field(default_factory=set)
 
 
 def refresh(
@@ -71,7 +72,8 @@ def refresh(
         after = (page[-1].looked_up_at, page[-1].resident)
         _look_up(transaction, register, key, page, total)
     if total.asked:
-        log.info("residents_refreshed", **vars(total))
+        people = {name: count for name, count in vars(total).items() if name != "codes"}
+        log.info("residents_refreshed", **people)
     return total
 
 
@@ -124,6 +126,11 @@ def _look_up(
         return
     same = [one for one in page if _is_as_known(one, current[one.resident])]
     changed = [one for one in page if not _is_as_known(one, current[one.resident])]
+    codes = {person.code for one in same if (person := current[one.resident]) is not None}
+    for code in codes - total.codes:
+        # Once, however many have it: of whom something is taken in it is looked at there.
+        residents.look_at_code(code)
+    total.codes |= codes
     with transaction() as tx:
         overtaken = _note_look_up(tx, same)
     for one in [*changed, *overtaken]:

@@ -361,7 +361,7 @@ def _add_number(tx: Transaction, resident: UUID, hash_: bytes, number: str, *, c
 
 
 def _create(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
-    _look_at_code(person)
+    look_at_code(person.code)
     resident = uuid4()
     particulars = _sealed(tx, resident, Particulars.of(person))
     tx.add(_CREATE, (resident, particulars, person.protected, True, 1, tx.now, person.asked_at))
@@ -370,10 +370,10 @@ def _create(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> UUID:
     return resident
 
 
-def _look_at_code(person: RegisteredPerson) -> None:
-    """Unknown codes change nothing and are logged (R-ID-18)."""
-    if rules.register_code(person.code) is rules.RegisterCode.UNKNOWN:
-        log.warning("unknown_deregistration_code", code=(person.code or "")[:8])
+def look_at_code(code: str | None) -> None:
+    """Unknown codes change nothing and are logged, without whose they are (R-ID-18)."""
+    if rules.register_code(code) is rules.RegisterCode.UNKNOWN:
+        log.warning("unknown_deregistration_code", code=(code or "")[:8])
 
 
 def _lock(tx: Transaction, row: Account | Row[Any], locked_at: datetime) -> int:
@@ -400,7 +400,7 @@ def _tell_status(tx: Transaction, resident: UUID, *, active: bool, locked: bool,
 def _bring_all_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
     """Keeps what the register said, and tells others of a changed status; in every account of the person of which it
     has not said something newer. Answers whether the first is active."""
-    _look_at_code(person)
+    look_at_code(person.code)
     active, *_ = [_bring_up_to_date(tx, one, person) for one in row.every]
     return active
 

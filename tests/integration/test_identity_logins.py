@@ -397,6 +397,26 @@ def test_known_residents_are_looked_up_again(made: Identity, monkeypatch: pytest
     assert refresh(made, register).changed <= 1
 
 
+def test_r_id_18_an_unknown_code_is_logged_once_in_a_run(made: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-ID-18: however many have it, and in however many pages; without a number."""
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    class Log:
+        def warning(self, event: str, **facts: Any) -> None:
+            told.append((event, facts))
+
+    monkeypatch.setattr(residents, "log", Log())
+    monkeypatch.setattr(refreshing, "MANY", 2)
+    register = Register(made)
+    for code in ("ZZ", "ZZ", "ZZ", "UV", "", None):
+        number = new_number()
+        take_in(made, registered(number))
+        register.people[number] = registered(number, code=code)
+    refresh(made, register)
+    assert sorted(facts["code"] for _, facts in told) == ["", "ZZ"]
+    assert told[0][0] == "unknown_deregistration_code"
+
+
 def test_a_register_that_is_down_changes_nothing(made: Identity) -> None:
     """R-ID-17: the run fails, and is made again."""
     resident = take_in(made, registered(new_number()))
