@@ -23,6 +23,7 @@ from services.identity.tables import contacts as table
 from services.identity.tables import identity_numbers, verified_addresses
 from services.identity.tables import residents as accounts
 from shared.contracts import directory, identity
+from shared.contracts.base import HsaId
 from shared.messaging.errors import Invalid
 from shared.operations.clock import SWEDEN
 from shared.security.caller import Caller
@@ -175,6 +176,20 @@ def contacts(
         residents=_of_residents(tx, request.residents, key),
         staff=_of_staff(tx, staff, key),
     )
+
+
+def own_mail(
+    tx: Transaction, _request: object, staff: Sequence[directory.StaffFacts], key: NumberKey
+) -> dict[HsaId, list[str]]:
+    """The mail addresses that are each person's own: that of HSA, and the one that they have set and verified
+    (R-NOT-9)."""
+    rows = _rows(tx, "staff", [one.person for one in staff])
+    verified = _verified(tx, [("staff", person) for person in rows])
+    found = {}
+    for one in staff:
+        chosen = _usable(tx, rows.get(one.person), verified, key, ("staff", one.person)).get("email")
+        found[one.person] = list(dict.fromkeys(address for address in (one.email, chosen) if address))
+    return found
 
 
 def _of_residents(tx: Transaction, asked: Sequence[UUID], key: NumberKey) -> list[identity.ResidentContact]:

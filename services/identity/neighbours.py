@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid5
 
@@ -108,17 +108,20 @@ def known_of_hsa(call: OngoingCall[Any, Any]) -> personal.FromHsa | None:
 def overlapping_of(call: OngoingCall[identity.TakeRole, identity.RoleTaken], person: str) -> list[str] | None:
     """Which of the clinic's notification addresses equal the person's own; None: nobody could tell."""
     try:
-        found = call.ask(directory.GET_STAFF, directory.GetStaff(people=[person]), timeout=OVERLAP_SECONDS)
+        found = call.ask(directory.GET_STAFF, directory.GetStaff(people=[person]), timeout=OVERLAP_SECONDS).staff
     except Refused:
         return None
-    return overlapping(call, call.request.clinic, [one.email for one in found.staff if one.email])
+    own = call.read(contacts.own_mail, found, desk_of(call.settings).number_key)
+    return overlapping(call, call.request.clinic, own)
 
 
-def overlapping(call: OngoingCall[Any, Any], clinic: str, addresses: Sequence[str]) -> list[str] | None:
-    """Which of these the clinic has entered as its own; None: notifications could not tell in time (R-ID-10)."""
+def overlapping(call: OngoingCall[Any, Any], clinic: str, own: Mapping[HsaId, Sequence[str]]) -> list[str] | None:
+    """Which of people's own addresses the clinic has entered as its own; None: notifications could not tell in time
+    (R-ID-10)."""
     found: list[str] = []
+    addresses = sorted({address for some in own.values() for address in some})
     try:
-        for some in _in_parts(sorted(set(addresses)), notifications.MOST_ADDRESSES):
+        for some in _in_parts(addresses, notifications.MOST_ADDRESSES):
             question = notifications.OverlappingAddresses(clinic=clinic, addresses=some)
             found += call.ask(notifications.OVERLAPPING_ADDRESSES, question, timeout=OVERLAP_SECONDS).overlapping
     except Refused:

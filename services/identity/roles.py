@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -222,11 +222,15 @@ def history(tx: Transaction, request: identity.ListRoleHistory) -> identity.Role
 
 
 def with_directory(
-    held: dict[HsaId, list[Role]], facts: Sequence[directory.StaffFacts], overlapping: Collection[str] | None
+    held: dict[HsaId, list[Role]],
+    facts: Sequence[directory.StaffFacts],
+    own: Mapping[HsaId, Sequence[str]],
+    overlapping: Collection[str] | None,
 ) -> identity.ClinicRights:
     """The list of rights, each person with name and directory status (R-ID-9); unknown to the directory is missing.
 
-    `overlapping`: those of their addresses that the clinic has entered as its own; None: nobody could tell (R-ID-10).
+    `overlapping`: those of their `own` addresses that the clinic has entered as its own; None: nobody could tell
+    (R-ID-10).
     """
     known = {one.person: one for one in facts}
     people = []
@@ -243,7 +247,7 @@ def with_directory(
                 protected=about.protected,
                 overlapping_addresses=None
                 if overlapping is None
-                else [one for one in (about.email,) if one and one in overlapping],
+                else [one for one in own.get(person, ()) if one in overlapping],
             )
         )
     return identity.ClinicRights(people=people)

@@ -203,8 +203,8 @@ class IdentityService:
     def list_rights(self, call: OngoingCall[identity.ListRights, identity.ClinicRights]) -> identity.ClinicRights:
         held = call.read(roles.people_at)
         facts = neighbours.staff(call, list(held))
-        addresses = [one.email for one in facts if one.email]
-        return roles.with_directory(held, facts, neighbours.overlapping(call, call.request.clinic, addresses))
+        own = call.read(contacts.own_mail, facts, desk_of(call.settings).number_key)
+        return roles.with_directory(held, facts, own, neighbours.overlapping(call, call.request.clinic, own))
 
     @rpc(identity.LIST_ROLES_OF)
     def list_roles_of(self, call: OngoingCall[identity.ListRolesOf, identity.RolesOf]) -> identity.RolesOf:

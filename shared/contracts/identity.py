@@ -100,7 +100,8 @@ class RoleTaken(Reply):
     person: HsaId
     roles: list[Role]
     overlapping_addresses: list[str] | None = None
-    """Which of the clinic's own notification addresses equal the person's; they stay (R-ID-10). None: not known now."""
+    """Which of the clinic's own notification addresses equal the person's, from HSA or verified by them; they stay
+    (R-ID-10). None: not known now."""
 
 
 class ListRights(Query):
@@ -119,7 +120,8 @@ class PersonWithRoles(Reply):
     """missing: absent from HSA, hidden there, or past the end date (R-ID-9)."""
     protected: bool = False
     overlapping_addresses: list[str] | None = None
-    """Which of the clinic's own notification addresses equal the person's (R-ID-10). None: not known now."""
+    """Which of the clinic's own notification addresses equal the person's, from HSA or verified by them (R-ID-10).
+    None: not known now."""
 
 
 class ClinicRights(Reply):

@@ -14,6 +14,7 @@ from deploy.local.people import cast
 from deploy.local.people.residents import named
 from deploy.rabbitmq.permissions import exchange_of
 from shared.contracts import access, cases, identity, logging_in, notifications, personal
+from shared.contracts.base import Role
 from shared.messaging.client import RpcClient
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, Unavailable
 
@@ -199,6 +200,30 @@ def test_r_not_9_an_address_that_a_clinic_has_entered_since_it_was_set_is_not_ve
     contact = identity.SetContact(request_id=uuid4(), email=mail, notify_by=["email"])
     with pytest.raises(Invalid):
         system.call(identity.SET_CONTACT, contact, token)
+
+
+def test_r_id_10_an_address_that_someone_has_verified_overlaps_as_that_of_hsa_does(system: Any) -> None:
+    """R-ID-10, R-NOT-9: where the clinic has entered it since; in the list of rights, and when a role is taken."""
+    clinic, admin = system.clinic().hsa_id, system.staff_token(cast.LOCAL_ADMIN)
+    mail, person = f"egen{uuid4().hex[:8]}@example.org", cast.RECEIVER
+    give = identity.GiveRole(request_id=uuid4(), clinic=clinic, person=person, role=Role.RIGHTS_ADMIN)
+    system.call(identity.GIVE_ROLE, give, admin)
+    token = system.staff_token(person)
+    system.call(identity.SET_CONTACT, identity.SetContact(request_id=uuid4(), email=mail), token)
+    [sent] = system.mail(to=mail, wait=15)
+    [code] = re.findall(r"\b\d{6}\b", sent["text"])
+    system.call(personal.VERIFY_ADDRESS, personal.VerifyAddress(request_id=uuid4(), channel="email", code=code), token)
+    settings = notifications.SetClinicSettings(
+        request_id=uuid4(), clinic=clinic, new_case_addresses=[mail.upper(), cast.mail_of(person)]
+    )
+    system.call(notifications.SET_CLINIC_SETTINGS, settings, admin)
+    listed = system.call(identity.LIST_RIGHTS, identity.ListRights(clinic=clinic), admin).people
+    [receiver] = [one for one in listed if one.person == person]
+    take = identity.TakeRole(request_id=uuid4(), clinic=clinic, person=person, role=Role.RIGHTS_ADMIN)
+    taken = system.call(identity.TAKE_ROLE, take, admin)
+    for found in (receiver.overlapping_addresses, taken.overlapping_addresses):
+        assert {one.lower() for one in found} == {mail, cast.mail_of(person).lower()}
+    system.call(identity.SET_CONTACT, identity.SetContact(request_id=uuid4()), token)
 
 
 def test_r_id_10_whose_addresses_overlap_is_unknown_while_notifications_is_down(system: Any) -> None:

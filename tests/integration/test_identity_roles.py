@@ -10,13 +10,13 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from services.identity import revocations, roles
+from services.identity import contacts, revocations, roles
 from shared.contracts import directory, identity
 from shared.contracts.base import Role
 from shared.database import migrate
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated
 from shared.security.caller import Caller
-from tests.integration.identity_support import OPERATOR, Identity, new_clinic, new_person
+from tests.integration.identity_support import NUMBER_KEY, OPERATOR, Identity, new_clinic, new_person
 
 RECEIVER, HANDLER, LOCAL = Role.CASE_RECEIVER, Role.CASE_HANDLER, Role.LOCAL_ADMIN
 
@@ -272,7 +272,7 @@ def test_r_id_9_the_list_says_who_is_missing_in_the_directory(one: Identity) -> 
         directory.StaffFacts(person=admin.subject, status="fine", given_name="Eva", surname="Ek", title="Läkare"),
         directory.StaffFacts(person=protected, status="fine", given_name="Bo", surname="Al", protected=True),
     ]
-    people = {each.person: each for each in roles.with_directory(held, facts, None).people}
+    people = {each.person: each for each in roles.with_directory(held, facts, {}, None).people}
     assert {each.overlapping_addresses for each in people.values()} == {None}
     assert people[gone].directory_status == "missing"
     assert people[gone].roles == [RECEIVER]
@@ -287,14 +287,33 @@ def test_r_id_10_the_list_says_which_of_the_clinics_addresses_are_a_persons_own(
     person, other = new_person(), new_person()
     facts = [directory.StaffFacts(person=person, status="fine", email="shared@vard.example")]
     held = {person: [RECEIVER], other: [HANDLER]}
+    own = {person: ["shared@vard.example"]}
 
     def found(overlapping: list[str] | None) -> list[list[str] | None]:
-        people = roles.with_directory(held, facts, overlapping).people
+        people = roles.with_directory(held, facts, own, overlapping).people
         return [each.overlapping_addresses for each in people]
 
     assert found(["shared@vard.example"]) == [["shared@vard.example"], []]
     assert found([]) == [[], []]
     assert found(None) == [None, None]
+
+
+def test_r_id_10_r_not_9_a_persons_own_addresses_are_that_of_hsa_and_the_verified_one(one: Identity) -> None:
+    """R-ID-10, R-NOT-9: one that was only set is not theirs yet."""
+    person, nobody = new_person(), new_person()
+    caller = Caller("staff", person, uuid4())
+    facts = [directory.StaffFacts(person=person, status="fine", email="eva@vard.example")]
+    facts.append(directory.StaffFacts(person=nobody, status="missing"))
+
+    def own() -> dict[str, list[str]]:
+        return one.run(lambda tx: contacts.own_mail(tx, None, facts, NUMBER_KEY))
+
+    setting = identity.SetContact(request_id=uuid4(), email="Eva@example.org", mobile="0701740605")
+    one.run(lambda tx: contacts.set_contact(tx, setting, NUMBER_KEY), caller)
+    assert own() == {person: ["eva@vard.example"], nobody: []}
+    hashed = contacts.address_hash(NUMBER_KEY, "email", "Eva@example.org")
+    one.run(lambda tx: contacts.verify(tx, "email", hashed), caller)
+    assert own() == {person: ["eva@vard.example", "Eva@example.org"], nobody: []}
 
 
 def test_r_id_6_what_someone_holds_is_told_to_those_who_may_know(one: Identity) -> None:
