@@ -110,16 +110,17 @@ deliveries = Table(
     Index("deliveries_held", "lease_until", postgresql_where=text("state in ('claimed', 'sending')")),
     Index("deliveries_newest", "created_at", "delivery"),
     Index("deliveries_of_clinic", "clinic", "created_at", "delivery"),
-    Index("deliveries_by_state", "state", "created_at", "delivery"),
+    # Each of these is kept at every step of a delivery, so what is on its way, or sent, stands in as few as may be.
+    Index(
+        "deliveries_listed_by_state",
+        "state",
+        "created_at",
+        "delivery",
+        postgresql_where=text("state NOT IN ('sent', 'claimed', 'sending')"),
+    ),
     Index("deliveries_in_hands", "claim", postgresql_where=text("state in ('claimed', 'sending')")),
     Index("deliveries_of_recipient", "recipient", "delivery"),
     Index("deliveries_about", "about", "delivery", postgresql_where=text("about IS NOT NULL")),
-    Index("deliveries_unfinished_of_recipient", "recipient", postgresql_where=text("state in ('waiting', 'claimed')")),
-    Index(
-        "deliveries_unfinished_about",
-        "about",
-        postgresql_where=text("about is not null and state in ('waiting', 'claimed')"),
-    ),
     Index("deliveries_ended", "ended_at", postgresql_where=text("ended_at is not null")),
 )
 
