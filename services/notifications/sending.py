@@ -84,30 +84,51 @@ class Sender:
     def round(self) -> int:
         """Returns how many deliveries were taken in hand; 0: time for a pause. What was not begun is given back.
 
-        Raises `Unavailable` while the database is away. What was to be written then is written first when it is back:
-        nobody waits for the end of a lease because of that, and a send whose outcome is known is not uncertain.
+        Goes on while as many are due as it takes at a time. Raises `Unavailable` while the database is away. What was
+        to be written then is written first when it is back: nobody waits for the end of a lease because of that, and a
+        send whose outcome is known is not uncertain.
         """
         self._catch_up()
+        taken = 0
+        claim_id, claimed = self._take()
+        while claimed:
+            taken += len(claimed)
+            more = False
+            try:
+                self._handle(claimed)
+                more = len(claimed) == self._batch and not self._stopping()
+            except IntegrityError:
+                # Another sender took the place of an address at the same moment. The next round sees that, after a
+                # pause.
+                return 0
+            finally:
+                if not more:
+                    self._finish(claim_id)
+            if not more:
+                break
+            claim_id, claimed = self._take(claim_id)
+        return taken
+
+    def _take(self, before: UUID | None = None) -> tuple[UUID, list[Claimed]]:
+        """Claims what is due. In the same transaction, so that it costs none of its own, what is left of the claim
+        before this one is given back, and recorded how its last delivery went."""
         claim_id = uuid4()
+        shut = [channel for channel in self._providers if self._is_out_of_turn(channel) or self._is_shut(channel)]
+
+        def take(tx: Transaction) -> list[Claimed]:
+            if before is not None:
+                delivering.give_back(tx, before)
+            return delivering.claim(tx, claim_id, self._batch, self._lease, shut)
 
         def give_back(tx: Transaction) -> None:
-            delivering.give_back(tx, claim_id)
+            for one in (before, claim_id):
+                if one is not None:
+                    delivering.give_back(tx, one)
 
         self.holds = claim_id
-        shut = [channel for channel in self._providers if self._is_out_of_turn(channel) or self._is_shut(channel)]
-        claimed = self._write(
-            lambda tx: delivering.claim(tx, claim_id, self._batch, self._lease, shut), otherwise=give_back
-        )
-        if not claimed:
-            return 0
-        try:
-            self._handle(claimed)
-        except IntegrityError:
-            # Another sender took the place of an address at the same moment. The next round sees that, after a pause.
-            return 0
-        finally:
-            self._finish(claim_id)
-        return len(claimed)
+        claimed = self._with_owed(take, otherwise=give_back)
+        self._settle()
+        return claim_id, claimed
 
     def close(self) -> None:
         """Ends the conversations. What a provider has answered is written, if the database comes back in time."""

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from services.notifications import delivering, listing, pace, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
 from services.notifications.providers import Circuit, Provider
+from services.notifications.sending import Sender
 from shared.contracts import cases
 from shared.contracts.base import Role
 from shared.contracts.notifications import (
@@ -24,6 +25,7 @@ from shared.contracts.notifications import (
 from shared.messaging.errors import Internal, Unavailable
 from shared.security.caller import Caller
 from tests.integration.notifications_support import (
+    LEASE,
     DyingProcess,
     FailingDatabase,
     FakeChannel,
@@ -255,6 +257,24 @@ def test_many_senders_side_by_side_send_each_once(world: World) -> None:
     assert len(world.email.sent) == 10 * 21
     assert len(world.sms.sent) == 10
     assert {state for _, state, _ in world.states()} == {"sent", "merged"}
+
+
+def test_a_round_goes_on_while_there_is_as_much_as_it_takes_at_a_time(world: World) -> None:
+    """R-NOT-7: and stops between two when it is told to; what it has not begun others may take."""
+    for _ in range(5):
+        tell_resident(world, "email")
+    assert world.sender(batch=2).round() == 5
+    assert len(world.email.sent) == 5
+    assert {state for _, state, _ in world.states()} == {"sent"}
+    for _ in range(4):
+        tell_resident(world, "email")
+    stopping = threading.Event()
+    world.email.during = stopping.set
+    sender = Sender(
+        world.database.transaction, world.ask, world.providers(), batch=2, lease=LEASE, stopping=stopping.is_set
+    )
+    assert sender.round() == 2
+    assert sorted(state for _, state, _ in world.states()).count("waiting") == 3
 
 
 def test_nothing_is_lost_while_identity_or_the_directory_is_away(world: World) -> None:

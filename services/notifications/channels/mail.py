@@ -172,8 +172,8 @@ class MailChannel:
     def _steps(self, address: str) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
         """What is said before a mail: what it is called, the command, and the codes that are a yes."""
         return (
-            ("mail_from", f"MAIL FROM:{smtplib.quoteaddr(self._server.sender)}", (250,)),
-            ("recipient", f"RCPT TO:{smtplib.quoteaddr(address)}", (250, 251)),
+            ("mail_from", f"MAIL FROM:{_in_brackets(self._server.sender)}", (250,)),
+            ("recipient", f"RCPT TO:{_in_brackets(address)}", (250, 251)),
             ("data", "DATA", (354,)),
         )
 
@@ -249,6 +249,12 @@ class MailChannel:
             about_the_address=blamed is About.NOBODY,
             by_policy=blamed is About.POLICY,
         )
+
+
+@lru_cache(maxsize=32)
+def _in_brackets(address: str) -> str:
+    """Kept for a moment: the sender's is always the same, a recipient's is said once and looked at once more."""
+    return smtplib.quoteaddr(address)
 
 
 def _is_plain(address: str) -> bool:
