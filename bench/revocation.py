@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from bench.parts.report import Figure
 from bench.parts.servers import Servers
+from deploy.local.people import cast
 from deploy.local.stack import Stack
-from tests.faults.test_revocation_everywhere import LIMIT_SECONDS, Person, let_in, revoked, role_to_take
+from tests.faults.test_revocation_everywhere import (
+    LIMIT_SECONDS,
+    Person,
+    Resident,
+    let_in,
+    login_to_lock,
+    revoked,
+    role_to_take,
+)
 from tests.stack.system import System
 
 REVOCATIONS = 100
@@ -28,6 +37,7 @@ def measure(servers: Servers, revocations: int = REVOCATIONS) -> list[Figure]:
             return [
                 *_told("logging out", _logging_out(system, clinic, revocations)),
                 *_told("taking a role", _taking_a_role(system, clinic, revocations)),
+                *_told("locking a login", _locking_a_login(system, clinic, revocations)),
             ]
     finally:
         stack.destroy()
@@ -53,6 +63,18 @@ def _taking_a_role(system: System, clinic: str, revocations: int) -> dict[str, l
             let_in(look)
         with role_to_take(system, clinic) as take:
             for name, seconds in revoked(looks, take).items():
+                took.setdefault(name, []).append(seconds)
+    return took
+
+
+def _locking_a_login(system: System, clinic: str, revocations: int) -> dict[str, list[float]]:
+    took: dict[str, list[float]] = {}
+    for _ in range(revocations):
+        looks = Resident(system, cast.RESIDENT).looks(clinic)
+        for look in looks.values():
+            let_in(look)
+        with login_to_lock(system, cast.RESIDENT) as lock:
+            for name, seconds in revoked(looks, lock).items():
                 took.setdefault(name, []).append(seconds)
     return took
 

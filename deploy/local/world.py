@@ -79,6 +79,16 @@ class World:
         """Logs in with the resident's e-ID at the identity provider."""
         return self._login("resident", lambda nonce: login.resident_id_token(self._idp, number, nonce, pki=self._pki))
 
+    def unlock_login(self, number: str) -> None:
+        """Unlocks the resident's login by their e-ID, shown anew at the identity provider."""
+        begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
+        begun = self.call(logging_in.BEGIN_LOGIN, begin)
+        token = login.resident_id_token(self._idp, number, begun.nonce, pki=self._pki)
+        self.call(
+            logging_in.UNLOCK_LOGIN,
+            logging_in.UnlockLogin(request_id=uuid4(), login=begun.login, id_token=token),
+        )
+
     @property
     def _idp(self) -> str:
         return self.stack.system.at.idp

@@ -66,6 +66,26 @@ class Person:
         self.system.call(logging_in.LOG_OUT, logging_in.LogOut(request_id=uuid4()), self.token)
 
 
+class Resident:
+    """A resident with a session of their own, seen by every service that answers residents."""
+
+    def __init__(self, system: Any, number: str) -> None:
+        self.system = system
+        self.token = system.accept_terms(system.login_resident(number)).access_token
+
+    def looks(self, clinic: str) -> dict[str, Callable[[], Any]]:
+        """A harmless call of each."""
+
+        def make(call: Any, request: Any) -> Callable[[], Any]:
+            return lambda: self.system.call(call, request, self.token, timeout=4.0)
+
+        return {
+            "cases": make(cases.LIST_INBOX, cases.ListInbox()),
+            "directory": make(directory.GET_CLINICS, directory.GetClinics(clinics=[clinic])),
+            "attachments": make(attachments.LIMITS, attachments.GetLimits()),
+        }
+
+
 def code(look: Callable[[], Any]) -> str | None:
     try:
         look()
@@ -113,6 +133,15 @@ def role_to_take(system: Any, clinic: str) -> Iterator[Callable[[], Any]]:
     system.call(identity.GIVE_ROLE, identity.GiveRole(request_id=uuid4(), **this), regional)
 
 
+@contextmanager
+def login_to_lock(system: Any, number: str) -> Iterator[Callable[[], Any]]:
+    """What locks the resident's login, from another session of theirs; it is unlocked afterwards."""
+    other = Resident(system, number)
+    yield lambda: system.call(logging_in.LOCK_LOGIN, logging_in.LockLogin(request_id=uuid4()), other.token)
+    system.unlock_login(number)
+    system.forget_tokens()
+
+
 def revoked(looks: dict[str, Callable[[], Any]], revoke: Callable[[], Any]) -> dict[str, float]:
     """Seconds from the return of `revoke` to the start of the last look that was answered, by service."""
     returned, at = threading.Event(), [0.0]
@@ -146,6 +175,20 @@ def test_r_id_21_logging_out_ends_it_everywhere(system: Any, clinic: str, progre
             took[name].append(seconds)
     assert max(max(seconds) for seconds in took.values()) < LIMIT_SECONDS
     progress(told(took, "log_out"))
+
+
+def test_r_id_4_locking_a_login_ends_its_sessions_everywhere(system: Any, clinic: str, progress: Any) -> None:
+    """R-ID-4, R-ID-21: at once, the one that it was not locked from too."""
+    took: dict[str, list[float]] = {"cases": [], "directory": [], "attachments": []}
+    for _ in range(ROUNDS):
+        looks = Resident(system, cast.RESIDENT).looks(clinic)
+        for look in looks.values():
+            let_in(look)
+        with login_to_lock(system, cast.RESIDENT) as lock:
+            for name, seconds in revoked(looks, lock).items():
+                took[name].append(seconds)
+    assert max(max(seconds) for seconds in took.values()) < LIMIT_SECONDS
+    progress(told(took, "lock_login"))
 
 
 def test_r_id_10_taking_a_right_ends_it_everywhere(system: Any, clinic: str, progress: Any) -> None:

@@ -159,14 +159,6 @@ def test_r_id_1_a_challenge_to_a_card_is_answered_once(system: Any) -> None:
 # --- locking --------------------------------------------------------------------------------------------------------
 
 
-def unlock(system: Any, number: str, **changes: Any) -> None:
-    begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
-    begun = system.call(logging_in.BEGIN_LOGIN, begin)
-    token = login.resident_id_token(system.stack.system.at.idp, number, begun.nonce, pki=pki(system))
-    fields = {"request_id": uuid4(), "login": begun.login, "id_token": token} | changes
-    system.call(logging_in.UNLOCK_LOGIN, logging_in.UnlockLogin(**fields))
-
-
 def test_r_id_4_locking_and_unlocking(system: Any) -> None:
     """R-ID-4, R-ID-21: every session ends, in other services too, within a second; only a fresh e-ID login begun for it
     unlocks, and opens nothing."""
@@ -189,7 +181,7 @@ def test_r_id_4_locking_and_unlocking(system: Any) -> None:
     resident = resident_of(system, number)
     assert card_of(system, resident).locked
     before = sessions_of(system, str(resident))
-    unlock(system, number)
+    system.unlock_login(number)
     assert sessions_of(system, str(resident)) == before
     assert not card_of(system, resident).locked
     assert system.login_resident(number).access_token
@@ -210,15 +202,15 @@ def test_r_id_4_a_login_that_was_refused_for_the_lock_opens_nothing_after_it(sys
     for given, reason in (("no token", "id_token_invalid"), (token, "login_used")):
         request = logging_in.UnlockLogin(request_id=uuid4(), login=begun.login, id_token=given)
         assert refusal(lambda asked=request: system.call(logging_in.UNLOCK_LOGIN, asked)).reason == reason
-    unlock(system, number)
+    system.unlock_login(number)
     again = kept.model_copy(update={"request_id": uuid4()})
     assert refusal(lambda: system.call(logging_in.COMPLETE_LOGIN, again)).reason == "login_used"
 
 
 def test_r_id_4_the_dead_unlock_nothing(system: Any) -> None:
     """R-ID-4, R-ID-17"""
-    assert refusal(lambda: unlock(system, cast.DECEASED)).reason == "account_inactive"
-    assert refusal(lambda: unlock(system, cast.UNKNOWN_TO_REGISTER)).reason == "not_in_population_register"
+    assert refusal(lambda: system.unlock_login(cast.DECEASED)).reason == "account_inactive"
+    assert refusal(lambda: system.unlock_login(cast.UNKNOWN_TO_REGISTER)).reason == "not_in_population_register"
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------
@@ -322,7 +314,7 @@ def test_r_id_17_what_is_wrong_with_one_login_of_a_moment_is_nobody_elses_affair
         found = dict(zip(["first", *others], completed_at_once(system, first, list(others.values())), strict=True))
     finally:
         system.counterparts_behave_well()
-        unlock(system, locked)
+        system.unlock_login(locked)
     reasons = {name: one.reason for name, one in found.items() if isinstance(one, Refused)}
     assert reasons == {
         "locked": "login_locked",
