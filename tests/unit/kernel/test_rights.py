@@ -1,5 +1,6 @@
 """When a copy of the rights may answer (R-ID-10)."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,20 @@ def test_a_late_announcement_does_not_make_an_old_copy_fresh_whatever_the_clocks
         freshness.covers(7, arrived) == (arrived - last_sent <= TRUSTED_FOR_SECONDS + 0.001)
         or abs(late - TRUSTED_FOR_SECONDS) < 0.01
     )
+
+
+@pytest.mark.parametrize("drift", [-5e-4, -5e-5, 5e-5, 5e-4])
+def test_clocks_that_drift_apart_make_no_old_copy_fresh_R_ID_10(drift):
+    """An hour of one connection; a bare clock drifts about as the second, one that is being set at most as the first.
+    Where the sender's clock goes too slow the copy ends up asking identity, which is safe."""
+    freshness, last = Freshness(), 3600.0
+    for turn in range(int(last / EVERY) + 1):
+        freshness.hear(7, "a", turn * EVERY * (1 + drift), turn * EVERY + 0.001)
+    assert not freshness.covers(7, last + TRUSTED_FOR_SECONDS + 0.01)
+    assert freshness.covers(7, last + 0.01) == (drift > -1e-4)
+    for late in (0.8, 3.0):  # a stall: what comes at its end was made that long ago
+        freshness.hear(8, "a", (last + EVERY) * (1 + drift), last + EVERY + late)
+        assert not freshness.covers(8, last + EVERY + late)
 
 
 def test_after_a_lost_connection_trust_begins_anew_R_ID_10():
