@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import ssl
 import subprocess
 import time
@@ -47,6 +48,14 @@ def wait_until_healthy(container, seconds=90):
             said = subprocess.run(["docker", "logs", "--tail", "20", container], capture_output=True, text=True)
             health = told["State"]["Health"]["Log"][-1]
             pytest.fail(f"{told['Name']} is not healthy in time: {health}\n{said.stdout}{said.stderr}")
+        time.sleep(0.5)
+
+
+def until(holds, seconds=60):
+    """Waits until it holds."""
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends, "does not come true"
         time.sleep(0.5)
 
 
@@ -326,7 +335,29 @@ def test_by_the_networks_of_outside_callers_nothing_is_reached_but_what_is_for_t
                 ["docker", "network", "inspect", f"{deployment.project}_{network}"], capture_output=True, check=True
             ).stdout
         )
-        assert len(found["Containers"]) == 1, network
+        there = {one["Name"].split("-")[-2] for one in found["Containers"].values()}
+        assert there == {host, "watch"}, network  # who looks whether it answers, and listens to nobody there
+
+
+def watched(deployment, figure):
+    """The values of a figure of `watch`, by the label that it has."""
+    script = "import urllib.request as r; print(r.urlopen('http://watch-inside:8000/metrics').read().decode())"
+    found = re.findall(rf'^{figure}{{[a-z]+="(.*)"}} (.*)$', "\n".join(in_container(deployment, "watch", script)), re.M)
+    return {label: float(value) for label, value in found}
+
+
+def test_it_is_seen_whether_the_entries_answer_and_when_their_certificates_run_out(deployment):
+    entries = {"broker", "databases", "door", "reports"}
+    assert watched(deployment, "vardarende_entry_there") == dict.fromkeys(entries, 1)
+    ends = watched(deployment, "vardarende_certificate_ends_seconds")
+    assert {name: round((ends[name] - time.time()) / 86400) for name in entries} == dict.fromkeys(entries, 397)
+    assert set(ends) == entries | {"ca.crt", "outside-client.crt"}
+    deployment.compose("stop", "door")
+    try:
+        until(lambda: watched(deployment, "vardarende_entry_there")["door"] == 0)
+    finally:
+        deployment.compose("up", "--detach", "--wait", "--no-deps", "door")
+    until(lambda: watched(deployment, "vardarende_entry_there") == dict.fromkeys(entries, 1))
 
 
 def test_nobody_makes_himself_a_user_of_the_store_by_its_inner_port(deployment):
@@ -558,6 +589,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_else
     time.sleep(1)
     written, _ = load.finish()  # what was refused meanwhile was not acknowledged
     [backup] = sorted((folder / "backups").glob("databases-*.tar.gz"))
+    until(lambda: began - 1 <= watched(deployment, "vardarende_backup_made_seconds")["databases"] < time.time())
     before = [one["case"] for one in written if one["at"] < began]
     assert before and len(before) < len(written)
     elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name)
