@@ -108,6 +108,46 @@ with DeployedWorld() as world:
 """Uploads a file as a resident, by the door, and reads it when it has been checked."""
 
 
+LOG_IN = """
+import json
+from deploy.demo.load import _token
+from deploy.demo.world import DeployedWorld
+from deploy.local.people import cast
+with DeployedWorld() as world:
+    _token(world)  # who has not accepted the terms does so
+    opened = world.login_resident(cast.SECOND_RESIDENT)
+    print(json.dumps([opened.access_token, opened.renewal_token]))
+"""
+"""Logs a resident in; writes the session's tokens."""
+GO_ON = """
+import sys
+from uuid import uuid4
+from deploy.demo.load import _token
+from deploy.demo.world import DeployedWorld
+from shared.contracts import logging_in
+from shared.messaging.errors import Refused
+def tried(work):
+    try:
+        work()
+        print('let in')
+    except Refused as refused:
+        print(refused.code, refused.reason)
+with DeployedWorld() as world:
+    access, renewal = sys.argv[1:]
+    for token in (access, _token(world)):
+        tried(lambda: world.call(logging_in.LIST_SESSIONS, logging_in.ListSessions(), token))
+    renew = logging_in.RenewSession(request_id=uuid4(), renewal_token=renewal)
+    tried(lambda: world.call(logging_in.RENEW_SESSION, renew))
+"""
+"""Goes on with a session by its tokens; in between, calls with a new one."""
+
+
+def as_caller(deployment, program, *arguments):
+    """The lines that a program writes which calls as somebody outside."""
+    story = ("run", "--rm", "--no-TTY", "--no-deps", "story", "python", "-c", program, *arguments)
+    return deployment.compose(*story)[1].splitlines()
+
+
 class Load:
     """Cases being written, in a container beside the others, until it is told to finish."""
 
@@ -563,8 +603,8 @@ def test_the_stores_credentials_are_rotated_and_the_old_ones_are_refused(deploym
     deployment.make_secrets()
     deployment.compose("up", "-d", "--wait", "--no-deps", "--force-recreate", "store")
     roll(deployment, "attachments", "attachments_worker")
-    told = deployment.compose("run", "--rm", "--no-TTY", "--no-deps", "story", "python", "-c", UPLOADS)[1]
-    assert "checked and read" in told.splitlines(), told
+    told = as_caller(deployment, UPLOADS)
+    assert "checked and read" in told, told
     new = [(deployment.folder / name).read_text().strip() for name in names]
     script = (
         "import boto3, botocore.exceptions\n"
@@ -583,9 +623,11 @@ def test_the_stores_credentials_are_rotated_and_the_old_ones_are_refused(deploym
 
 def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_elsewhere(deployment, elsewhere, folder):
     load = Load(deployment)
+    tokens = json.loads(as_caller(deployment, LOG_IN)[-1])
     time.sleep(2)
     began = time.time()
     deployment.compose("run", "--rm", "--no-TTY", "backup")
+    assert as_caller(deployment, GO_ON, *tokens)[-3:] == ["let in"] * 3
     time.sleep(1)
     written, _ = load.finish()  # what was refused meanwhile was not acknowledged
     [backup] = sorted((folder / "backups").glob("databases-*.tar.gz"))
@@ -595,15 +637,19 @@ def test_what_was_acknowledged_before_a_backup_is_there_when_it_is_restored_else
     elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name)
     elsewhere.compose("up", "--detach", "--wait", "--no-deps", "postgres")
     elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "roles")
+    live = "SELECT count(*) FROM sessions WHERE ended_at IS NULL"
+    there = int(psql(elsewhere, "identity", live))
+    assert there > 0
     begin_anew = ("identity", "python", "-m", "services.identity.restored")
-    assert "the revocation number was" in elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", *begin_anew)[1]
+    told = elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", *begin_anew)[1]
+    assert "the revocation number was" in told and f"; {there} sessions have ended" in told
+    assert psql(elsewhere, "identity", live) == "0"
+    elsewhere.compose("up", "--detach", "--wait", "--no-deps", "rabbitmq", "counterparts", "identity")
+    ended = "not_authenticated session_ended"
+    assert as_caller(elsewhere, GO_ON, *tokens)[-3:] == [ended, "let in", ended]
     ids = ",".join(f"'{case}'" for case in before)
     there = psql(elsewhere, "cases", f"SELECT count(*) FROM cases WHERE id::text IN ({ids})")
     assert int(there) == len(before)
-    live = "SELECT count(*) FROM sessions WHERE ended_at IS NULL"
-    assert int(psql(elsewhere, "identity", "SELECT count(*) FROM sessions")) > 0
-    psql(elsewhere, "identity", "UPDATE sessions SET ended_at = now(), end_reason = 'restored' WHERE ended_at IS NULL")
-    assert psql(elsewhere, "identity", live) == "0"
     status, told = elsewhere.compose("run", "--rm", "--no-TTY", "--no-deps", "restore", backup.name, check=False)
     assert status != 0 and "restore into an empty volume" in told
 
