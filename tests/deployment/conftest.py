@@ -1,13 +1,18 @@
-"""The deployment, really run: where no container engine answers, every run of the tests says that this was not."""
+"""The deployment, really run: where no container engine answers, every run of the tests says that this was not.
+
+One deployment for all tests, with three of cases, in which the story has been told: there are people, cases and files.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +54,7 @@ def engine(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def deployment(engine: None, folder: Path) -> Iterator[Deployment]:
+def started(engine: None, folder: Path) -> Iterator[Deployment]:
     """The whole of docker-compose.yml with counterparts, with three of cases; removed with its data afterwards."""
     (folder / "backups").mkdir()
     made = Deployment(folder / "secrets", "vardarende-test", settings(folder))
@@ -59,3 +64,26 @@ def deployment(engine: None, folder: Path) -> Iterator[Deployment]:
         yield made
     finally:
         made.down(volumes=True)
+
+
+@pytest.fixture(scope="session")
+def story(started: Deployment) -> dict[str, Any]:
+    """What came of the story, told there once."""
+    told = started.compose("run", "--rm", "--no-TTY", "--no-deps", "story", check=False)[1]
+    [line] = [one for one in told.splitlines() if one.startswith("{")]
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+@pytest.fixture(scope="session")
+def deployment(started: Deployment, story: dict[str, Any]) -> Deployment:
+    """The same, with the people, cases and files of the story."""
+    return started
+
+
+@pytest.fixture
+def elsewhere(deployment: Deployment, folder: Path) -> Iterator[Deployment]:
+    """An empty deployment with the same secrets, of which a test starts what it needs."""
+    made = Deployment(deployment.folder, "vardarende-restored", settings(folder))
+    yield made
+    made.down(volumes=True)
