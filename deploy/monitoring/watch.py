@@ -85,7 +85,10 @@ class Figures:
             "vardarende_certificate_ends_seconds", "When it runs out", ["certificate"], registry=registry
         )
         self._made = Gauge(
-            "vardarende_backup_made_seconds", "When the newest was begun; 0: there is none", ["kind"], registry=registry
+            "vardarende_backup_made_seconds",
+            "When the newest was begun, or the archive written to; 0: none",
+            ["kind"],
+            registry=registry,
         )
 
     def look(self, entries: Mapping[str, Entry], secrets: Path, backups: Path) -> None:
@@ -106,10 +109,12 @@ class Figures:
 
 
 def newest_backups(folder: Path) -> dict[str, float]:
-    """When the newest whole backup of each kind was begun, by its name; 0 if there is none, or none can be seen."""
-    newest = {"databases": 0.0, "store": 0.0}
+    """When the newest whole backup of each kind was begun, by its name, and when the archive was written to last; 0 if
+    there is none, or none can be seen."""
+    newest = {"databases": 0.0, "store": 0.0, "archive": 0.0}
     try:
         names = os.listdir(folder)
+        newest["archive"] = max((file.stat().st_mtime for file in folder.glob("wal-*/*.partial")), default=0.0)
     except OSError as error:
         log.error("backups_can_not_be_seen", error_type=type(error).__name__)
         names = []

@@ -24,6 +24,8 @@ from psycopg import sql
 from shared.messaging.topology import all_contracts
 from shared.operations.settings import EXIT_CONFIGURATION, require_strong, with_password
 
+COPIES = "backup"
+"""The role that reads what the server writes, whole, and can do nothing else: for backups, the archive, a standby."""
 OF_ONE_PROCESS = {"notifications_web": "notifications"}
 """A process that has a role of its own, and whose database it uses. What it may do there the migrations say."""
 _SHARED_DATABASES = ("postgres", "template1")
@@ -48,11 +50,12 @@ def make(
     passwords: Mapping[str, str],
     owners: Mapping[str, str] | None = None,
     processes: Mapping[str, str] | None = None,
+    copies: str | None = None,
 ) -> None:
     """Makes what is missing: for each name a role and a database of that name, which nobody else may use.
 
     `owners`: by the same names, the passwords of the roles that own the tables; without them the service does.
-    `processes`: the passwords of `OF_ONE_PROCESS`.
+    `processes`: the passwords of `OF_ONE_PROCESS`. `copies`: that of `COPIES`.
     """
     with psycopg.connect(admin_url, autocommit=True) as admin:
         for database in _SHARED_DATABASES:
@@ -62,6 +65,9 @@ def make(
             if owners is not None:
                 make_role(admin, owner_of(name), owners[name])
             make_database(admin, name, owner=name if owners is None else owner_of(name))
+        if copies is not None:
+            make_role(admin, COPIES, copies)
+            admin.execute(sql.SQL("ALTER ROLE {} REPLICATION").format(sql.Identifier(COPIES)))
     for name in owners or ():
         with psycopg.connect(admin_url, dbname=name, autocommit=True) as admin:
             let_in(admin, name, service=name, owner=owner_of(name))
@@ -127,6 +133,7 @@ def main() -> int:
     passwords = {service: of(service) for service in services}
     owners = {service: of(f"{service}-owner") for service in services}
     processes = {role: of(role) for role in OF_ONE_PROCESS}
+    copies = of(COPIES)
     try:
         url = with_password(os.environ["POSTGRES_URL"], Path(os.environ["POSTGRES_PASSWORD_FILE"]))
     except KeyError as error:
@@ -137,7 +144,7 @@ def main() -> int:
         print("secrets to mend:\n" + "\n".join(faults), file=sys.stderr)
         return EXIT_CONFIGURATION
     try:
-        make(url, passwords, owners, processes)
+        make(url, passwords, owners, processes, copies)
     except psycopg.OperationalError as error:
         print(f"the database server does not answer, or refuses its administrator: {error.sqlstate}", file=sys.stderr)
         return 1

@@ -9,4 +9,4 @@ exec docker-entrypoint.sh postgres \
   -c hba_file=/etc/postgresql/pg_hba.conf -c password_encryption=scram-sha-256 \
   -c max_connections="${MAX_CONNECTIONS:-1000}" -c shared_buffers="${SHARED_BUFFERS:-256MB}" -c timezone=UTC \
   -c log_min_messages=warning -c log_min_error_statement=panic -c log_parameter_max_length_on_error=0 \
-  -c wal_compression=on -c wal_keep_size=1GB
+  -c wal_compression=on -c wal_keep_size=1GB -c max_slot_wal_keep_size=10GB

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from deploy.postgres.roles import OF_ONE_PROCESS
+from deploy.postgres.roles import COPIES, OF_ONE_PROCESS
 from deploy.rabbitmq.permissions import CONNECTED_SYSTEMS, OUTSIDE_CALLERS
 from shared.messaging.topology import all_contracts
 from shared.operations.settings import require_strong
@@ -124,7 +124,7 @@ def all_random() -> list[Secret]:
     found += [Secret(f"amqp-{user}.password", password, _weak) for user in BROKER_USERS]
     for service in SERVICES:
         found += [Secret(f"database-{role}.password", password, _weak) for role in (service, f"{service}-owner")]
-    found += [Secret(f"database-{role}.password", password, _weak) for role in OF_ONE_PROCESS]
+    found += [Secret(f"database-{role}.password", password, _weak) for role in (*OF_ONE_PROCESS, COPIES)]
     found += [Secret(f"{name}.signing.pem", _signing_key, _no_signing_key) for name in SIGNERS]
     found += [Secret(f"{service}.ring.json", lambda service=service: _ring(service), _no_ring) for service in SERVICES]  # type: ignore[misc]
     return found

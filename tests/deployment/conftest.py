@@ -84,6 +84,8 @@ def deployment(started: Deployment, story: dict[str, Any]) -> Deployment:
 @pytest.fixture
 def elsewhere(deployment: Deployment, folder: Path) -> Iterator[Deployment]:
     """An empty deployment with the same secrets, of which a test starts what it needs."""
-    made = Deployment(deployment.folder, "vardarende-restored", settings(folder))
+    backups = {"BACKUPS": str(folder / "backups-elsewhere")}
+    made = Deployment(deployment.folder, "vardarende-restored", settings(folder) | backups)
     yield made
     made.down(volumes=True)
+    shutil.rmtree(folder / "backups-elsewhere", ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -95,8 +96,16 @@ def test_the_newest_whole_backup_counts(tmp_path):
     ):  # fmt: skip
         (tmp_path / name).touch()
     made = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
-    assert watch.newest_backups(tmp_path) == {"databases": made, "store": 0}
+    assert watch.newest_backups(tmp_path) == {"databases": made, "store": 0, "archive": 0}
+
+
+def test_the_archive_is_as_new_as_what_was_written_to_it_last(tmp_path):
+    for number, name in enumerate(("wal-1/000000010000000000000001", "wal-1/000000010000000000000002.partial")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - number, 1000 - number))
+    assert watch.newest_backups(tmp_path)["archive"] == 999
 
 
 def test_a_folder_that_can_not_be_seen_has_no_backup(tmp_path):
-    assert watch.newest_backups(tmp_path / "none") == {"databases": 0, "store": 0}
+    assert watch.newest_backups(tmp_path / "none") == {"databases": 0, "store": 0, "archive": 0}
