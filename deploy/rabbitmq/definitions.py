@@ -18,7 +18,7 @@ from shared.messaging.wire import REQUEST_QUEUE_ARGUMENTS, RPC_EXCHANGE, request
 
 VHOST = "vardarende"
 MOST_CONNECTIONS = 300
-"""Of one user: a process has some five."""
+"""Of one user: a process of a service has five, so that far more of them can run than the databases let in."""
 MOST_QUEUES = 2000
 """In the virtual host: some fifty are given, and each process makes two. Else a user could fill the broker."""
 _MB = 1024 * 1024

@@ -55,6 +55,8 @@ def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
     assert names == set(permissions.everyone())
     limits = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_user_limits", "--user", "cases")[1]
     assert str(definitions.MOST_CONNECTIONS) in limits
+    connections = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_connections", "user")[1]
+    assert 0 < connections.split().count("cases") <= 3 * 5
     queues = deployment.compose(
         "exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "-p", "vardarende", "list_queues", "name", "policy", "--silent"
     )[1]
