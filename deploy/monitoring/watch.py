@@ -62,6 +62,8 @@ class Entry:
                     tls.sendall(told)
                     if not tls.recv(len(expected)).startswith(expected):
                         raise OSError("does not answer as it should")
+                with suppress(OSError):
+                    tls.unwrap()  # else PostgreSQL's log has a lost connection each time
         return x509.load_der_x509_certificate(shown or b"").not_valid_after_utc
 
 
