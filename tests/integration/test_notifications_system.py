@@ -14,7 +14,7 @@ import pytest
 from deploy.local.contact import choose_contact
 from deploy.local.people import cast
 from shared.contracts import cases, identity, notifications
-from shared.contracts.base import Role
+from shared.contracts.base import Role, RunJob
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated, NotFound
 from tests.stack.system import Clinic, System
 
@@ -174,6 +174,9 @@ def test_one_who_lost_the_right_is_not_told_and_the_clinic_learns_whose_address_
     eventually(lambda: len(ward.mails(address)) == 2)
     eventually(lambda: all(one.state in ("sent", "merged") for one in ward.listed()))
     assert len([one for one in ward.listed() if one.recipient_kind == "staff"]) == 1
+    run = RunJob(request_id=uuid4(), job="forget_former_staff")
+    ward.system.call(notifications.notifications.run_job, run, ward.system.operator_token)
+    eventually(lambda: ward.call(notifications.GET_CLINIC_SETTINGS, read, admin).of_former_staff == [address])
 
 
 def test_a_mail_server_that_is_down_delays_and_loses_nothing(ward: Ward) -> None:
