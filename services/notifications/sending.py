@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
 
-from services.notifications import addressing, delivering, pace, reports, rules
+from services.notifications import addressing, delivering, pace, reports
 from services.notifications.addressing import Addressed
+from services.notifications.asking import Ask, Neighbours
 from services.notifications.channels.outcome import Accepted, ChannelToProvider, Letter, NotAccepted, Outcome
 from services.notifications.delivering import Claimed
 from services.notifications.providers import Provider
 from services.notifications.rendering import Words, words
-from shared.contracts import directory, identity
-from shared.contracts.base import Answered, Asked, Call, HsaId
-from shared.contracts.notifications import Channel, DeliveryKind, DeliveryState, RecipientKind
+from shared.contracts.notifications import Channel, DeliveryState, RecipientKind
 from shared.database.transaction import Transaction
-from shared.messaging.errors import DeadlineExceeded, Refused, Unavailable
+from shared.messaging.errors import Unavailable
 from shared.operations.logs import log
 
-ASK_SECONDS = 5.0
 CHOICES_ARE_FRESH_SECONDS = 10.0
 """How old an answer of identity's may be when something is sent by it (R-NOT-4)."""
 
 _LAST_WORDS_SECONDS = 10.0
 _BETWEEN_LAST_WORDS_SECONDS = 0.2
 
-_NAMELESS = frozenset({DeliveryKind.INBOX})
 _NO_PROVIDER = "no_provider"
 _OUT_OF_TURN_SECONDS = 0.5
 """So long a sender takes nothing of a channel whose next turn was too far ahead; less than that turn was."""
 _PUT_OFF_AT_LEAST = timedelta(seconds=1)
 
 T = TypeVar("T")
-
-
-class Ask(Protocol):
-    """Calls another service as this one."""
-
-    def __call__(self, call: Call[Asked, Answered], request: Asked, timeout: float = ...) -> Answered: ...
 
 
 class Sender:
@@ -66,7 +57,7 @@ class Sender:
         sent: Callable[[Channel, str, str], None] = lambda channel, provider, outcome: None,
     ) -> None:
         self._transaction = transaction
-        self._ask = ask
+        self._neighbours = Neighbours(transaction, ask)
         self._providers = providers
         self._talks: dict[tuple[Channel, str], ChannelToProvider] = {}
         self._batch = batch
@@ -170,9 +161,9 @@ class Sender:
     # --- where it goes ----------------------------------------------------------------------------------------------
 
     def _handle(self, claimed: list[Claimed]) -> None:
-        claimed, names = self._with_names(claimed)
+        claimed, names = self._neighbours.with_names(claimed)
         self._asked_at = time.monotonic()
-        claimed, choices = self._with_choices(claimed)
+        claimed, choices = self._neighbours.with_choices(claimed)
         if not claimed:
             return
         with self._transaction() as tx:
@@ -182,80 +173,6 @@ class Sender:
                 return
             next_to = following.address if following and following.channel is one.channel else None
             self._send(one, names.get(one.claimed.clinic, one.claimed.clinic), next_to)
-
-    def _with_choices(self, claimed: list[Claimed]) -> tuple[list[Claimed], dict[str, rules.Choice]]:
-        """Those for whom identity has said what they have chosen, and what; the others are put off."""
-        people = [one for one in claimed if one.recipient_kind is not RecipientKind.CLINIC]
-        if not people:
-            return claimed, {}
-        try:
-            return claimed, self._choices(people)
-        except (Unavailable, DeadlineExceeded):
-            reached = [one for one in claimed if one.recipient_kind is RecipientKind.CLINIC]
-            self._postpone(people, "identity_unavailable")
-            return reached, {}
-        except Refused as error:
-            if len(people) == 1:
-                return self._give_up_for_now(claimed, people[0], error), {}
-            return self._one_by_one(claimed, people)
-
-    def _one_by_one(
-        self, claimed: list[Claimed], people: list[Claimed]
-    ) -> tuple[list[Claimed], dict[str, rules.Choice]]:
-        """One of them is what identity can't answer for; the others should not suffer for it."""
-        choices: dict[str, rules.Choice] = {}
-        for one in people:
-            try:
-                choices |= self._choices([one])
-            except (Unavailable, DeadlineExceeded):
-                self._postpone([one], "identity_unavailable")
-                claimed = [other for other in claimed if other is not one]
-            except Refused as error:
-                claimed = self._give_up_for_now(claimed, one, error)
-        return claimed, choices
-
-    def _choices(self, people: Iterable[Claimed]) -> dict[str, rules.Choice]:
-        def of(kind: RecipientKind) -> list[str]:
-            return sorted({one.asked_about for one in people if one.recipient_kind is kind})
-
-        question = identity.Contacts(
-            residents=[UUID(resident) for resident in of(RecipientKind.RESIDENT)], staff=of(RecipientKind.STAFF)
-        )
-        return addressing.choices_from(self._ask(identity.CONTACTS, question, timeout=ASK_SECONDS))
-
-    def _give_up_for_now(self, claimed: list[Claimed], one: Claimed, error: Refused) -> list[Claimed]:
-        """Identity has answered, with a fault: tried again like a send, in the end a failure that people see."""
-        with self._transaction() as tx:
-            delivering.record(tx, one, NotAccepted(f"identity_{error.code}"))
-        return [other for other in claimed if other is not one]
-
-    def _with_names(self, claimed: list[Claimed]) -> tuple[list[Claimed], dict[HsaId, str]]:
-        """Those whose text can be written, and the names for it; those that need a name that nobody knows are put off.
-
-        A clinic that the directory has never heard of goes by its HSA-id.
-        """
-        needed = {one.clinic for one in claimed if one.kind not in _NAMELESS}
-        if not needed:
-            return claimed, {}
-        with self._transaction() as tx:
-            names, unsure = addressing.kept_names(tx, needed)
-        if not unsure:
-            return claimed, names
-        try:
-            found = self._ask(directory.GET_CLINICS, directory.GetClinics(clinics=sorted(unsure)), timeout=ASK_SECONDS)
-        except Refused:
-            nameless = [one for one in claimed if one.clinic in needed - set(names) and one.kind not in _NAMELESS]
-            self._postpone(nameless, "directory_unavailable")
-            return [one for one in claimed if one not in nameless], names
-        with self._transaction() as tx:
-            names |= addressing.keep_names(tx, found)
-        return claimed, names
-
-    def _postpone(self, some: list[Claimed], reason: str) -> None:
-        if some:
-            with self._transaction() as tx:
-                delivering.postpone(tx, some, reason)
-            log.warning("deliveries_postponed", count=len(some), reason=reason)
 
     # --- what can be sent now ---------------------------------------------------------------------------------------
 
