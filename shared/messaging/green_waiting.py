@@ -11,7 +11,7 @@ from typing import Any
 from eventlet.hubs import get_hub
 from greenlet import getcurrent
 
-from shared.messaging.waiting import LONGEST_WAIT_SECONDS
+from shared.messaging.transport import LONGEST_WAIT_SECONDS
 
 
 def nobody_else_can_run() -> bool:

@@ -19,6 +19,8 @@ from amqp import method_framing
 from amqp.exceptions import UnexpectedFrame
 
 HEARTBEAT_SECONDS = 10
+LONGEST_WAIT_SECONDS = 1.0
+"""So often whoever reads a connection looks whether it is time for a heartbeat, or to stop."""
 _CONNECT_SECONDS = 5.0
 _READ_AHEAD_BYTES = 65_536
 _SEND_BYTES = 262_144

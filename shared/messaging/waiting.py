@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from shared.database import eventlet_is_in_charge
+from shared.messaging.transport import LONGEST_WAIT_SECONDS
 
-LONGEST_WAIT_SECONDS = 1.0
 _ALARM_BYTES = 4096
 
 

@@ -11,8 +11,8 @@ import eventlet
 import pytest
 from eventlet.green import socket as green_socket
 
-from shared.messaging import waiting
 from shared.messaging.green_waiting import GreenArrivals, GreenGate, nobody_else_can_run
+from shared.messaging.transport import LONGEST_WAIT_SECONDS
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_bytes_wake_the_reading_thread_each_time(ends: tuple[socket.socket, sock
         eventlet.spawn_after(0.01, writing.send, b"x")
         began = time.monotonic()
         arrivals.wait(reading)
-        assert time.monotonic() - began < waiting.LONGEST_WAIT_SECONDS / 2
+        assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
         assert reading.recv(10) == b"x"
     arrivals.close()
 
@@ -84,7 +84,7 @@ def test_bytes_that_come_while_the_reading_thread_is_at_work_elsewhere_wake_noth
     eventlet.sleep(0.05)  # the bytes are there all the time
     assert time.monotonic() - began >= 0.05
     arrivals.wait(reading)
-    assert time.monotonic() - began < waiting.LONGEST_WAIT_SECONDS / 2
+    assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
     arrivals.close()
 
 
@@ -105,7 +105,7 @@ def test_the_reading_thread_is_woken_when_asked_for(ends: tuple[socket.socket, s
     eventlet.spawn_after(0.01, arrivals.wake)
     began = time.monotonic()
     arrivals.wait(ends[0])
-    assert time.monotonic() - began < waiting.LONGEST_WAIT_SECONDS / 2
+    assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
     arrivals.close()
 
 
@@ -132,7 +132,7 @@ def test_who_opens_a_descriptor_anew_that_was_read_before_goes_on_and_so_does_it
             return bool(another.fileno() == descriptor)
 
     other = eventlet.spawn(open_it_anew)
-    with writing, eventlet.Timeout(waiting.LONGEST_WAIT_SECONDS / 2):
+    with writing, eventlet.Timeout(LONGEST_WAIT_SECONDS / 2):
         assert other.wait(), "the test wants the same number"
         reader.wait()
     arrivals.close()
