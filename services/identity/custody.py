@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, select, update
 
 from services.identity import representation, residents, rules, sessions
-from services.identity.identity_numbers import parse
+from services.identity.identity_numbers import IdentityNumber, parse
 from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import guardianships, identity_numbers
 from shared.operations.clock import SWEDEN
@@ -27,7 +27,8 @@ def confirm(
     transaction: Transactions, register: PopulationRegister, older_than: datetime, stopping: Callable[[], bool]
 ) -> None:
     """Looks up the children of all custody that was last confirmed before then; what the register no longer tells of
-    ends, and the sessions with it. Of a child whom the register does not know nothing is learnt. Raises `Unavailable`.
+    ends, and the sessions with it. Of a child whom the register does not know, or about whom its answer can't be
+    trusted, nothing is learnt. Raises `Unavailable`.
     """
     after: tuple[UUID, UUID] | None = None
     while not stopping():
@@ -39,16 +40,25 @@ def confirm(
             return
         after = (page[-1].child, page[-1].guardian)
         children = sorted({numbers[one.child] for one in page})
-        try:
-            found = register.look_up_many([parse(one, today) for one in children], relations=True)
-        except AnswerNotTrusted:
-            log.warning("custody_not_confirmed", count=len(page))  # asked about again at the next run
-            continue
+        found = _look_up(register, [parse(one, today) for one in children])
         for one in page:
             person = found.get(numbers[one.child])
             if person is not None:
                 with transaction() as tx:
                     _take_in(tx, one, person, numbers[one.guardian], today)
+
+
+def _look_up(register: PopulationRegister, children: Sequence[IdentityNumber]) -> dict[str, RegisteredPerson | None]:
+    """What the register says of them. Where an answer can't be trusted they are halved until the one child is found
+    that it is about, who is asked about again at the next run. Raises `Unavailable`."""
+    try:
+        return register.look_up_many(children, relations=True)
+    except AnswerNotTrusted:
+        if len(children) == 1:
+            log.warning("custody_not_confirmed")
+            return {}
+    half = len(children) // 2
+    return _look_up(register, children[:half]) | _look_up(register, children[half:])
 
 
 def _page(tx: Transaction, older_than: datetime, today: date, after: tuple[UUID, UUID] | None) -> list[Row[Any]]:

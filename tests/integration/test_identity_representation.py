@@ -15,7 +15,7 @@ import pytest
 
 from services.identity import custody, representation, residents, sessions
 from services.identity.identity_numbers import luhn
-from services.identity.population_register import PartialDate, RegisteredPerson, Relation
+from services.identity.population_register import AnswerNotTrusted, PartialDate, RegisteredPerson, Relation
 from shared.contracts import access, identity, logging_in
 from shared.messaging.errors import Forbidden, NotAuthenticated
 from shared.operations.clock import SWEDEN
@@ -353,6 +353,32 @@ def test_r_id_11_custody_is_asked_about_again_every_day(home: Home) -> None:
     confirm()
     assert not home.acting(child)
     assert ended(one, opened)
+
+
+def test_r_id_11_one_child_whose_answer_can_not_be_trusted_keeps_no_other_custody_from_being_looked_at(
+    one: Identity,
+) -> None:
+    """R-ID-11: the custody of all the others ends when the register no longer tells of it."""
+    homes = [Home(one) for _ in range(3)]
+    numbers = [home.child(years_ago(one, 5)) for home in homes]
+    children = [home.children()[0] for home in homes]
+    register = homes[0].register
+    for home in homes[1:]:
+        register.people |= home.register.people
+    asked = register.look_up_many
+
+    def poisoned(wanted: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+        if numbers[1] in {each.number for each in wanted}:
+            raise AnswerNotTrusted(reason="population_register_unavailable")
+        return asked(wanted, relations=relations)
+
+    register.look_up_many = poisoned  # type: ignore[method-assign]
+    for number in numbers:
+        register.people[number] = replace(register.people[number], relations=())
+    one.moved = timedelta(hours=25)
+    custody.confirm(one.at_its_time, register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    acting = [home.acting(child) for home, child in zip(homes, children, strict=True)]
+    assert acting == [False, True, False]
 
 
 def test_r_id_24_a_record_that_refers_to_another_takes_no_account_over(home: Home) -> None:
