@@ -246,8 +246,14 @@ def gather(transaction: Transactions, ask: Ask, stopping: Callable[[], bool]) ->
             .limit(AT_ONCE)
         ).all()
     for part in wanted:
-        if not stopping():
+        if stopping():
+            return
+        try:
             _gather_part(transaction, ask, part)
+        except Exception as error:  # what is wrong with one keeps nobody else's from being gathered
+            log.error("subject_access_part_failed", part=str(part.part), exc_info=error)
+            with transaction() as tx:
+                _note_try(tx, part)
 
 
 def _remove_old(tx: Transaction) -> None:
@@ -366,7 +372,7 @@ def _keep(tx: Transaction, part: Row[Any], gathered: _Gathered) -> None:
     elif tx.now - part.released_at >= WAITS:
         state = "incomplete"
     else:
-        tx.execute(update(report_parts).where(report_parts.c.part == part.part).values(gathered_at=tx.now))
+        _note_try(tx, part)
         return
     tx.execute(delete(report_pages).where(report_pages.c.part == part.part))
     for position, start in enumerate(range(0, len(gathered.held), 200)):
@@ -378,6 +384,11 @@ def _keep(tx: Transaction, part: Row[Any], gathered: _Gathered) -> None:
         .where(report_parts.c.part == part.part)
         .values(state=state, missing=sorted(set(gathered.missing)), gathered_at=tx.now)
     )
+
+
+def _note_try(tx: Transaction, part: Row[Any]) -> None:
+    """It comes after the others the next time."""
+    tx.execute(update(report_parts).where(report_parts.c.part == part.part).values(gathered_at=tx.now))
 
 
 def _context(part: UUID, position: int) -> bytes:

@@ -225,6 +225,19 @@ def test_r_id_19_a_service_that_is_down_is_waited_for_and_then_named(desk: Desk,
     assert "Det som fattas" in desk.read()
 
 
+def test_r_id_19_a_part_that_fails_keeps_no_other_waiting(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-ID-19: as where what stands sealed about one resident can't be opened any more."""
+    monkeypatch.setattr(subject_access, "AT_ONCE", 1)
+    desk.request()
+    desk.one.rows("UPDATE identity_numbers SET sealed = 'x' WHERE resident = %s", desk.resident)
+    other = Desk(desk.one)
+    other.request()
+    for _ in range(2):
+        desk.gather()
+    assert other.states() == {None: "ready"}
+    assert desk.one.rows("SELECT state FROM report_parts ORDER BY state") == [("gathering",), ("ready",)]
+
+
 def test_r_id_19_who_controls_something_is_found_when_cases_is_back(desk: Desk) -> None:
     """R-ID-19: a report is never called whole while nobody knows whose parts it has."""
     desk.services.hold("cases", PROVIDER, "Ärendet")
