@@ -11,18 +11,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import Row, func, select, tuple_, update
 
 from services.identity import residents, rules
-from services.identity.identity_numbers import IdentityNumber, parse
+from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import identity_numbers
 from services.identity.tables import residents as accounts
 from shared.operations.clock import today
 from shared.operations.logs import log
+from shared.security.sealing import SealBroken
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
@@ -66,18 +67,20 @@ def refresh(
     total, after = Refreshed(), None
     while not stopping():
         with transaction() as tx:
-            page = _page(tx, older_than, after)
-        if not page:
+            rows = _page(tx, older_than, after)
+            page = [known for row in rows if (known := _known(tx, row)) is not None]
+        if not rows:
             break
-        after = (page[-1].looked_up_at, page[-1].resident)
-        _look_up(transaction, register, key, page, total)
+        after = (rows[-1].looked_up_at, rows[-1].resident)
+        if page:
+            _look_up(transaction, register, key, page, total)
     if total.asked:
         people = {name: count for name, count in vars(total).items() if name != "codes"}
         log.info("residents_refreshed", **people)
     return total
 
 
-def _page(tx: Transaction, older_than: datetime, after: tuple[datetime, UUID] | None) -> list[_Known]:
+def _page(tx: Transaction, older_than: datetime, after: tuple[datetime, UUID] | None) -> list[Row[Any]]:
     place = tuple_(accounts.c.looked_up_at, accounts.c.resident)
     chosen = select(accounts).where(accounts.c.looked_up_at < older_than)
     if after is not None:
@@ -90,20 +93,18 @@ def _page(tx: Transaction, older_than: datetime, after: tuple[datetime, UUID] | 
         .join(identity_numbers, numbers.resident == some.c.resident)
         .order_by(some.c.looked_up_at, some.c.resident)
     )
-    return [
-        _Known(
-            row.resident,
-            parse(residents.opened_number(tx, row), today()),
-            tx.now,
-            residents.particulars(tx, row),
-            row.protected,
-            row.active,
-            row.looked_up_at,
-            frozenset(bytes(one) for one in row.hashes),
-        )
-        for row in rows
-        if row.current
-    ]
+    return [row for row in rows if row.current]
+
+
+def _known(tx: Transaction, row: Row[Any]) -> _Known | None:
+    """None for one whose number can't be read any more, who keeps nobody else from being looked up."""
+    try:
+        number, particulars = parse(residents.opened_number(tx, row), today()), residents.particulars(tx, row)
+    except (SealBroken, NotANumber) as error:
+        log.error("resident_not_readable", resident=str(row.resident), error_type=type(error).__name__)
+        return None
+    hashes = frozenset(bytes(one) for one in row.hashes)
+    return _Known(row.resident, number, tx.now, particulars, row.protected, row.active, row.looked_up_at, hashes)
 
 
 def _look_up(

@@ -417,6 +417,23 @@ def test_r_id_18_an_unknown_code_is_logged_once_in_a_run(made: Identity, monkeyp
     assert told[0][0] == "unknown_deregistration_code"
 
 
+def test_r_id_17_one_who_can_not_be_read_keeps_nobody_from_being_looked_up(
+    made: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-ID-17: nor does a page of nothing else."""
+    monkeypatch.setattr(refreshing, "MANY", 2)
+    numbers = [new_number() for _ in range(5)]
+    accounts = [take_in(made, registered(number)) for number in numbers]
+    for account in accounts[1:4]:
+        made.rows("UPDATE identity_numbers SET sealed = 'x' WHERE resident = %s", account)
+    register = Register(made)
+    register.people = {number: registered(number, code="AV") for number in numbers}
+    found = refresh(made, register)
+    assert (found.asked, found.changed) == (2, 2)
+    active = made.rows("SELECT active FROM residents ORDER BY created_at, resident")
+    assert active == [(False,), (True,), (True,), (True,), (False,)]
+
+
 def test_a_register_that_is_down_changes_nothing(made: Identity) -> None:
     """R-ID-17: the run fails, and is made again."""
     resident = take_in(made, registered(new_number()))
