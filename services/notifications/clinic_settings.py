@@ -153,6 +153,11 @@ def overlapping_addresses(tx: Transaction, request: OverlappingAddresses) -> Ove
     return Overlapping(overlapping=[written for written, hashed in hashes.items() if hashed in entered])
 
 
+def seal_address(tx: Transaction, address_id: UUID, address: str) -> bytes:
+    """The address as it is kept."""
+    return tx.sealer.seal(address.encode(), _context(address_id))
+
+
 def open_address(tx: Transaction, address_id: UUID, sealed: bytes) -> str | None:
     """The address as it was entered, in normal form. None, and a line in the log: its key is gone, or it is broken."""
     try:
@@ -185,7 +190,7 @@ def _replace(tx: Transaction, clinic: HsaId, purpose: str, entered: list[str]) -
     for position, (found, address) in enumerate(wanted.items()):
         if found in there:
             # Sealed anew: what could not be read can be, when it is entered again.
-            sealed = tx.sealer.seal(address.encode(), _context(there[found]))
+            sealed = seal_address(tx, there[found], address)
             tx.execute(
                 update(clinic_addresses)
                 .where(clinic_addresses.c.address_id == there[found])
@@ -197,7 +202,7 @@ def _replace(tx: Transaction, clinic: HsaId, purpose: str, entered: list[str]) -
             "address_id": address_id,
             "clinic": clinic,
             "purpose": purpose,
-            "address": tx.sealer.seal(address.encode(), _context(address_id)),
+            "address": seal_address(tx, address_id, address),
             "address_hash": found,
             "position": position,
             "added_at": tx.now,

@@ -13,6 +13,7 @@ from services.notifications import (
     listing,
     queueing,
     reminding,
+    resealing,
     statistics,
     subject_access,
 )
@@ -146,6 +147,10 @@ class NotificationsService:
     @job("forget_former_staff", daily_at="03:50")
     def forget_former_staff(self, run: Any) -> None:
         former_staff.forget(run)
+
+    @job("reseal", every=timedelta(days=1))
+    def reseal(self, run: Any) -> None:
+        resealing.reseal_all(run)
 
 
 def _with_overlaps(

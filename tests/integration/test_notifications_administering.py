@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.notifications import clinic_settings, former_staff, listing, rules, statistics
+from services.notifications import clinic_settings, former_staff, listing, resealing, rules, statistics
 from services.notifications.channels.outcome import NotAccepted
 from shared.contracts import cases, identity
 from shared.contracts.base import Role
@@ -26,6 +26,7 @@ from shared.contracts.notifications import (
 )
 from shared.messaging.errors import Forbidden, Invalid, LimitExceeded, NotFound
 from shared.security.caller import Caller
+from shared.security.sealing import Sealer
 from tests.integration.notifications_support import World
 
 OPERATOR = Caller("operator")
@@ -138,6 +139,32 @@ def test_an_address_that_can_not_be_read_hides_no_other(world: World, capsys: py
     assert (again.new_case_addresses, again.unreadable) == (["a@vgregion.example", "b@vgregion.example"], 0)
     world.send()
     assert world.email.addresses == ["a@vgregion.example", "b@vgregion.example"]
+
+
+def test_r_sys_2_after_a_change_of_keys_the_addresses_are_sealed_with_the_new_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R-SYS-2: so that the old one can go out of the ring; what does not open is left as it is, and told."""
+    monkeypatch.setattr(resealing, "AT_ONCE", 2)  # in several lots
+    told = [f"brevlada{number}@vgregion.example" for number in range(5)]
+    settle(world, *told)
+    world.rows("UPDATE clinic_addresses SET address = 'lost' WHERE position = 4")
+    both = World(world.url, Sealer("new", {"test": b"k" * 32, "new": b"n" * 32}))
+    alone = World(world.url, Sealer("new", {"new": b"n" * 32}))
+    both.clinic = alone.clinic = world.clinic
+
+    def reseal() -> int:
+        run = SimpleNamespace(transaction=both.database.transaction, stopping=threading.Event())
+        return resealing.reseal_all(run)
+
+    assert read(alone).unreadable == 5
+    capsys.readouterr()
+    assert reseal() == 4
+    assert "address_unreadable" in capsys.readouterr().out
+    assert reseal() == 0, "nothing has changed"
+    assert (read(alone).new_case_addresses, read(alone).unreadable) == (told[:4], 1)
+    for one in (both, alone):
+        one.database.dispose()
 
 
 # --- test messages --------------------------------------------------------------------------------------------------
