@@ -56,6 +56,11 @@ def queue(tx: Transaction, request: SendCode) -> Done:
     return Done()
 
 
+def forget_worthless(tx: Transaction) -> None:
+    """Removes what nobody can use any more, also where no sender runs that would."""
+    tx.execute(delete(codes).where(codes.c.worth_until <= tx.now))
+
+
 class CodeSender:
     """Sends the codes of one channel that are due, one after the other. For one thread.
 

@@ -134,6 +134,7 @@ class NotificationsService:
     def find_unfinished_deliveries(self, run: Any) -> None:
         with run.transaction() as tx:
             swept = delivering.sweep(tx)
+            codes.forget_worthless(tx)
         swept.tell()
 
     @job("remind_of_unhandled_cases", daily_at="07:00")

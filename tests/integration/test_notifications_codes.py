@@ -89,6 +89,16 @@ def test_r_not_9_a_code_that_can_not_be_read_holds_up_no_other(world: World) -> 
     assert waiting(world) == 0
 
 
+def test_r_not_9_a_code_that_is_worth_nothing_is_kept_nowhere_also_without_a_sender(world: World) -> None:
+    """R-NOT-9, R-SYS-3: the service's job removes it."""
+    queue(world, Channel.SMS, MOBILE)
+    queue(world, Channel.EMAIL, EMAIL)
+    world.rows("UPDATE codes SET worth_until = now() WHERE channel = 'sms'")
+    with world.database.transaction() as tx:
+        codes.forget_worthless(tx)
+    assert world.rows("SELECT channel FROM codes") == [("email",)]
+
+
 def test_r_not_9_only_the_latest_code_to_an_address_leaves(world: World) -> None:
     """R-NOT-9: the earlier one is worth nothing."""
     queue(world, Channel.SMS, MOBILE, "111111")
