@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
 
+_PLACE = frozenset({"Gatuadress", "Postnummer", "Ort", "Länskod", "Kommunkod"})
+
+
+def without_place(held: Held) -> Held:
+    """The same without where someone lives: for a person who has become protected since it was gathered (R-ID-14)."""
+    return held.model_copy(update={"values": [one for one in held.values if one.name not in _PLACE]})
+
+
 def of(tx: Transaction, resident: UUID) -> list[Held]:
     """All of it. Of a protected person's place there is nothing to tell, since nothing is kept (R-ID-14)."""
     return [

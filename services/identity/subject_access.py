@@ -152,6 +152,10 @@ def whole(tx: Transaction, asked: subject_access.ReadReport) -> Whole:
     pages = select(report_pages).where(report_pages.c.part.in_(held)).order_by(report_pages.c.position)
     for page in tx.execute(pages):
         held[page.part] += _HELD.validate_json(tx.sealer.open(page.sealed, _context(page.part, page.position)))
+    if tx.execute(select(accounts.c.resident).where(accounts.c.resident.in_(own), accounts.c.protected)).first():
+        for part in parts:
+            if not part.care_provider:
+                held[part.part] = [own_holdings.without_place(one) for one in held[part.part]]
     whose = tx.execute(_PERSON.where(accounts.c.resident == row.resident)).one()
     return Whole(
         _report(tx, row, parts), residents.particulars(tx, whose).name, residents.opened_number(tx, whose), held

@@ -367,6 +367,9 @@ def test_r_id_19_what_identity_holds_itself_is_all_in_it(desk: Desk) -> None:
     assert "<b>Eva" not in desk.read("html")
     hidden = registered(desk.number, protected=True, place=Place("Storgatan 1", "41111", "Göteborg", "14", "80"))
     desk.one.run(lambda tx: residents.keep(tx, hidden, NUMBER_KEY))
+    for place in ("Storgatan", "41111", "Göteborg", "Länskod", "Kommunkod"):
+        assert place not in desk.read(), "what was gathered before is not given out either"
+    assert desk.number in desk.read()
     desk.one.rows("UPDATE report_parts SET state = 'gathering'")
     desk.gather()
     assert "Storgatan" not in desk.read()
