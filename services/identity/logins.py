@@ -182,14 +182,19 @@ def _hsa_ids(claim: Any) -> set[HsaId]:
 
 
 def number_of(claims: Mapping[str, Any], today: date) -> IdentityNumber:
-    """The identity number that a resident logs in with. Raises `NotAuthenticated` where the token has none."""
+    """The identity number that a resident logs in with. Raises `NotAuthenticated` where the token has none, or not with
+    its century."""
     value = claims.get("personalIdentityNumber")
     if not isinstance(value, str):
         raise refused("personal_identity_number_missing")
     try:
-        return parse(value, today)
+        number = parse(value, today)
     except NotANumber:
         raise refused("personal_identity_number_malformed") from None
+    # With ten digits it is the same for two people a hundred years apart, and whose it is would be a guess.
+    if sum(map(str.isalnum, value)) < len(number.number):
+        raise refused("personal_identity_number_malformed")
+    return number
 
 
 def require_fresh(claims: Mapping[str, Any], login: BegunLogin) -> None:

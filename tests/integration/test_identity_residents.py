@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -254,6 +254,29 @@ def test_r_id_1_which_hsa_id_a_token_gives(claims: dict[str, Any], wished: str |
         found: str | None = logins.hsa_id_of(claims, wished)
     except Refused as refused:
         found = refused.reason
+    assert found == outcome
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [
+        ("189001019802", "189001019802"),
+        ("18900101-9802", "189001019802"),
+        ("9001019802", "personal_identity_number_malformed"),
+        ("900101+9802", "personal_identity_number_malformed"),
+        ("189001019803", "personal_identity_number_malformed"),
+        ("", "personal_identity_number_malformed"),
+        (189001019802, "personal_identity_number_missing"),
+        (["189001019802"], "personal_identity_number_missing"),
+        (None, "personal_identity_number_missing"),
+    ],
+)
+def test_r_id_24_which_number_a_token_gives(value: object, outcome: str) -> None:
+    """R-ID-3, R-ID-24: the century is never guessed at a login."""
+    try:
+        found = logins.number_of({"personalIdentityNumber": value}, date(2026, 11, 27)).number
+    except NotAuthenticated as refused:
+        found = str(refused.reason)
     assert found == outcome
 
 
