@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -18,6 +19,8 @@ from shared.messaging.errors import DeadlineExceeded, Refused, Unavailable
 from shared.operations.logs import log
 
 ASK_SECONDS = 5.0
+NAMES_ARE_KEPT_SECONDS = 10.0
+"""So long a sender does not look again what a clinic is called; many batches are about few clinics."""
 
 _NAMELESS = frozenset({DeliveryKind.INBOX})
 
@@ -34,6 +37,8 @@ class Neighbours:
     def __init__(self, transaction: Callable[[], AbstractContextManager[Transaction]], ask: Ask) -> None:
         self._transaction = transaction
         self._ask = ask
+        self._names: dict[HsaId, str] = {}
+        self._names_until = 0.0
 
     def with_names(self, claimed: list[Claimed]) -> tuple[list[Claimed], dict[HsaId, str]]:
         """Those whose text can be written, and the names for it; those that need a name that nobody knows are put off.
@@ -43,6 +48,14 @@ class Neighbours:
         needed = {one.clinic for one in claimed if one.kind not in _NAMELESS}
         if not needed:
             return claimed, {}
+        if time.monotonic() >= self._names_until:
+            self._names, self._names_until = {}, time.monotonic() + NAMES_ARE_KEPT_SECONDS
+        if not needed <= self._names.keys():
+            claimed, found = self._looked_up(claimed, needed)
+            self._names |= found
+        return claimed, self._names
+
+    def _looked_up(self, claimed: list[Claimed], needed: set[HsaId]) -> tuple[list[Claimed], dict[HsaId, str]]:
         with self._transaction() as tx:
             names, unsure = addressing.kept_names(tx, needed)
         if not unsure:

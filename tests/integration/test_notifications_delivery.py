@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from services.notifications import delivering, listing, pace, rules
+from services.notifications import asking, delivering, listing, pace, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
 from services.notifications.providers import Circuit, Provider
 from services.notifications.sending import Sender
@@ -312,6 +312,26 @@ def test_a_kept_name_serves_while_the_directory_is_away(world: World) -> None:
     world.hear(cases.CASE_STARTED, world.case_started())
     world.send()
     assert "Nya namnets" in world.email.sent[-1][1].subject
+
+
+def test_what_a_clinic_is_called_is_not_looked_up_for_each_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a directory that is away waited for by each; a new name is seen a little later (R-DIR-2)."""
+    set_addresses(world, "brevlada@vgregion.example")
+    sender = world.sender()
+
+    def told() -> str:
+        world.hear(cases.CASE_STARTED, world.case_started())
+        sender.round()
+        return world.email.sent[-1][1].subject
+
+    assert "Björkskogens" in told()
+    world.rows("UPDATE clinic_names SET asked_at = asked_at - interval '1 day'")
+    world.names[world.clinic] = "Nya namnets vårdcentral"
+    assert "Björkskogens" in told()
+    assert world.asked.count("get_clinics") == 1
+    monkeypatch.setattr(asking, "NAMES_ARE_KEPT_SECONDS", 0.0)
+    sender = world.sender()
+    assert "Nya namnets" in told()
 
 
 def test_one_person_whom_identity_can_not_answer_for_does_not_hold_up_the_others(world: World) -> None:
