@@ -116,7 +116,14 @@ def Line(maximum: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("instant", "ligger utanför kalendern") from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A moment, in UTC."""
 
 

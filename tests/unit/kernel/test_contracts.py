@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.contracts.base import Command, Contract, ContractError, HsaId, Query, Reply, Text
+from shared.contracts.base import Command, Contract, ContractError, HsaId, Instant, Query, Reply, Text
 from shared.messaging.errors import Invalid
 from shared.messaging.wire import Envelope, decode_request
 
@@ -98,6 +98,19 @@ def test_a_faulty_request_names_each_fault_in_swedish_and_repeats_no_value_R_SYS
 def test_a_body_that_is_no_request_is_invalid(body):
     with pytest.raises(Invalid):
         decode_request(Envelope[Change], body)
+
+
+class When(Query):
+    """Asks about a moment."""
+
+    at: Instant
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_moment_that_has_no_date_in_utc_is_invalid(at):
+    with pytest.raises(Invalid) as raised:
+        decode_request(Envelope[When], f'{{"kwargs": {{"at": "{at}"}}}}'.encode())
+    assert raised.value.fields == (("at", "ligger utanför kalendern"),)
 
 
 def test_a_command_needs_its_request_id_R_CASE_17():
