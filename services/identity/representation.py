@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from shared.database.transaction import Transaction
 
 _NOW = text(
-    """SELECT guardianships.ends_on, guardians.protected OR children.protected AS protected, guardians.active,
+    """SELECT guardianships.ends_on, guardians.protected OR children.protected AS protected,
+              guardians.active AND children.active AS active,
               (SELECT coalesce(array_agg(DISTINCT blocked.clinic ORDER BY blocked.clinic), '{}')
                FROM blocked_guardians AS blocked
                WHERE blocked.lifted_at IS NULL
@@ -67,7 +68,7 @@ _GUARDIANS = text(
        JOIN residents AS guardians ON guardians.resident = guardianships.guardian
        JOIN residents AS children ON children.resident = guardianships.child
        WHERE guardianships.child = ANY(:children) AND guardianships.ended_at IS NULL AND guardianships.ends_on > :today
-         AND guardians.active AND NOT guardians.protected AND NOT children.protected
+         AND guardians.active AND children.active AND NOT guardians.protected AND NOT children.protected
        ORDER BY guardianships.child, guardianships.guardian"""
 )
 

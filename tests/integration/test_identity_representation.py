@@ -381,6 +381,19 @@ def test_r_id_11_one_child_whose_answer_can_not_be_trusted_keeps_no_other_custod
     assert acting == [False, True, False]
 
 
+@pytest.mark.parametrize("who", ["guardian", "child"])
+def test_r_id_11_r_id_17_nobody_acts_for_or_as_one_who_has_died(home: Home, who: str) -> None:
+    """R-ID-11, R-ID-17: from when it is learnt, before custody is asked about again."""
+    number = home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    dead = registered(home.number if who == "guardian" else number, code="AV", asked_at=home.one.now)
+    home.one.run(lambda tx: residents.bring_up_to_date(tx, None, dead, NUMBER_KEY))
+    assert ended(home.one, opened)
+    assert not home.acting(child)
+    assert home.one.run(lambda tx: representation.guardians_of(tx, [child])) == []
+
+
 def test_r_id_24_a_record_that_refers_to_another_takes_no_account_over(home: Home) -> None:
     """R-ID-24: what only one record tells of former numbers does not count, here either."""
     stranger = new_number()
