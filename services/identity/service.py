@@ -38,7 +38,7 @@ from shared.contracts import subject_access as report
 from shared.contracts.base import Done
 from shared.database.transaction import Transaction
 from shared.messaging.entrypoints import job, on, rpc
-from shared.messaging.errors import Refused
+from shared.messaging.errors import Forbidden, Refused
 from shared.messaging.kernel import Kernel
 from shared.messaging.server import OngoingCall
 
@@ -80,7 +80,13 @@ class IdentityService:
                 logins.require_in_directory(call.ask(directory.FIND_STAFF, directory.FindStaff(person=hsa_id)))
                 return call.write(logins.complete_for_staff, hsa_id, desk.tokens)
             complete = partial(logins.complete_for_residents, key=desk.number_key, desk=desk.tokens)
-            return call.write_together(complete, neighbours.registered(call, claims))
+            person = neighbours.registered(call, claims)
+            try:
+                return call.write_together(complete, person)
+            except Forbidden:
+                # What was learnt stays, although the login is refused (R-ID-14, R-ID-24).
+                call.read(residents.bring_up_to_date, person, desk.number_key)
+                raise
 
     @rpc(logging_in.BEGIN_CARD_LOGIN)
     def begin_card_login(

@@ -207,6 +207,23 @@ def test_r_id_4_a_login_that_was_refused_for_the_lock_opens_nothing_after_it(sys
     assert refusal(lambda: system.call(logging_in.COMPLETE_LOGIN, again)).reason == "login_used"
 
 
+def test_r_id_14_what_a_refused_login_learns_stays(system: Any) -> None:
+    """R-ID-4, R-ID-14: a protected mark, of someone who has locked their login."""
+    number = named("sofia").number
+    opened = system.accept_terms(system.login_resident(number))
+    system.call(logging_in.LOCK_LOGIN, logging_in.LockLogin(request_id=uuid4()), opened.access_token)
+    control = system.stack.counterparts["pu"].control_url
+    [person] = [one for one in requests.get(f"{control}/people", timeout=5).json()["people"] if one["number"] == number]
+    try:
+        requests.post(f"{control}/people", json=person | {"protected": "person"}, timeout=5).raise_for_status()
+        assert refusal(lambda: system.login_resident(number)).reason == "login_locked"
+        assert card_of(system, resident_of(system, number)).protected
+    finally:
+        requests.post(f"{control}/people", json=person, timeout=5).raise_for_status()
+    system.unlock_login(number)
+    assert not card_of(system, resident_of(system, number)).protected
+
+
 def test_r_id_4_the_dead_unlock_nothing(system: Any) -> None:
     """R-ID-4, R-ID-17"""
     assert refusal(lambda: system.unlock_login(cast.DECEASED)).reason == "account_inactive"
