@@ -191,12 +191,18 @@ def answer_counts(tx: Transaction, asked_at: datetime) -> ColumnElement[bool]:
 
 
 def _note(tx: Transaction, guardian: UUID, child: UUID, ends_on: date, asked_at: datetime) -> None:
+    this = (guardianships.c.guardian == guardian) & (guardianships.c.child == child)
+    before = tx.execute(select(guardianships.c.ends_on).where(this)).scalar_one_or_none()
     values = {"ends_on": ends_on, "confirmed_at": asked_at, "ended_at": None}
-    tx.execute(
+    noted = tx.execute(
         insert_or_update(guardianships)
         .values(guardian=guardian, child=child, **values)
         .on_conflict_do_update(index_elements=["guardian", "child"], set_=values, where=answer_counts(tx, asked_at))
-    )
+        .returning(guardianships.c.child)
+    ).first()
+    if noted is not None and before not in (None, ends_on):
+        # Its sessions were opened to last until the other birthday; new ones can be begun.
+        sessions.end_acting(tx, child, "representation_ended", guardian)
 
 
 def _end_others(tx: Transaction, guardian: UUID, still: Sequence[UUID], asked_at: datetime) -> None:

@@ -448,6 +448,24 @@ def test_r_id_11_r_id_24_a_number_that_tells_another_birthday_moves_the_end(home
     assert not acts or ends_on == born.replace(year=born.year + 13)
 
 
+def test_r_id_11_r_id_24_another_birthday_ends_what_was_begun_by_the_guardians_own_look_up_too(home: Home) -> None:
+    """R-ID-11, R-ID-24: as by the daily one."""
+    one, old = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    assert not ended(one, opened)
+    born = years_ago(one, 7)
+    new, record = number_of(born), home.register.people[old]
+    home.register.people[new] = replace(record, number=new, former=(old,))
+    home.register.people[old] = replace(record, replaced_by=new, code="GN", relations=())
+    home.custody = {new: Relation("child", new)}
+    home.tell()
+    assert [(each.child, each.last_day) for each in home.family().children] == [
+        (child, born.replace(year=born.year + 13) - timedelta(days=1))
+    ]
+    assert ended(one, opened)
+
+
 def test_r_id_11_an_older_answer_brings_no_custody_back(home: Home) -> None:
     """R-ID-11: two look-ups of a family under way; that which was asked for first is written last."""
     number = home.child(years_ago(home.one, 5))
