@@ -369,9 +369,9 @@ class IdentityService:
 
     @rpc(personal.VERIFY_ADDRESS)
     def verify_address(self, call: OngoingCall[personal.VerifyAddress, Done]) -> Done:
-        call.read(verification.count_attempt)
         if call.request.channel == "email":
             neighbours.require_own(call, call.read(verification.own_email))
+        call.read(verification.count_attempt)
         return call.write(verification.verify, desk_of(call.settings).number_key)
 
     @rpc(personal.MY_SETTINGS)
