@@ -79,7 +79,7 @@ def look(url: str, service: str, *, ca_file: str | None = None) -> list[DeadLett
         channel = connection.channel()
         taken = list(_taken(channel, service))
         _put_back(channel, service, taken)
-        return [_shown(delivery) for delivery in taken]
+        return [_shown(delivery, service) for delivery in taken]
 
 
 def resend(
@@ -94,7 +94,7 @@ def resend(
         channel.events["basic_return"].add(lambda *what: returned.append(what))
         kept: list[Delivery] = []
         for delivery in _taken(channel, service):
-            letter = _shown(delivery)
+            letter = _shown(delivery, service)
             if ids is not None and letter.id not in ids:
                 kept.append(delivery)
                 continue
@@ -160,12 +160,12 @@ def _put_back(channel: amqp.Channel, service: str, taken: list[Delivery]) -> Non
         time.sleep(0.02)
 
 
-def _shown(delivery: Delivery) -> DeadLetter:
+def _shown(delivery: Delivery, service: str) -> DeadLetter:
     headers = delivery.headers
     deaths = headers.get("x-death") or [{}]
     return DeadLetter(
         id=_uuid_or_withheld(delivery.properties.get("message_id")),
-        event=events.kind_of(delivery),
+        event=events.kind_of(delivery, service),
         error=str(headers.get(events.ERROR_HEADER) or deaths[0].get("reason", "unknown")),
         attempts=events.attempts_of(delivery),
         died_at=str(headers.get(events.DEAD_AT_HEADER) or deaths[0].get("time", "")),

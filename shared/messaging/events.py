@@ -36,7 +36,11 @@ ERROR_HEADER = "x-error"
 DEAD_AT_HEADER = "x-dead-at"
 _KEPT_HEADERS = (outbox.AGGREGATE_HEADER, outbox.ORIGIN_HEADER)
 _KEPT_PROPERTIES = ("content_type", "content_encoding", "message_id", "type", "timestamp", "app_id")
+_DEATHS_HEADER = "x-death"
+_DEFAULT_EXCHANGE = ""
 _EVENTS = topology.events_exchange("")
+BY_A_DETOUR = "unknown"
+"""The kind of a message that may be anybody's: no service hears it."""
 _CONFIRM_SECONDS = 10.0
 _GIVE_BACK_SECONDS = 1.0
 _LONGEST_HOLD_SECONDS = 5.0
@@ -132,7 +136,9 @@ class EventConsumer:
         if self._stopping.is_set() or not self._link.is_current(delivery):
             self._count(-1)  # not begun: the broker gives it to another process, or here by another connection
             return
-        kind = kind_of(delivery)
+        kind = kind_of(delivery, self._service)
+        if kind == BY_A_DETOUR:
+            log.error("event_by_a_detour", exchange=delivery.exchange)
         if kind not in self._hearers or delivery.unreadable:
             self._finished(delivery, lambda: self._bury(delivery, "unheard", NotUnderstood()))
             return
@@ -253,26 +259,34 @@ class _DatabaseGone(Exception):
     """The event waits in this process until the database is back."""
 
 
-def kind_of(delivery: Delivery) -> str:
-    """`service.event`: by the exchange that it came from, to which only its own service may write.
+def kind_of(delivery: Delivery, service: str) -> str:
+    """`service.event`, by the way that the message took into the service's queues; `BY_A_DETOUR` if anyone could have
+    sent it.
 
-    A message that came back from a delay, or from the dead letters, has lost that: this service itself put its kind
-    into its type.
+    To an exchange of events only its service may write; to `<service>.again` only the service itself, which puts the
+    kind into the type; to the default exchange nobody: so the broker took it out of a queue of this service. All else
+    comes by an exchange or a queue that a user made and bound to one that it may write to: type and headers are its
+    own words then.
     """
-    given_up = _first_death(delivery.headers.get("x-death"))
-    for source, key in ((delivery.exchange, delivery.routing_key), given_up):
-        if source.endswith(_EVENTS):
-            return f"{source.removesuffix(_EVENTS)}.{key}"
-    return str(delivery.properties.get("type") or delivery.routing_key)
+    exchange, key, deaths = delivery.exchange, delivery.routing_key, delivery.headers.get(_DEATHS_HEADER)
+    if (exchange, key) == (_DEFAULT_EXCHANGE, topology.dead_queue(service)):
+        (exchange, key), deaths = _given_up(deaths, topology.events_queue(service)), None
+    back_from_a_delay = (exchange, key) == (_DEFAULT_EXCHANGE, topology.events_queue(service))
+    if back_from_a_delay or exchange == topology.again_exchange(service):
+        return str(delivery.properties.get("type"))
+    # What is told has not died before: else a header of its teller's could stand for what the broker says, above.
+    if exchange.endswith(_EVENTS) and not deaths:
+        return f"{exchange.removesuffix(_EVENTS)}.{key}"
+    return BY_A_DETOUR
 
 
-def _first_death(deaths: object) -> tuple[str, str]:
-    """Exchange and routing key from which a message was first given up, by the broker's word; empty if it was not."""
-    death = deaths[0] if isinstance(deaths, list) and deaths else None
-    keys = death.get("routing-keys") if isinstance(death, dict) else None
-    if not isinstance(death, dict) or not isinstance(keys, list) or not keys:
-        return "", ""
-    return str(death.get("exchange", "")), str(keys[0])
+def _given_up(deaths: object, queue: str) -> tuple[str, str]:
+    """Exchange and routing key by which a message had come into the queue that the broker took it out of."""
+    for death in deaths if isinstance(deaths, list) else []:
+        if isinstance(death, dict) and death.get("queue") == queue:
+            keys = death.get("routing-keys")
+            return str(death.get("exchange")), str(keys[0]) if isinstance(keys, list) and keys else ""
+    return BY_A_DETOUR, ""
 
 
 def attempts_of(delivery: Delivery) -> int:
@@ -302,7 +316,7 @@ def moved(delivery: Delivery, service: str, queue: str, headers: dict[str, Any])
         properties={
             "message_id": str(uuid4()),  # where it has none: the broker returns a message by its id
             **properties,
-            "type": kind_of(delivery),
+            "type": kind_of(delivery, service),
             "delivery_mode": outbox.PERSISTENT,
             "application_headers": kept | headers,
         },

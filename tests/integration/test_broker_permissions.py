@@ -329,15 +329,54 @@ def test_an_event_under_a_false_name_is_taken_for_what_its_exchange_says(system,
         exchange="cases.events",
         routing_key="case_assigned",
     )
-    dead, ends = "notifications", time.monotonic() + 15
-    seen = channel_of("operator")
+    assert _buried(channel_of("operator"), "notifications", event_id) == "cases.case_assigned"
+
+
+DEATH_AT_IDENTITYS = {"queue": "events.attachments", "exchange": "identity.events", "routing-keys": ["rights_changed"]}
+
+
+@pytest.mark.parametrize(
+    ("way", "headers", "kind"),
+    [
+        ("bound", {}, "identity.rights_changed"),
+        ("bound", {"x-death": [DEATH_AT_IDENTITYS]}, None),
+        ("as what can't be routed", {}, "identity.rights_changed"),
+        ("as what can't be routed", {"x-death": [DEATH_AT_IDENTITYS]}, None),
+        # Not with that header: a letter that has died in a queue the broker does not put there again.
+        ("as a dead letter", {}, "identity.rights_changed"),
+    ],
+)
+def test_an_event_of_anothers_can_t_be_told_by_a_detour_that_a_service_makes(system, channel_of, way, headers, kind):
+    """R-ID-10: a change of rights that identity did not tell changes nobody's, however it gets into the queue."""
+    subject, event_id = f"SE2321000016-{uuid4().hex[:8].upper()}", str(uuid4())
+    change = identity.RightsChanged(number=10**12, subject=subject, version=10**12, regional=True)
+    channel = channel_of("cases")
+    channel.confirm_select()
+    own = f"rpc.reply-cases.{uuid4()}"
+    unroutable = {"alternate-exchange": "cases.events"} if way == "as what can't be routed" else {}
+    channel.exchange_declare(own, "fanout", durable=False, auto_delete=False, arguments=unroutable)
+    if way == "bound":
+        channel.exchange_bind("cases.events", own, "")
+    if way == "as a dead letter":
+        queue = queue_of("cases", channel, {"x-dead-letter-exchange": "cases.events"})
+        channel.queue_bind(queue, own, "")
+    properties = {"message_id": event_id, "delivery_mode": 2, "expiration": "1", "application_headers": headers}
+    message = amqp.Message(change.model_dump_json().encode(), **properties, **({"type": kind} if kind else {}))
+    channel.basic_publish_confirm(message, exchange=own, routing_key="message_sent")
+    assert _buried(channel_of("operator"), "attachments", event_id) in ("unknown", "cases.message_sent")
+    assert not system.rows("attachments", "SELECT 1 FROM rights_subjects WHERE subject = %s", subject)
+    channel.exchange_delete(own)
+
+
+def _buried(operator, service, event_id):
+    """The kind under which the event lies with the service's dead letters."""
+    ends = time.monotonic() + 15
     while time.monotonic() < ends:
-        message = seen.basic_get(f"dead.{dead}")
+        message = operator.basic_get(f"dead.{service}")
         if message is not None and message.properties.get("message_id") == event_id:
-            assert message.properties["type"] == "cases.case_assigned"
-            seen.basic_ack(message.delivery_tag)
-            return
-        time.sleep(0.1)
+            operator.basic_ack(message.delivery_tag)
+            return message.properties["type"]
+        time.sleep(0.05)
     pytest.fail("the event was not put with the dead letters")
 
 

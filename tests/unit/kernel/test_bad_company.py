@@ -8,7 +8,7 @@ import pytest
 
 from shared.contracts.base import Command, Text
 from shared.messaging.errors import Forbidden, Internal, from_the_wire
-from shared.messaging.events import kind_of
+from shared.messaging.events import BY_A_DETOUR, kind_of
 from shared.messaging.link import Delivery
 from shared.messaging.server import fingerprint
 from shared.operations import clock
@@ -70,12 +70,41 @@ def test_an_announcement_that_can_not_be_one_changes_nothing_R_ID_10(number, sen
         [{"routing-keys": 5}],
         [{"routing-keys": []}],
         {"a": 1},
-        [{"exchange": 5, "routing-keys": [7]}],
+        [{"queue": "events.a", "exchange": 5, "routing-keys": [7]}],
+        [{"queue": "events.b", "exchange": "identity.events", "routing-keys": ["rights_changed"]}],
     ],
 )
-def test_a_message_that_was_given_up_in_an_odd_way_has_a_kind_all_the_same(deaths):
-    delivery = Delivery(1, 1, b"", "key", "", False, {"application_headers": {"x-death": deaths}, "type": "a.b"}, 0.0)
-    assert kind_of(delivery) == "a.b"
+def test_a_message_that_was_given_up_in_an_odd_way_is_nobodys_event(deaths):
+    assert _kind("", "dead.a", deaths, "a.b") == BY_A_DETOUR
+
+
+@pytest.mark.parametrize(
+    ("exchange", "key", "deaths", "kind"),
+    [
+        ("cases.events", "case_started", None, "cases.case_started"),
+        ("a.again", "events.a", None, "identity.rights_changed"),  # its own word, which nobody else can give
+        ("", "events.a", [{"queue": "events.a.delay.1000", "exchange": "a.again"}], "identity.rights_changed"),
+        ("", "dead.a", [{"queue": "events.a", "exchange": "cases.events", "routing-keys": ["x"]}], "cases.x"),
+        (
+            "",
+            "dead.a",
+            [{"queue": "events.a", "exchange": "", "routing-keys": ["events.a"]}],
+            "identity.rights_changed",
+        ),
+        ("cases.events", "x", [{"queue": "events.a", "exchange": "identity.events"}], BY_A_DETOUR),
+        ("rpc.reply-cases.1", "rights_changed", None, BY_A_DETOUR),
+        ("b.again", "events.a", None, BY_A_DETOUR),
+        ("", "dead.b", [{"queue": "events.a", "exchange": "cases.events", "routing-keys": ["x"]}], BY_A_DETOUR),
+        ("", "rpc-a", None, BY_A_DETOUR),
+    ],
+)
+def test_what_an_event_is_follows_from_the_way_that_it_took(exchange, key, deaths, kind):
+    assert _kind(exchange, key, deaths, "identity.rights_changed") == kind
+
+
+def _kind(exchange, key, deaths, kind):
+    properties = {"application_headers": {"x-death": deaths}, "type": kind}
+    return kind_of(Delivery(1, 1, b"", key, exchange, False, properties, 0.0), "a")
 
 
 def test_keys_that_are_just_being_written_leave_those_that_were(keys, verifier, tmp_path):  # noqa: F811
