@@ -194,11 +194,13 @@ def _family(tx: Transaction, resident: UUID) -> Iterator[Held]:
     for row in tx.execute(
         select(blocked_guardians).where(or_(blocked_guardians.c.guardian.in_(own), blocked_guardians.c.child.in_(own)))
     ):
+        blocked = row.guardian in own
         yield _held(
             "Spärrade ombud",
             row.blocked_at,
-            Du_är="ombud" if row.guardian in own else "barn",
-            Mottagning=row.clinic,
+            Du_är="ombud" if blocked else "barn",
+            # Not told to the guardian: it is where the child is to be found (R-ID-13).
+            Mottagning=None if blocked else row.clinic,
             Hävt=row.lifted_at,
         )
 

@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import event
 
-from services.identity import contacts, report_document, residents, subject_access
+from services.identity import contacts, report_document, representation, residents, subject_access
 from services.identity.population_register import Place
 from services.identity.tables import metadata
-from shared.contracts import identity
+from shared.contracts import access, identity
 from shared.contracts import subject_access as report
 from shared.contracts.base import Role
 from shared.messaging.errors import Conflict, Forbidden, NotFound, Unavailable
@@ -470,15 +470,32 @@ def test_r_id_19_every_table_of_identity_is_told_or_is_not_about_residents(desk:
     )
     one.rows(
         "INSERT INTO blocked_guardians (block, clinic, guardian, child, sealed, blocked_at, blocked_by)"
-        f" VALUES (gen_random_uuid(), 'SE1-BLOCKED', {held}, 'other', 'x', now(), 'SE1-A')"
+        f" VALUES (gen_random_uuid(), 'SE1-BLOCKED', 'other', {held}, 'x', now(), 'SE1-A')"
     )
     desk.request()
     desk.gather()
     [part] = json.loads(desk.read())["parts"]
     assert {told["kind"] for told in part["held"]} == set(TOLD.values())
     values = {value["value"] for told in part["held"] for value in told["values"]}
-    assert {"SE1-LISTED", "SE1-MINE", "SE1-APPROVED", "SE1-BLOCKED", "ombud", str(child)} <= values
+    assert {"SE1-LISTED", "SE1-MINE", "SE1-APPROVED", "SE1-BLOCKED", "barn", str(child)} <= values
     assert "SE1-A" not in values, "who of the staff did it is not about the resident"
+
+
+def test_r_id_13_r_id_19_the_report_of_a_blocked_guardian_does_not_tell_where_the_child_is(desk: Desk) -> None:
+    """R-ID-13, R-ID-19: a parent who is kept away at a clinic reads that they are, not where; the child reads both."""
+    one, child = desk.one, Desk(desk.one)
+    clinic, admin = one.clinic_with_admin()
+    asked = access.BlockGuardian(
+        request_id=uuid4(), clinic=clinic, guardian_number=desk.number, child_number=child.number
+    )
+    one.run(lambda tx: representation.block(tx, asked, NUMBER_KEY), admin)
+    desk.request()
+    desk.gather()
+    assert "Spärrade ombud" in desk.read()
+    assert clinic not in desk.read()
+    child.request()
+    child.gather()
+    assert clinic in child.read()
 
 
 def test_r_id_19_r_id_24_a_report_is_of_both_accounts_of_a_person(desk: Desk) -> None:
