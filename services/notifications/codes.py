@@ -90,11 +90,12 @@ class CodeSender:
                 .order_by(codes.c.due_at)
                 .limit(1)
                 .with_for_update(skip_locked=True)
+                .cte("due")  # run once: a plan may run a subquery anew for each row, and take them all
             )
             # Taken until its next attempt is due: a process that dies with it costs a pause, and no code.
             row = tx.execute(
                 update(codes)
-                .where(codes.c.code_id.in_(due.scalar_subquery()))
+                .where(codes.c.code_id.in_(select(due.c.code_id)))
                 .values(attempts=codes.c.attempts + 1, due_at=tx.now + timedelta(seconds=_PAUSES_SECONDS[-1]))
                 .returning(codes)
             ).one_or_none()

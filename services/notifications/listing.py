@@ -83,8 +83,10 @@ def resend_failed(tx: Transaction, request: ResendFailed) -> FailedResent:
         .order_by(deliveries.c.ended_at)
         .limit(_MOST_AT_ONCE)
         .with_for_update(skip_locked=True)
+        .cte("some")  # run once: a plan may run a subquery anew for each row, and take more than the limit
     )
-    count = tx.execute(update(deliveries).where(deliveries.c.delivery.in_(some)).values(_anew(tx))).rowcount
+    taken = deliveries.c.delivery.in_(select(some.c.delivery))
+    count = tx.execute(update(deliveries).where(taken).values(_anew(tx))).rowcount
     log.info("failed_deliveries_sent_again", count=count)
     return FailedResent(count=count, more=count == _MOST_AT_ONCE)
 

@@ -289,6 +289,26 @@ def test_after_an_outage_all_that_failed_is_sent_again_at_once_and_nothing_that_
     assert world.rows("SELECT count(*) FROM deliveries WHERE state = 'uncertain'") == [(1,)]
 
 
+def test_no_more_are_sent_again_at_once_than_so_many_whatever_the_database_believes_of_how_many_there_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-NOT-7: statistics of a table of one row let a plan run a subquery of the statement for each row that there is;
+    it took more than two, and said that there were no more."""
+    monkeypatch.setattr(listing, "_MOST_AT_ONCE", 2)
+    for number in range(6):
+        world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+        if number == 0:
+            world.rows("UPDATE deliveries SET state = 'failed', ended_at = now()")
+            world.rows("ANALYZE deliveries")
+    world.rows("UPDATE deliveries SET state = 'failed', ended_at = now()")
+    span = a_day(world)
+    request = ResendFailed(request_id=uuid4(), since=span.since, until=span.until)
+    with world.database.transaction(OPERATOR) as tx:
+        first = listing.resend_failed(tx, request)
+    assert (first.count, first.more) == (2, True)
+    assert world.rows("SELECT count(*) FROM deliveries WHERE state = 'waiting'") == [(2,)]
+
+
 def test_records_are_removed_when_they_have_been_kept_long_enough(world: World) -> None:
     some_deliveries(world)
     world.hear(cases.MESSAGE_SENT, world.message(world.resident("sms"), "staff"))

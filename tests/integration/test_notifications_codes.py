@@ -125,6 +125,21 @@ def test_r_not_9_mail_that_hangs_holds_up_no_code_to_a_telephone(world: World) -
     assert len(world.email.sent) == 1
 
 
+def test_r_not_9_each_code_is_taken_by_itself_whatever_plan_the_database_chooses(world: World) -> None:
+    """R-NOT-9: statistics of a table of one row let a plan run a subquery of the statement for each row that there is;
+    it took them all."""
+    queue(world, Channel.SMS, MOBILE)
+    world.rows("ANALYZE codes")
+    world.rows("DELETE FROM codes")
+    people = [f"+467017406{number:02}" for number in range(4)]
+    for mobile in people:
+        queue(world, Channel.SMS, mobile)
+    for sent in range(1, 5):
+        assert sender(world).round()
+        assert (len(world.sms.sent), waiting(world)) == (sent, 4 - sent)
+    assert world.sms.addresses == people
+
+
 def assert_soon(event: threading.Event) -> None:
     assert event.wait(10)
 
