@@ -161,20 +161,22 @@ class PopulationRegister:
         """The person with this number, or None if the register has none. Raises `Unavailable`."""
         return self.look_up_many([number], relations=relations)[number.number]
 
-    def look_up_current(self, number: IdentityNumber) -> RegisteredPerson | None:
+    def look_up_current(self, number: IdentityNumber, *, relations: bool = False) -> RegisteredPerson | None:
         """As `look_up`, by the number that is in force now, with the earlier ones as `former` (R-ID-24).
 
         A reference counts only if the register has it both ways: an error in one record must never make one person's
-        account another's.
+        account another's. That the one referred to is protected or has died counts all the same (R-ID-14, R-ID-17): of
+        the protected the register may tell no other numbers. `replaced_by` is then left as it is.
         """
-        person = self.look_up(number)
+        person = self.look_up(number, relations=relations)
         if person is None:
             return None
         earlier: list[str] = []
         while person.replaced_by and person.code != _DECEASED and len(earlier) < _LONGEST_CHAIN:
-            newer = self.look_up(parse(person.replaced_by, today()))
+            newer = self.look_up(parse(person.replaced_by, today()), relations=relations)
             if newer is None or person.number not in newer.former or newer.number in earlier:
                 log.warning("register_reference_not_followed")
+                person = person if newer is None else _marked(person, newer)
                 break
             earlier.append(person.number)
             person = newer
@@ -298,6 +300,13 @@ class PopulationRegister:
                     _partial_date(one, "relationshipFromDate"),
                     _partial_date(one, "relationshipToDate"),
                 )
+
+
+def _marked(person: RegisteredPerson, newer: RegisteredPerson) -> RegisteredPerson:
+    """The person, protected if the newer record says so, and dead if it says so."""
+    if newer.code == _DECEASED:
+        person = replace(person, code=_DECEASED)
+    return replace(person, protected=True, place=None, relations=()) if newer.protected else person
 
 
 def _number(element: etree._Element, path: str) -> str | None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -103,24 +103,29 @@ def require_oneself(tx: Transaction, _request: object) -> IdentityNumber:
 
 
 def look_up(register: PopulationRegister, number: IdentityNumber, now: datetime) -> Family:
-    """Asks the register now whose custody someone has, and about these children. Raises `Unavailable`."""
+    """Asks the register now whose custody someone has, and about these children; each by the number in force now: what
+    the record of a replaced one says of protection and custody may be long gone (R-ID-13). Raises `Unavailable`."""
     today = now.astimezone(SWEDEN).date()
-    guardian = register.look_up(number, relations=True)
-    if guardian is None or guardian.protected:
-        return Family(now, None if guardian is None else _alone(guardian))
+    guardian = register.look_up_current(number, relations=True)
+    if guardian is None or guardian.protected or guardian.replaced_by:
+        return Family(now, guardian)
     named = {one.number for one in guardian.relations if one.other == "child" and one.in_force(today)}
-    numbers = [
-        one for one in (_number(one, today) for one in sorted(named)) if one is not None and _is_child(one, today)
-    ]
-    found = register.look_up_many(numbers[:MANY], relations=True) if numbers else {}
-    theirs = [one for one in found.values() if one is not None and has_custody(one, guardian.number, today)]
-    return Family(now, _alone(guardian), _with_confirmed_former(register, theirs, today))
+    numbers = [one for one in (_number(one, today) for one in sorted(named)) if one is not None]
+    return Family(now, guardian, tuple(_children(register, numbers, guardian.number, today)))
 
 
-def _alone(person: RegisteredPerson) -> RegisteredPerson:
-    """Without the other numbers that the record refers to: those count only where both records agree, which the login
-    and the refreshing look at (R-ID-24)."""
-    return replace(person, former=())
+def _children(
+    register: PopulationRegister, named: Sequence[IdentityNumber], guardian: str, today: date
+) -> Iterable[RegisteredPerson]:
+    """Those of them who are children in this guardian's custody, each once."""
+    asked = [one for one in named if _is_child(one, today)][:MANY]
+    found = register.look_up_many(asked, relations=True) if asked else {}
+    told = [one for one in found.values() if one is not None]
+    theirs = [one for one in told if has_custody(one, guardian, today)]
+    replaced = [register.look_up_current(parse(one.number, today), relations=True) for one in told if one.replaced_by]
+    followed = [one for one in replaced if one is not None and _is_child(parse(one.number, today), today)]
+    theirs_too = [one for one in followed if has_custody(one, guardian, today)]
+    return {one.number: one for one in (*_with_confirmed_former(register, theirs, today), *theirs_too)}.values()
 
 
 def _with_confirmed_former(
@@ -152,10 +157,11 @@ def _is_child(number: IdentityNumber, today: date) -> bool:
 
 
 def has_custody(child: RegisteredPerson, guardian: str, today: date) -> bool:
-    """Whether the child's own record says so: neither protected nor dead, and the guardian's number named (R-ID-13)."""
+    """Whether the child's own record says so: that of the number in force, neither protected nor dead, and the
+    guardian's number named (R-ID-13)."""
     custody = {one.number for one in child.relations if one.other == "guardian" and one.in_force(today)}
     dead = rules.register_code(child.code) is rules.RegisterCode.INACTIVATES
-    return not child.protected and not dead and guardian in custody
+    return not child.replaced_by and not child.protected and not dead and guardian in custody
 
 
 def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -> access.ChildrenFound:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _KEY_BYTES = 32
 _ONE_AT_A_TIME = b"SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
-_FIND = b"""SELECT residents.resident, active, locked_at, version, looked_up_at, hash, current
+_FIND = b"""SELECT residents.resident, active, protected, locked_at, version, looked_up_at, hash, current
     FROM residents JOIN identity_numbers USING (resident) WHERE hash = ANY(%s)
     ORDER BY created_at, residents.resident FOR UPDATE OF residents"""
 _CREATE = b"""INSERT INTO residents
@@ -67,11 +67,14 @@ class Account(NamedTuple):
 
     resident: UUID
     active: bool
+    protected: bool
     locked_at: datetime | None
     version: int
     looked_up_at: datetime
     hash: bytes
     current: bool
+    """Whether this number is its current one. If not, what the register said is not about the person as they are now:
+    then only protection and death count (R-ID-14, R-ID-17)."""
     others: tuple[Account, ...] = ()
     """Accounts that the same person has by numbers that the register linked only later: what is so of the person is so
     of all of them."""
@@ -305,19 +308,20 @@ def _account(
     if not rows:
         return None
     in_force = key.hash(person.number)
-    found = next((row for row in rows if row.hash == in_force), rows[0])
-    others = {row.resident: row for row in rows if row.resident != found.resident}
-    if others:
+    # By its current number where the answer has that.
+    accounts = {row.resident: row for row in sorted(rows, key=lambda row: row.current)}
+    resident = next((row for row in rows if row.hash == in_force), rows[0]).resident
+    found = accounts.pop(resident)._replace(others=tuple(accounts.values()))
+    if found.others:
         log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
     known = {row.hash: row.current for row in rows}
-    found = found._replace(others=tuple(others.values()))
-    if rules.answer_counts(person.asked_at, found.looked_up_at, tx.now):
+    if found.current and rules.answer_counts(person.asked_at, found.looked_up_at, tx.now):
         if person.replaced_by is None:
-            _put_in_force(tx, found.resident, in_force, known)
+            _put_in_force(tx, resident, in_force, known)
         for hash_, number in numbers.items():
             if hash_ not in known:
                 current = number == person.number and not person.replaced_by
-                _add_number(tx, found.resident, hash_, number, current=current)
+                _add_number(tx, resident, hash_, number, current=current)
         if found.others:
             found = _linked(tx, found)
     return found
@@ -408,11 +412,18 @@ def _bring_all_up_to_date(tx: Transaction, row: Account, person: RegisteredPerso
 def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
     if not rules.answer_counts(person.asked_at, row.looked_up_at, tx.now):
         return row.active
-    active = rules.active_after(person.code, row.active)
+    protected = person.protected or (row.protected and not row.current)
+    active = rules.active_after(person.code, row.active) and (row.active or row.current)
+    if row.current:
+        told = Particulars.of(person)
+    elif (protected, active) == (row.protected, row.active):
+        return active
+    else:
+        told = _particulars_of(tx, row.resident, with_place=not protected)
     version = row.version + (1 if active != row.active else 0)
-    particulars = _sealed(tx, row.resident, Particulars.of(person))
-    tx.later(_BRING_UP_TO_DATE, (particulars, person.protected, active, version, person.asked_at, row.resident))
-    if person.protected or not active:
+    particulars = _sealed(tx, row.resident, told)
+    tx.later(_BRING_UP_TO_DATE, (particulars, protected, active, version, person.asked_at, row.resident))
+    if protected or not active:
         sessions.end_acting(tx, row.resident, "representation_ended")  # R-ID-13
     if active == row.active:
         return active
@@ -420,6 +431,11 @@ def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -
         sessions.end_all(tx, str(row.resident), "account_inactive")
     _tell_status(tx, row.resident, active=active, locked=row.locked_at is not None, version=version)
     return active
+
+
+def _particulars_of(tx: Transaction, resident: UUID, *, with_place: bool) -> Particulars:
+    kept = particulars(tx, tx.execute(select(residents).where(residents.c.resident == resident)).one())
+    return kept if with_place else Particulars(kept.given_name, kept.surname)
 
 
 def _card(tx: Transaction, row: Row[Any]) -> identity.ResidentCard:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import select
 
-from services.identity import logins, residents, revocations, roles, sessions
+from services.identity import logins, residents, revocations, roles, sessions, tables
 from services.identity.identity_numbers import luhn
 from services.identity.openid import Provider
 from services.identity.population_register import Place, RegisteredPerson
@@ -107,6 +108,15 @@ class Identity:
         def work(tx: Transaction) -> UUID:
             [found] = residents.find_for_change(tx, [person], NUMBER_KEY)
             return residents.let_in(tx, found, person, NUMBER_KEY)
+
+        return self.run(work)
+
+    def kept(self, resident: UUID) -> tuple[bool, bool, str | None]:
+        """Whether the resident is protected, and active, and in which street they live."""
+
+        def work(tx: Transaction) -> tuple[bool, bool, str | None]:
+            row = tx.execute(select(tables.residents).where(tables.residents.c.resident == resident)).one()
+            return row.protected, row.active, residents.particulars(tx, row).street
 
         return self.run(work)
 

@@ -195,6 +195,48 @@ def test_r_id_24_two_accounts_are_never_mixed(one: Identity) -> None:
     assert card(one, first).identity_number == old
 
 
+def test_r_id_14_the_record_of_a_replaced_number_unmasks_nobody(one: Identity) -> None:
+    """R-ID-14, R-ID-24: of a protected person the register may tell no other numbers, so that the references are no
+    longer mutual; whoever logs in by the old one stays protected, and their address is not kept."""
+    old, new = new_number(), new_number()
+    resident = take_in(one, registered(new, former=(old,), protected=True, place=None))
+    assert take_in(one, registered(old, code="GN", replaced_by=new)) == resident
+    assert one.kept(resident) == (True, True, None)
+    assert card(one, resident).identity_number == new
+
+
+def test_r_id_17_the_record_of_a_replaced_number_makes_no_dead_person_active(one: Identity) -> None:
+    """R-ID-17, R-ID-24"""
+    old, new = new_number(), new_number()
+    resident = take_in(one, registered(new, former=(old,)))
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, registered(new, code="AV"), NUMBER_KEY))
+    for late in (registered(old, replaced_by=new), registered(old)):
+        one.run(lambda tx, late=late: residents.bring_up_to_date(tx, None, late, NUMBER_KEY))
+        assert not card(one, resident).active
+
+
+@pytest.mark.parametrize(
+    ("facts", "then"),
+    [
+        ({"protected": True, "place": None}, (True, True, None)),
+        ({"code": "AV"}, (False, False, "Storgatan 1")),
+        ({"given_name": "Old"}, (False, True, "Storgatan 1")),
+    ],
+)
+def test_r_id_14_r_id_17_protection_and_death_count_by_whichever_number_they_are_told(
+    one: Identity, facts: dict[str, Any], then: tuple[bool, bool, str | None]
+) -> None:
+    """R-ID-14, R-ID-17, R-ID-24: by the record of a replaced number too; nothing else does."""
+    old, new = new_number(), new_number()
+    resident = take_in(one, registered(new, former=(old,)))
+    opened = one.opened("resident", str(resident))
+    told = registered(old, replaced_by=new, **({"code": "GN"} | facts))
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, told, NUMBER_KEY))
+    assert one.kept(resident) == then
+    assert card(one, resident).name == "Eva Ek"
+    assert lives(one, opened) is then[1]
+
+
 def two_accounts(one: Identity) -> tuple[str, str, UUID, UUID]:
     """The older number and the one in force of someone whom the register knew by both, and the account of each."""
     old, new = new_number(), new_number()

@@ -15,7 +15,13 @@ import pytest
 
 from services.identity import custody, representation, residents, sessions
 from services.identity.identity_numbers import luhn
-from services.identity.population_register import AnswerNotTrusted, PartialDate, RegisteredPerson, Relation
+from services.identity.population_register import (
+    AnswerNotTrusted,
+    PartialDate,
+    PopulationRegister,
+    RegisteredPerson,
+    Relation,
+)
 from shared.contracts import access, identity, logging_in
 from shared.messaging.errors import Forbidden, NotAuthenticated
 from shared.operations.clock import SWEDEN
@@ -23,7 +29,7 @@ from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, registered
 
 
-class Register:
+class Register(PopulationRegister):
     """Persons by number, as the population register answers."""
 
     def __init__(self, one: Identity) -> None:
@@ -31,10 +37,9 @@ class Register:
         self.people: dict[str, RegisteredPerson] = {}
         self.asked: list[list[str]] = []
 
-    def look_up(self, number: Any, *, relations: bool = False) -> RegisteredPerson | None:
-        return self.look_up_many([number], relations=relations)[number.number]
-
-    def look_up_many(self, numbers: Any, *, relations: bool = False) -> dict[str, RegisteredPerson | None]:
+    def look_up_many(
+        self, numbers: Any, *, relations: bool = False, seconds: float | None = None
+    ) -> dict[str, RegisteredPerson | None]:
         self.asked.append([one.number for one in numbers])
         found = {one.number: self.people.get(one.number) for one in numbers}
         return {number: person and replace(person, asked_at=self.one.now) for number, person in found.items()}
@@ -71,7 +76,7 @@ class Home:
 
     def look_up(self) -> representation.Family:
         number = self.one.run(lambda tx: representation.require_oneself(tx, None), self.me)
-        return representation.look_up(self.register, number, self.one.now)  # type: ignore[arg-type]
+        return representation.look_up(self.register, number, self.one.now)
 
     def take_in(self, found: representation.Family) -> access.ChildrenFound:
         return self.one.run(lambda tx: representation.take_in(tx, None, found, NUMBER_KEY), self.me)
@@ -327,7 +332,7 @@ def test_r_id_11_custody_is_asked_about_again_every_day(home: Home) -> None:
     [child] = home.children()
 
     def confirm() -> None:
-        custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+        custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)
 
     def looked_up() -> int:
         return sum(number in asked for asked in home.register.asked)
@@ -376,7 +381,7 @@ def test_r_id_11_one_child_whose_answer_can_not_be_trusted_keeps_no_other_custod
     for number in numbers:
         register.people[number] = replace(register.people[number], relations=())
     one.moved = timedelta(hours=25)
-    custody.confirm(one.at_its_time, register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    custody.confirm(one.at_its_time, register, one.now - timedelta(hours=24), lambda: False)
     acting = [home.acting(child) for home, child in zip(homes, children, strict=True)]
     assert acting == [False, True, False]
 
@@ -440,7 +445,7 @@ def test_r_id_11_r_id_24_a_number_that_tells_another_birthday_moves_the_end(home
     changed = replace(record, number=new, former=(old,), asked_at=one.now)
     home.register.people[new] = changed
     one.run(lambda tx: residents.bring_up_to_date(tx, None, changed, NUMBER_KEY))
-    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)
     assert home.acting(child) is acts
     assert ended(one, opened)
     [(ends_on, over)] = one.rows("SELECT ends_on, ended_at IS NOT NULL FROM guardianships WHERE child = %s", child)
@@ -501,7 +506,7 @@ def test_r_id_11_an_older_answer_ends_no_custody(home: Home) -> None:
     one.moved = timedelta(hours=25)
     home.session = one.open("resident", str(home.resident))
     home.me = Caller("resident", str(home.resident), home.session)
-    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)
     assert home.acting(child)
     assert not ended(one, opened)
 
@@ -522,7 +527,7 @@ def test_r_id_11_the_daily_look_up_brings_no_custody_back(home: Home) -> None:
 
     home.register.look_up_many = meanwhile  # type: ignore[method-assign]
     one.moved = timedelta(hours=25)
-    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)
     assert not home.acting(child)
 
 
@@ -534,4 +539,99 @@ def test_r_id_13_an_older_answer_shows_no_child_who_is_protected(home: Home) -> 
     hidden = registered(number, protected=True, place=None, asked_at=home.one.now)
     home.one.run(lambda tx: residents.bring_up_to_date(tx, None, hidden, NUMBER_KEY))
     assert home.take_in(slow).children == []
+    assert not home.acting(child)
+
+
+# --- the record of a number that another one has replaced (R-ID-13, R-ID-14, R-ID-24) --------------------------------
+
+
+def renumbered(home: Home, old: str, *, mutual: bool, **facts: Any) -> str:
+    """The child has got another number, of the same birthday; what the register says by the old one stays, but that it
+    refers to the new one, whose record says these `facts`, and nothing of the old one unless `mutual`."""
+    new, record = number_of(years_ago(home.one, 5)), home.register.people[old]
+    home.register.people[old] = replace(record, replaced_by=new, code="GN")
+    former = (old,) if mutual else ()
+    custody_told = () if facts.get("protected") else record.relations
+    home.register.people[new] = replace(record, number=new, former=former, relations=custody_told, **facts)
+    return new
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_r_id_13_r_id_14_the_record_of_a_childs_old_number_takes_no_protection_away(home: Home, mutual: bool) -> None:
+    """R-ID-13, R-ID-14, R-ID-24: the guardian's record still names the old number, and that one's the guardian."""
+    one, old = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    new = renumbered(home, old, mutual=mutual, protected=True, place=None)
+    hidden = replace(home.register.people[new], former=(old,), asked_at=one.now)
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, hidden, NUMBER_KEY))
+    assert home.children() == []
+    assert one.kept(child) == (True, True, None)
+    with pytest.raises(Forbidden) as caught:
+        home.act(child)
+    assert caught.value.reason == "not_representative"
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_r_id_13_nobody_acts_by_the_old_number_of_a_child_whose_new_one_is_protected(home: Home, mutual: bool) -> None:
+    """R-ID-13, R-ID-24: before anything has told of it here."""
+    old = home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    renumbered(home, old, mutual=mutual, protected=True, place=None)
+    assert home.children() == []
+    with pytest.raises(Forbidden):
+        home.act(child)
+
+
+def test_r_id_11_r_id_24_a_guardian_acts_by_the_new_number_of_a_child_whose_old_one_they_are_told_of(
+    home: Home,
+) -> None:
+    """R-ID-11, R-ID-24: where the register refers both ways; and the account is by the new number from then on."""
+    old = home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    new = renumbered(home, old, mutual=True)
+    assert home.children() == [child]
+    assert home.act(child)
+    request = identity.ResidentCards(residents=[child])
+    [card] = home.one.run(lambda tx: residents.resident_cards(tx, request)).cards
+    assert card.identity_number == new
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_r_id_13_no_guardian_whose_new_number_is_protected_acts_by_the_old_one(home: Home, mutual: bool) -> None:
+    """R-ID-13, R-ID-14, R-ID-24: and that they are protected is learnt by it."""
+    home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    new = new_number()
+    record = home.register.people[home.number]
+    home.register.people[home.number] = replace(record, replaced_by=new, code="GN")
+    former = (home.number,) if mutual else ()
+    home.register.people[new] = registered(new, former=former, protected=True, place=None)
+    assert home.children() == []
+    assert ended(home.one, opened)
+    assert home.one.kept(home.resident) == (True, True, None)
+    with pytest.raises(Forbidden):
+        home.act(child)
+
+
+def test_r_id_11_r_id_24_a_guardian_who_has_got_another_number_goes_on_by_it(home: Home) -> None:
+    """R-ID-11, R-ID-24: in the session that was begun by the old one."""
+    number = home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    new, record = new_number(), home.register.people[home.number]
+    home.register.people[home.number] = replace(record, replaced_by=new, code="GN", relations=())
+    home.register.people[new] = replace(record, number=new, former=(home.number,))
+    theirs = home.register.people[number]
+    home.register.people[number] = replace(theirs, relations=(Relation("guardian", new),))
+    assert home.children() == [child]
+    assert home.act(child)
+
+
+def test_r_id_11_r_id_24_custody_is_not_confirmed_by_the_record_of_a_replaced_number(home: Home) -> None:
+    """R-ID-11, R-ID-13, R-ID-24: what that one says of custody may be long gone."""
+    one, old = home.one, home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    renumbered(home, old, mutual=False)
+    one.moved = timedelta(hours=25)
+    custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)
     assert not home.acting(child)

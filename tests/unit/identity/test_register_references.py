@@ -19,6 +19,7 @@ from services.identity.identity_numbers import IdentityNumber, parse
 from services.identity.population_register import (
     AnswerNotTrusted,
     PartialDate,
+    Place,
     PopulationRegister,
     RegisteredPerson,
     Relation,
@@ -204,6 +205,25 @@ def test_r_id_24_a_reference_that_does_not_stand_both_ways_is_not_followed(peopl
     """R-ID-24: an error in one record makes nobody's account another's."""
     found = current(Known(*people), OLD)
     assert (found.number, found.code) == (OLD, "GN")
+
+
+@pytest.mark.parametrize(
+    ("newer", "protected", "code"),
+    [
+        (person(NEW, protected=True), True, "GN"),
+        (person(NEW, code="AV"), False, "AV"),
+        (person(NEW, code="UV"), False, "GN"),
+    ],
+)
+def test_r_id_14_r_id_17_protection_and_death_count_by_a_reference_that_stands_one_way(
+    newer: RegisteredPerson, protected: bool, code: str
+) -> None:
+    """R-ID-13, R-ID-14, R-ID-17: of a protected person the register tells no other numbers; no error unmasks one."""
+    relations = (Relation("guardian", NEWER),)
+    old = person(OLD, replaced_by=NEW, code="GN", place=Place("Storgatan 1"), relations=relations)
+    found = current(Known(old, newer), OLD)
+    assert (found.number, found.protected, found.code, found.replaced_by) == (OLD, protected, code, NEW)
+    assert (found.place, found.relations) == ((None, ()) if protected else (old.place, relations))
 
 
 def test_r_id_24_a_former_number_whose_record_says_nothing_of_it_does_not_count() -> None:
