@@ -73,7 +73,10 @@ def forget_old(run: Any) -> int:
                 .where(deliveries.c.ended_at < run.now - rules.RECORDS_ARE_KEPT)
                 .order_by(deliveries.c.ended_at)
                 .limit(_AT_A_TIME)
+                # One that is being sent again at this moment is old no more.
+                .with_for_update(skip_locked=True)
+                .cte("old")
             )
-            lot = tx.execute(delete(deliveries).where(deliveries.c.delivery.in_(old))).rowcount
+            lot = tx.execute(delete(deliveries).where(deliveries.c.delivery.in_(select(old.c.delivery)))).rowcount
         removed += lot
     return removed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from shared.contracts.notifications import (
     DeliveryStatistics,
     GetClinicSettings,
     ListClinicDeliveries,
+    ResendDelivery,
     ResendFailed,
     SendTestMessage,
     SetClinicSettings,
@@ -27,7 +28,7 @@ from shared.contracts.notifications import (
 from shared.messaging.errors import Forbidden, Invalid, LimitExceeded, NotFound
 from shared.security.caller import Caller
 from shared.security.sealing import Sealer
-from tests.integration.notifications_support import World
+from tests.integration.notifications_support import World, only_delivery
 
 OPERATOR = Caller("operator")
 OTHER_CLINIC = "SE2321000131-E000000009999"
@@ -318,3 +319,18 @@ def test_records_are_removed_when_they_have_been_kept_long_enough(world: World) 
     run = SimpleNamespace(now=now, transaction=world.database.transaction, stopping=threading.Event())
     assert statistics.forget_old(run) == 2
     assert sorted(state for _, state, _ in world.states()) == ["failed", "waiting"]
+
+
+def test_r_sys_5_what_is_sent_again_while_old_records_are_removed_is_kept_and_sent(world: World) -> None:
+    """R-SYS-5, R-NOT-7: whoever sent it again has been told that it is done."""
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+    world.rows("UPDATE deliveries SET state = 'failed', ended_at = now() - interval '90 days 1 minute'")
+    with ThreadPoolExecutor(1) as other:
+        with world.database.transaction(OPERATOR) as tx:
+            run = SimpleNamespace(now=tx.now, transaction=world.database.transaction, stopping=threading.Event())
+            listing.resend(tx, ResendDelivery(request_id=uuid4(), delivery=only_delivery(world)))
+            removing = other.submit(statistics.forget_old, run)
+            wait([removing], timeout=1)  # one that waits for the row sees what became of it
+        assert removing.result(10) == 0
+    world.send()
+    assert (world.states(), len(world.email.sent)) == ([("resident", "sent", None)], 1)
