@@ -117,8 +117,10 @@ def forget_old(run: Any) -> int:
     removed, lot = 0, AT_ONCE
     while lot == AT_ONCE:
         with run.transaction() as tx:
-            old = select(drafts.c.id).where(drafts.c.saved_at < tx.now - KEPT).limit(AT_ONCE)
-            lot = tx.execute(delete(drafts).where(drafts.c.id.in_(old.with_for_update(skip_locked=True)))).rowcount
+            some = select(drafts.c.id).where(drafts.c.saved_at < tx.now - KEPT).limit(AT_ONCE)
+            # Run once: a plan may run a subquery anew for each row, and take them all.
+            old = some.with_for_update(skip_locked=True).cte("old")
+            lot = tx.execute(delete(drafts).where(drafts.c.id.in_(select(old.c.id)))).rowcount
         removed += lot
     if removed:
         log.info("old_drafts_removed", count=removed)

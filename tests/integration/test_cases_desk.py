@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +17,7 @@ from services.cases import drafts
 from shared.contracts import case_desk as desk
 from shared.contracts import cases
 from shared.contracts.base import Role
+from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotFound
 from shared.operations import clock
 from shared.security.caller import Caller
@@ -312,6 +315,30 @@ def test_drafts_are_sealed_and_forgotten_after_a_week(own_world: World) -> None:
     own_world.move(timedelta(days=2))
     assert drafts.forget_old(own_world.database) == 1
     assert draft(own_world, case, own_world.handler).draft is None
+
+
+def test_old_drafts_are_forgotten_some_at_a_time_whatever_plan_the_database_chooses(
+    own_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-SYS-2: statistics of a table of one row let a plan run a subquery of the statement for each row that there is;
+    it took all at once."""
+    monkeypatch.setattr(drafts, "AT_ONCE", 2)
+    for number in range(5):
+        save(own_world, own_world.waiting_case(), own_world.handler)
+        if number == 0:
+            with own_world.database.transaction() as tx:
+                tx.execute(text("ANALYZE drafts"))
+    own_world.move(timedelta(days=8))
+    left: list[int] = []
+
+    @contextmanager
+    def counted() -> Iterator[Transaction]:
+        with own_world.database.transaction() as tx:
+            yield tx
+            left.append(tx.execute(text("SELECT count(*) FROM drafts")).scalar_one())
+
+    assert drafts.forget_old(SimpleNamespace(transaction=counted)) == 5
+    assert left == [3, 1, 0]
 
 
 # --- referral and signature
