@@ -37,16 +37,26 @@ _TURN_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 5.0
 _LONGEST_HOLD_SECONDS = 30.0
 _LAST_SECONDS = 3.0
-_MOST_HELD = 2000
+_TOO_MANY_HELD = 10
+"""So many aggregates held for one kind of event: it is the kind that the broker does not take, as by a full queue."""
 _COUNT_EVERY_SECONDS = 10.0
 _TURN = 0x6F757462
 """Key of the advisory lock by which the relays of one database take turns."""
 
 _TAKE = b"""SET LOCAL lock_timeout = '3s'; SELECT pg_advisory_xact_lock(%s);
-SELECT seq, id, aggregatetype, aggregateid, type, payload::text, headers, at FROM outbox
+SELECT seq, id, aggregateid, type, payload::text, headers, CASE WHEN isfinite(at) THEN at END FROM outbox
 WHERE aggregateid <> ALL(%s) ORDER BY seq LIMIT %s"""
+_TAKE_OTHERS = b"""SET LOCAL lock_timeout = '3s'; SELECT pg_advisory_xact_lock(%s);
+WITH full_kinds AS (SELECT aggregateid, min(seq) AS since FROM outbox WHERE type = ANY(%s) GROUP BY aggregateid)
+SELECT seq, id, outbox.aggregateid, type, payload::text, headers, CASE WHEN isfinite(at) THEN at END
+FROM outbox LEFT JOIN full_kinds ON full_kinds.aggregateid = outbox.aggregateid
+WHERE outbox.aggregateid <> ALL(%s) AND (since IS NULL OR seq < since) ORDER BY seq LIMIT %s"""
+"""Past the kinds that are held, and what follows them in their aggregates: reads the whole outbox, for a bad time."""
 _REMOVE = b"DELETE FROM outbox WHERE seq = ANY(%s)"
 _COUNT = b"SELECT count(*) FROM (SELECT FROM outbox LIMIT 100000) AS waiting"
+
+
+_NO_EVENT = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class Row(NamedTuple):
@@ -54,7 +64,6 @@ class Row(NamedTuple):
 
     seq: int
     id: UUID
-    source: str
     aggregate: str
     kind: str
     payload: str
@@ -64,8 +73,20 @@ class Row(NamedTuple):
 
 @dataclass
 class _Hold:
-    until: float
-    tries: int
+    """Something that the broker did not take is left alone for a while, longer each time, so that others get past."""
+
+    kind: str
+    tries: int = 0
+    until: float = 0.0
+
+    def again(self) -> None:
+        """For a while from now."""
+        self.tries += 1
+        self.until = time.monotonic() + min(_LONGEST_HOLD_SECONDS, 0.5 * 2 ** min(self.tries, 10))
+
+    @property
+    def lasts(self) -> bool:
+        return self.until > time.monotonic()
 
 
 class Relay:
@@ -82,6 +103,9 @@ class Relay:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._held: dict[str, _Hold] = {}
+        """By aggregate: the broker took another of the kind, as far as is known."""
+        self._full: dict[str, _Hold] = {}
+        """By kind: a full queue takes none, whatever the aggregate."""
         self._counted = 0.0
 
     @property
@@ -132,7 +156,7 @@ class Relay:
 
     def _publish_all(self) -> None:
         ends: float | None = None
-        while self._holding() < _MOST_HELD and self.publish_batch() == BATCH:
+        while self.publish_batch() == BATCH:
             if self._stopping.is_set():
                 ends = ends or time.monotonic() + _LAST_SECONDS
                 if time.monotonic() > ends:
@@ -145,30 +169,30 @@ class Relay:
                 [(waiting,)] = tx.ask(_COUNT)
             self._metrics.outbox(waiting)
 
-    def _holding(self) -> int:
-        """How many aggregates are held now; those whose time is long over (another process published them) are
-        forgotten.
-        """
-        now = time.monotonic()
-        for aggregate in [one for one, hold in self._held.items() if hold.until + _LONGEST_HOLD_SECONDS < now]:
-            del self._held[aggregate]
-        return sum(hold.until > now for hold in self._held.values())
-
     def publish_batch(self) -> int:
         """Takes its turn, publishes a batch and removes what the broker confirmed. Answers how many rows it found.
 
         Raises `LinkDown` or `Unavailable`; what was confirmed before that is removed, or published again.
         """
-        now = time.monotonic()
-        held = [aggregate for aggregate, hold in self._held.items() if hold.until > now]
+        self._forget()
+        held = [aggregate for aggregate, hold in self._held.items() if hold.lasts]
+        full = [kind for kind, hold in self._full.items() if hold.lasts]
         trouble: LinkDown | None = None
         with self._database.transaction() as tx:
-            rows = [Row(*values) for values in tx.ask(_TAKE, (_TURN, held, BATCH))]
+            found = tx.ask(_TAKE_OTHERS, (_TURN, full, held, BATCH)) if full else tx.ask(_TAKE, (_TURN, held, BATCH))
+            rows = [Row(*values) for values in found]
             if rows:
                 trouble = self._publish(tx, rows)
         if trouble is not None:
             raise trouble
         return len(rows)
+
+    def _forget(self) -> None:
+        """What was held long ago: another process published it."""
+        long_ago = time.monotonic() - _LONGEST_HOLD_SECONDS
+        for holds in (self._held, self._full):
+            for name in [name for name, hold in holds.items() if hold.until < long_ago]:
+                del holds[name]
 
     def _publish(self, tx: Transaction, rows: list[Row]) -> LinkDown | None:
         """In waves of one row per aggregate: the next goes out only when the broker has the one before."""
@@ -179,17 +203,17 @@ class Relay:
         trouble: LinkDown | None = None
         returned = 0
         ends = time.monotonic() + _TURN_SECONDS
-        while queues and trouble is None and time.monotonic() < ends:
-            wave = [queue[0] for queue in queues.values()]
+        while trouble is None and time.monotonic() < ends and (wave := self._wave(queues)):
             try:
-                outcomes = self._link.publish_all([self._message(row) for row in wave], _CONFIRM_SECONDS)
+                outcomes = self._link.publish_all([message for _, message in wave], _CONFIRM_SECONDS)
             except LinkDown as error:
                 trouble = error
                 break
-            for row, outcome in zip(wave, outcomes, strict=True):
+            for (row, _), outcome in zip(wave, outcomes, strict=True):
                 if outcome is Outcome.CONFIRMED:
                     confirmed.append(row.seq)
                     self._held.pop(row.aggregate, None)
+                    self._full.pop(row.kind, None)
                     queues[row.aggregate].popleft()
                     if not queues[row.aggregate]:
                         del queues[row.aggregate]
@@ -198,7 +222,7 @@ class Relay:
                 if outcome is Outcome.UNKNOWN:
                     trouble = LinkDown("confirms")
                     continue
-                self._hold(row.aggregate)
+                self._hold(row)
                 returned += outcome is Outcome.RETURNED
                 log.error("event_not_taken", event_type=row.kind, event_id=str(row.id), outcome=outcome.value)
         if confirmed:
@@ -210,21 +234,53 @@ class Relay:
                 self._link.run(topology.declare)  # someone removed a queue or a binding
         return trouble
 
-    def _hold(self, aggregate: str) -> None:
-        """Leaves the aggregate's events alone for a while, so that the others get past them."""
-        hold = self._held.setdefault(aggregate, _Hold(0.0, 0))
-        hold.tries += 1
-        hold.until = time.monotonic() + min(_LONGEST_HOLD_SECONDS, 0.5 * 2 ** min(hold.tries, 10))
+    def _wave(self, queues: dict[str, deque[Row]]) -> list[tuple[Row, OutgoingMessage]]:
+        """What may go out now: the first of each aggregate, none of a kind that is held, and one, to try it, of a kind
+        that was. Each hearer gets what is tried, also those that have it already: not more than one."""
+        wave, tried = [], set()
+        for aggregate, queue in list(queues.items()):
+            first = queue[0]
+            full = self._full.get(first.kind)
+            if full is not None and full.lasts:
+                del queues[aggregate]
+                continue
+            if full is not None and first.kind in tried:
+                continue
+            tried.add(first.kind)
+            try:
+                wave.append((first, self._message(first)))
+            except _NO_EVENT as error:
+                # Raised from here it would stop all that are behind it, for ever.
+                del queues[aggregate]
+                self._held.setdefault(aggregate, _Hold("")).again()
+                log.error("event_unsendable", seq=first.seq, error_type=type(error).__name__)
+        return wave
+
+    def _hold(self, row: Row) -> None:
+        """Leaves the aggregate's events alone for a while; or all of the kind, where the broker takes none of it."""
+        if row.kind in self._full:
+            if not self._full[row.kind].lasts:
+                self._full[row.kind].again()
+            return
+        self._held.setdefault(row.aggregate, _Hold(row.kind)).again()
+        of_its_kind = [aggregate for aggregate, hold in self._held.items() if hold.kind == row.kind]
+        if len(of_its_kind) >= _TOO_MANY_HELD:
+            for aggregate in of_its_kind:
+                del self._held[aggregate]
+            self._full[row.kind] = _Hold(row.kind)
+            self._full[row.kind].again()
 
     def _message(self, row: Row) -> OutgoingMessage:
-        event = self._contract.events.get(row.kind)
+        """The event as it leaves. Raises `_NO_EVENT` for a row that is none of this service's: the broker would end the
+        connection, and the row be there again."""
+        event = self._contract.events[row.kind]
         return outbox.message(
             event_id=row.id,
-            source=row.source,
+            source=event.service,
             aggregate=row.aggregate,
-            kind=row.kind,
+            kind=event.name,
             payload=row.payload,
             headers=row.headers,
             at=row.at,
-            heard=event is not None and bool(event.heard_by),
+            heard=bool(event.heard_by),
         )

@@ -16,7 +16,7 @@ from deploy.rabbitmq import definitions
 from shared.messaging import dead_letters, topology
 from shared.messaging.dead_letters import DeadLetterError
 from shared.messaging.wire import RPC_EXCHANGE, declare_request_queue, request_queue
-from tests.integration.kernel_broker import DEAD, HAPPENED, QUEUE, Happened, consumer_of, eventually, relay_of
+from tests.integration.kernel_broker import DEAD, HAPPENED, QUEUE, UNHEARD, Happened, consumer_of, eventually, relay_of
 from tests.integration.kernel_support import bump
 
 ROOM = 5
@@ -100,6 +100,44 @@ def test_events_that_a_full_queue_refuses_wait_in_the_outbox_and_come_later_r_sy
         eventually(lambda: waiting(kernel_db) == 0, 60)
     finally:
         consumer.stop(5)
+
+
+def test_a_full_queue_holds_up_its_own_kind_of_event_and_what_follows_it_alone(
+    kernel_db, bounded, database, monkeypatch
+):
+    """R-SYS-5: events of other kinds get past, however many wait, and hearers that are well get few copies."""
+    monkeypatch.setattr("shared.messaging.relay.BATCH", 4 * ROOM)
+    telling = kernel_db.open(service="cases")
+    tell(telling, 20 * ROOM - 1)
+    [refused] = tell(telling, 1)
+    with telling.transaction() as tx:
+        for aggregate in (refused, uuid4(), uuid4()):
+            tx.publish(UNHEARD, Happened(key=aggregate), aggregate=aggregate)
+    relay = relay_of(telling, bounded.url)
+    publish_all, tried = relay._link.publish_all, []
+
+    def counting(messages, timeout):
+        tried.extend(message.routing_key for message in messages)
+        return publish_all(messages, timeout)
+
+    monkeypatch.setattr(relay._link, "publish_all", counting)
+    relay.start()
+    eventually(lambda: tried.count(UNHEARD.name) == 2, 10)
+    time.sleep(5)
+    taken = bounded.messages(QUEUE)
+    assert kernel_db.one("SELECT count(*) FROM outbox WHERE type = %s", UNHEARD.name) == 1, "it follows a refused one"
+    assert waiting(kernel_db) == 20 * ROOM - taken + 1
+    assert tried.count(HAPPENED.name) <= taken + 4 * ROOM + 5
+    heard: list[UUID] = []
+    consumer = consumer_of(database, bounded.url, {HAPPENED: lambda tx, body: heard.append(body.key)})
+    consumer.start()
+    try:
+        eventually(lambda: waiting(kernel_db) == 0, 60)
+        assert tried.count(UNHEARD.name) == 3
+    finally:
+        consumer.stop(5)
+        relay.stop()
+        telling.dispose()
 
 
 def test_events_for_which_there_is_no_room_with_the_dead_letters_stay_r_sys_5(

@@ -9,6 +9,7 @@ from collections import defaultdict
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from shared.messaging import topology
 from shared.messaging.link import Outcome
@@ -185,6 +186,48 @@ def test_an_event_that_no_queue_took_is_kept_and_told_again(kernel_db, kernel_br
         channel.queue_bind(QUEUE, "cases.events", MISSED.name)
     eventually(lambda: waiting(kernel_db) == 0)
     assert [body["key"] for body in bodies(kernel_broker.take_all(QUEUE, 2))] == [str(heard), str(missed)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"type": "rights_changed"},
+        {"type": ""},
+        {"headers": "5"},
+        {"at": "infinity"},
+        {"at": "-infinity"},
+    ],
+    ids=str,
+)
+def test_a_row_that_is_no_event_of_the_service_keeps_no_other_waiting(kernel_db, kernel_broker, database, relays, row):
+    """Whoever may write into the outbox could stop all that is told: the broker ends the connection for it."""
+    kernel_broker.declare()
+    values = {"type": HAPPENED.name, "headers": "{}", "at": "now", "aggregatetype": "identity"} | row
+    with database.transaction() as tx:
+        tx.connection.execute(
+            text(
+                "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, headers, at)"
+                " VALUES (gen_random_uuid(), :aggregatetype, 'x', :type, '{}', CAST(:headers AS jsonb),"
+                " CAST(:at AS timestamptz))"
+            ),
+            values,
+        )
+    key = uuid4()
+    tell(database, key)
+    relays(kernel_broker.url)
+    assert [body["key"] for body in bodies(kernel_broker.take_all(QUEUE, 1, 10))] == [str(key)]
+    assert waiting(kernel_db) == 1
+
+
+def test_what_a_row_says_of_its_source_is_not_believed(kernel_db, kernel_broker, database, relays):
+    kernel_broker.declare()
+    tell(database, uuid4())
+    with database.transaction() as tx:
+        tx.connection.execute(text("UPDATE outbox SET aggregatetype = 'identity'"))
+    relays(kernel_broker.url)
+    [message] = kernel_broker.take_all(QUEUE, 1, 10)
+    assert message.delivery_info["exchange"] == "cases.events"
+    assert message.properties["type"] == "cases.case_started"
 
 
 def test_a_queue_that_someone_removed_is_made_again(kernel_db, kernel_broker, database, relays):
