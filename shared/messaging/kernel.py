@@ -104,17 +104,11 @@ class Kernel(DependencyProvider):  # type: ignore[misc]
                 )
 
     def _spawning_calls(self, methods: dict[str, Kept]) -> Callable[[str, Callable[..., None]], None]:
-        def begin(name: str, work: Callable[..., None]) -> None:
+        def spawn(name: str, work: Callable[..., None]) -> None:
             if name in methods:
                 methods[name].spawn(work)
             else:
                 self._own_thread(lambda: work(self._run_job))
-
-        def spawn(name: str, work: Callable[..., None]) -> None:
-            if self.workers.any_free:
-                begin(name, work)
-            else:  # it waits for a worker on a thread of its own: this one keeps the connection alive
-                threading.Thread(target=begin, args=(name, work), name="waiting call", daemon=True).start()
 
         return spawn
 

@@ -7,6 +7,7 @@ given here is what nameko would give it; but its service instance serves many ca
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +31,16 @@ class Workers:
     def __init__(self, container: ServiceContainer) -> None:
         self._container = container
         self._waiting: list[_Waiting] = []
+        self._undone: deque[Work] = deque()
         self._closed = False
 
-    @property
-    def any_free(self) -> bool:
-        """Whether `do` would begin at once; it waits for a worker otherwise."""
-        return bool(self._waiting) or self._container._worker_pool.free() > 0
-
     def do(self, entrypoint: Entrypoint, work: Work) -> None:
-        """Has the work done by the worker that has waited least, whose memory is warmest, or else by a new one."""
+        """Has the work done by the worker that has waited least, whose memory is warmest, or else by a new one; where
+        nameko allows no more of them, by the first that is done with something else. Returns at once."""
         if self._waiting:
             self._waiting.pop().take(work)
+        elif not self._container._worker_pool.free():
+            self._undone.append(work)
         else:
             given = [work]
             self._container.spawn_worker(entrypoint, (lambda service: self._work(service, given),), {})
@@ -58,6 +58,8 @@ class Workers:
 
     def _next(self) -> list[Work]:
         """What there is to do next: nothing for a worker that is to end."""
+        if self._undone:
+            return [self._undone.popleft()]
         if self._closed or len(self._waiting) >= _WAITING_AT_MOST:
             return []
         waiting = _Waiting()

@@ -80,17 +80,31 @@ def test_calls_at_the_same_time_have_a_worker_each(container, do):
     assert container._worker_pool.running() == _ROOM
 
 
-def test_there_is_room_while_a_worker_waits_though_the_pool_is_full(workers, container, do):
-    gates = [Event() for _ in range(_ROOM)]
+def test_what_finds_no_worker_is_done_by_the_first_that_has_done_with_something_else(container, do):
+    gates, done = [Event() for _ in range(_ROOM)], []
     for gate in gates:
         do(lambda _, gate=gate: gate.wait())
     _turn()
-    assert not workers.any_free
+    assert not container._worker_pool.free()
+    for number in range(2 * _ROOM):
+        do(lambda _, number=number: done.append(number))
+    _turn()
+    assert not done
     gates[0].send()
     _turn()
-    assert container._worker_pool.free() == 0
-    assert workers.any_free
-    done = []
+    assert done == list(range(2 * _ROOM))
+    for gate in gates[1:]:
+        gate.send()
+
+
+def test_a_worker_that_waits_takes_work_though_the_pool_is_full(container, do):
+    gates, done = [Event() for _ in range(_ROOM)], []
+    for gate in gates:
+        do(lambda _, gate=gate: gate.wait())
+    _turn()
+    gates[0].send()
+    _turn()
+    assert not container._worker_pool.free()
     do(done.append)
     _turn()
     assert done
