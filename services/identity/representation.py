@@ -176,7 +176,10 @@ def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -
     guardian = UUID(tx.caller.subject)
     found = []
     for child in sorted(family.children, key=lambda one: one.number):
-        resident, active = residents.keep(tx, child, key)
+        try:
+            resident, active = residents.keep(tx, child, key)
+        except residents.NumberInDoubt:
+            continue
         born = rules.birth_date(child.number)
         if not active or born is None:
             continue

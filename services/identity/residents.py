@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +61,17 @@ class NumberKey:
     def hash(self, number: str) -> bytes:
         """What stands in the database for this number."""
         return keyed_hash(self.key, f"identity number {number}")
+
+
+class NumberInDoubt(Forbidden):
+    """The number stands in the account of someone with whom the register no longer connects it: it must not lead there.
+    People have to look at it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Ditt personnummer behöver kontrolleras innan du kan logga in. Kontakta supporten.",
+            reason="number_to_be_looked_at",
+        )
 
 
 class Account(NamedTuple):
@@ -125,7 +137,7 @@ def let_in(tx: Transaction, row: Account | None, person: RegisteredPerson, key: 
 
 def keep(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> tuple[UUID, bool]:
     """Makes or brings up to date the account of someone who does not log in themselves, as a child whom a guardian acts
-    for. Answers the resident id, and whether the account is active."""
+    for. Answers the resident id, and whether the account is active. Raises `NumberInDoubt`."""
     [row] = find_for_change(tx, [person], key)
     if row is None:
         return _create(tx, person, key), True
@@ -147,7 +159,7 @@ def lock(tx: Transaction, _request: logging_in.LockLogin) -> Done:
 def unlock(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> None:
     """Unlocks the login of someone who has just shown who they are (R-ID-4). Nothing happens where it is not locked.
 
-    Raises `Forbidden` with reason `account_inactive` if the account is inactive and stays so.
+    Raises `Forbidden` with reason `account_inactive` if the account is inactive and stays so, `NumberInDoubt`.
     """
     [row] = find_for_change(tx, [person], key)
     if row is None:
@@ -166,10 +178,11 @@ def account_inactive() -> Forbidden:
 
 def bring_up_to_date(tx: Transaction, _request: object, person: RegisteredPerson, key: NumberKey) -> None:
     """Takes what the register says into the account, if there is one, without a login: a death makes it inactive and
-    ends its sessions (R-ID-17), a changed number stays with it (R-ID-24)."""
-    [row] = find_for_change(tx, [person], key)
-    if row is not None:
-        _bring_all_up_to_date(tx, row, person)
+    ends its sessions (R-ID-17), a changed number stays with it (R-ID-24). Of a number in doubt nothing is taken in."""
+    with suppress(NumberInDoubt):
+        [row] = find_for_change(tx, [person], key)
+        if row is not None:
+            _bring_all_up_to_date(tx, row, person)
 
 
 def resident_cards(tx: Transaction, request: identity.ResidentCards) -> identity.CardsFound:
@@ -272,7 +285,8 @@ def find_for_change(tx: Transaction, people: Sequence[RegisteredPerson], key: Nu
     """The account with each person's number or an earlier one of theirs, to which the number now belongs (R-ID-24).
 
     Holds off everyone else who is about to make or change it. Of several accounts it is that of the number in force.
-    Raises `NotTogether` where two of the people have a number in common.
+    Raises `NotTogether` where two of the people have a number in common, `NumberInDoubt` where what the register says
+    does not connect someone with the account that has their number.
     """
     numbers = [{key.hash(one): one for one in (person.number, *person.former)} for person in people]
     hashes = {hash_: place for place, own in enumerate(numbers) for hash_ in own}
@@ -304,14 +318,25 @@ def hold_accounts(tx: Transaction, accounts: Collection[UUID], *, to_read: bool 
 def _account(
     tx: Transaction, person: RegisteredPerson, numbers: Mapping[bytes, str], rows: list[Account], key: NumberKey
 ) -> Account | None:
-    """Which of the accounts it is, after adding the numbers that it did not have, if nothing newer is known of it."""
+    """Which of the accounts it is, after adding the numbers that it did not have, if nothing newer is known of it.
+
+    An account is that of the person only if its current number is among theirs, or the record of one of its older ones
+    refers to it: a link that the register has undone leaves numbers behind in the account of another.
+    """
     if not rows:
         return None
     in_force = key.hash(person.number)
     # By its current number where the answer has that.
     accounts = {row.resident: row for row in sorted(rows, key=lambda row: row.current)}
-    resident = next((row for row in rows if row.hash == in_force), rows[0]).resident
-    found = accounts.pop(resident)._replace(others=tuple(accounts.values()))
+    resident = next((row for row in rows if row.hash == in_force), max(rows, key=lambda row: row.current)).resident
+    found = accounts.pop(resident)
+    if not found.current and not _is_referred_to(tx, found, person, key):
+        _log_doubt(found)
+        raise NumberInDoubt
+    for other in accounts.values():
+        if not other.current:
+            _log_doubt(other)
+    found = found._replace(others=tuple(other for other in accounts.values() if other.current))
     if found.others:
         log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
     known = {row.hash: row.current for row in rows}
@@ -325,6 +350,19 @@ def _account(
         if found.others:
             found = _linked(tx, found)
     return found
+
+
+def _is_referred_to(tx: Transaction, account: Account, person: RegisteredPerson, key: NumberKey) -> bool:
+    """Whether the person's record refers to the account's current number."""
+    if person.replaced_by is None:
+        return False
+    this = (identity_numbers.c.resident == account.resident) & identity_numbers.c.current
+    current: bytes = tx.execute(select(identity_numbers.c.hash).where(this)).scalar_one()
+    return current == key.hash(person.replaced_by)
+
+
+def _log_doubt(account: Account) -> None:
+    log.error("number_to_be_looked_at", resident=str(account.resident))
 
 
 def _linked(tx: Transaction, account: Account) -> Account:

@@ -40,8 +40,9 @@ class CompleteLogin(Command):
 
     Staff must stand in HSA, else `forbidden` with reason `staff_missing_in_directory` (R-ID-1). Residents are looked up
     in the population register; reasons of `forbidden`: `account_inactive` (R-ID-17), `login_locked` (R-ID-4),
-    `not_in_population_register`. A token that does not hold is `not_authenticated` with a reason. Someone with several
-    HSA-ids (the claims `employeeHsaId` and `allEmployeeHsaIds` have them all) says which one to use in
+    `not_in_population_register`, `number_to_be_looked_at` (the number stands in the account of someone with whom the
+    register no longer connects it, R-ID-24). A token that does not hold is `not_authenticated` with a reason. Someone
+    with several HSA-ids (the claims `employeeHsaId` and `allEmployeeHsaIds` have them all) says which one to use in
     `employee_hsa_id`, else `conflict` with reason `several_hsa_ids`, after which the same login can be completed.
     One that was refused is used up: another has to be begun.
     """

@@ -635,3 +635,18 @@ def test_r_id_11_r_id_24_custody_is_not_confirmed_by_the_record_of_a_replaced_nu
     one.moved = timedelta(hours=25)
     custody.confirm(one.at_its_time, home.register, one.now - timedelta(hours=24), lambda: False)
     assert not home.acting(child)
+
+
+def test_r_id_11_r_id_24_nobody_acts_by_the_number_of_a_child_in_the_account_of_another(home: Home) -> None:
+    """R-ID-11, R-ID-24: which the register has linked by mistake, and no longer does; the other children are told."""
+    one, mine = home.one, home.child(years_ago(home.one, 5))
+    strangers = number_of(years_ago(one, 5))
+    account = one.take_in(registered(strangers, former=(mine,)))
+    other = home.child(years_ago(one, 6))
+    found = home.family().children
+    assert [child.child for child in found] != [account]
+    assert len(found) == 1
+    with pytest.raises(Forbidden):
+        home.act(account)
+    find = identity.FindResident(identity_number=other)
+    assert one.run(lambda tx: residents.find_resident(tx, find, NUMBER_KEY)).resident == found[0].child
