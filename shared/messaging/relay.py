@@ -53,7 +53,8 @@ FROM outbox LEFT JOIN full_kinds ON full_kinds.aggregateid = outbox.aggregateid
 WHERE outbox.aggregateid <> ALL(%s) AND (since IS NULL OR seq < since) ORDER BY seq LIMIT %s"""
 """Past the kinds that are held, and what follows them in their aggregates: reads the whole outbox, for a bad time."""
 _REMOVE = b"DELETE FROM outbox WHERE seq = ANY(%s)"
-_COUNT = b"SELECT count(*) FROM (SELECT FROM outbox LIMIT 100000) AS waiting"
+_COUNT = b"""SELECT count(*), coalesce(extract(epoch FROM now() - min(at) FILTER (WHERE isfinite(at))), 0)
+FROM (SELECT at FROM outbox ORDER BY seq LIMIT 100000) AS waiting"""
 
 
 _NO_EVENT = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
@@ -166,8 +167,8 @@ class Relay:
         if time.monotonic() - self._counted > _COUNT_EVERY_SECONDS:
             self._counted = time.monotonic()
             with self._database.transaction() as tx:
-                [(waiting,)] = tx.ask(_COUNT)
-            self._metrics.outbox(waiting)
+                [(waiting, oldest)] = tx.ask(_COUNT)
+            self._metrics.outbox(waiting, float(oldest))
 
     def publish_batch(self) -> int:
         """Takes its turn, publishes a batch and removes what the broker confirmed. Answers how many rows it found.

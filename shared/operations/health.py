@@ -42,6 +42,7 @@ class Metrics:
             registry=self.registry,
         )
         self._outbox = Gauge("vardarende_outbox_rows", "Events not yet published", registry=self.registry)
+        self._oldest = Gauge("vardarende_outbox_seconds", "Age of the oldest of them", registry=self.registry)
         self._jobs = Counter(
             "vardarende_job_runs_total", "Runs of jobs, by job and outcome", ["job", "outcome"], registry=self.registry
         )
@@ -72,9 +73,10 @@ class Metrics:
         """So many events came back from the broker."""
         self._unroutable.inc(count)
 
-    def outbox(self, rows: int) -> None:
-        """So many events wait."""
+    def outbox(self, rows: int, oldest: float) -> None:
+        """So many events wait, the oldest of them for so many seconds."""
         self._outbox.set(rows)
+        self._oldest.set(oldest)
 
     def job(self, job: str, outcome: str) -> None:
         """A job was run."""

@@ -219,6 +219,19 @@ def test_a_row_that_is_no_event_of_the_service_keeps_no_other_waiting(kernel_db,
     assert waiting(kernel_db) == 1
 
 
+def test_an_event_that_is_never_published_is_seen_by_its_age(kernel_db, kernel_broker, database, relays, monkeypatch):
+    monkeypatch.setattr("shared.messaging.relay._COUNT_EVERY_SECONDS", 0.0)
+    kernel_broker.declare()
+    tell(database, uuid4(), event=MISSED)
+    with database.transaction() as tx:
+        tx.connection.execute(text("UPDATE outbox SET at = at - interval '1 hour'"))
+    registry = relays(kernel_broker.url)._metrics.registry
+    eventually(lambda: registry.get_sample_value("vardarende_outbox_seconds") >= 3600)
+    with kernel_broker.channel() as channel:
+        channel.queue_bind(QUEUE, "cases.events", MISSED.name)
+    eventually(lambda: registry.get_sample_value("vardarende_outbox_seconds") == 0)
+
+
 def test_what_a_row_says_of_its_source_is_not_believed(kernel_db, kernel_broker, database, relays):
     kernel_broker.declare()
     tell(database, uuid4())
