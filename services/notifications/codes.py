@@ -132,7 +132,10 @@ class CodeSender:
                 continue
             outcome: Outcome | None = None
             try:
-                outcome = talk.prepare(letter.address) or talk.send(letter)
+                outcome = talk.prepare(letter) or talk.send()
+            except BaseException:
+                talk.abandon()  # whatever had been said, the next begins anew
+                raise
             finally:
                 provider.learn(outcome)
             if not isinstance(outcome, NotAccepted):

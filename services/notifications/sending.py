@@ -251,22 +251,21 @@ class Sender:
         # A provider of mail may have the same name as one of SMS.
         which = (one.channel, provider.name)
         talk = self._talks.get(which) or self._talks.setdefault(which, provider.talk())
-        outcome: Outcome | None = talk.prepare(one.address)
-        if outcome is None and self._too_late():
-            talk.abandon()
-            outcome = NotAccepted("provider_too_slow", provider_down=True)
-        if outcome is None:
-            try:
-                begun = self._begin(one, provider)
-            except Unavailable:
+        try:
+            refused = talk.prepare(_letter(one, provider, text, next_to))
+            if refused is not None:
+                return refused
+            if self._too_late():
                 talk.abandon()
-                raise
-            if not begun:
+                return NotAccepted("provider_too_slow", provider_down=True)
+            if not self._begin(one, provider):
                 talk.abandon()
                 return None
             # It is on record: from here on a crash leaves an uncertain delivery, never a second one.
-            outcome = talk.send(_letter(one, provider, text, next_to))
-        return outcome
+            return talk.send()
+        except BaseException:
+            talk.abandon()  # whatever had been said, the next begins anew
+            raise
 
     def _begin(self, one: Addressed, provider: Provider) -> bool:
         """Records that it is about to be sent, and how the one before it went. False: it is in other hands now."""

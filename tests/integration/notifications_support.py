@@ -45,14 +45,19 @@ class FakeChannel:
     script: list[Outcome | Exception] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     refuse: NotAccepted | None = None
+    prepared: Letter | None = None
+    abandoned: int = 0
     tried: int = 0
     during: Callable[[], None] = lambda: None
 
-    def prepare(self, address: str) -> NotAccepted | None:
+    def prepare(self, letter: Letter) -> NotAccepted | None:
+        self.prepared = letter
         self.tried += self.refuse is not None
         return self.refuse
 
-    def send(self, letter: Letter) -> Outcome:
+    def send(self) -> Outcome:
+        assert self.prepared is not None
+        letter = self.prepared
         self.tried += 1
         self.during()
         outcome = self.script.pop(0) if self.script else Accepted("taken")
@@ -64,7 +69,7 @@ class FakeChannel:
         return outcome
 
     def abandon(self) -> None:
-        """Nothing to take back."""
+        self.abandoned += 1
 
     def close(self) -> None:
         """Nothing to close."""

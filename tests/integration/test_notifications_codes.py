@@ -15,7 +15,7 @@ from services.notifications.codes import CodeSender
 from services.notifications.providers import Circuit, Provider
 from shared.contracts.notifications import Channel, SendCode
 from shared.messaging.errors import Invalid
-from tests.integration.notifications_support import World
+from tests.integration.notifications_support import World, tell_resident
 
 MOBILE, EMAIL = "+46701740605", "eva@example.org"
 
@@ -97,6 +97,18 @@ def test_r_not_9_a_code_that_is_worth_nothing_is_kept_nowhere_also_without_a_sen
     with world.database.transaction() as tx:
         codes.forget_worthless(tx)
     assert world.rows("SELECT channel FROM codes") == [("email",)]
+
+
+def test_r_not_9_what_breaks_in_a_conversation_ends_it(world: World) -> None:
+    """R-NOT-9, R-NOT-7: nothing of the next message is said into it; of codes and of deliveries."""
+    world.sms.script = [RuntimeError(), RuntimeError()]
+    queue(world, Channel.SMS, MOBILE)
+    tell_resident(world, "sms")
+    for one in (sender(world), world.sender()):
+        with pytest.raises(RuntimeError):
+            one.round()
+    assert world.sms.abandoned == 2
+    assert [state for _, state, _ in world.states()] == ["sending"], "found by the sweep, and uncertain"
 
 
 def test_r_not_9_only_the_latest_code_to_an_address_leaves(world: World) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from services.notifications.providers import MailServer, Provider
 from services.notifications.rendering import Words, words
 from services.notifications.rules import PAUSES, Failure
 from services.notifications.sending import Sender
+from shared.contracts import cases
+from shared.contracts.base import Role
 from shared.contracts.notifications import Channel, DeliveryKind
 from tests.integration.notifications_support import LEASE, World, tell_resident
 from tests.integration.scripted_smtp import DRIPS, HANG_UP, PIPELINES, SILENCE, Scripted, serving
@@ -51,10 +54,10 @@ def content(raw: bytes, kind: str) -> str:
 
 def attempt(channel: MailChannel, to: str = TO, said: Words = WORDS) -> tuple[str, Outcome]:
     """What happened, and in which half: before the attempt is recorded, or after."""
-    refused = channel.prepare(to)
+    refused = channel.prepare(Letter(DELIVERY, f"{DELIVERY}.0", to, said))
     if refused is not None:
         return "before", refused
-    return "after", channel.send(Letter(DELIVERY, f"{DELIVERY}.0", to, said))
+    return "after", channel.send()
 
 
 def one_attempt(**answers: str) -> tuple[str, Outcome, Scripted]:
@@ -297,6 +300,27 @@ def test_the_second_mail_server_takes_what_the_first_refuses_us(notifications_wo
     assert world.states() == [("resident", "sent", None)]
 
 
+@pytest.mark.parametrize("fault", [{"sender_name": "a\nb"}, {"sender": ""}, {"settings_page": "https://x\n"}])
+def test_r_not_7_a_mail_that_can_not_be_put_together_was_not_sent(
+    notifications_world: World, fault: dict[str, Any]
+) -> None:
+    """R-NOT-7: no mail is uncertain for it, the server is told nothing of any, and the second one takes them all."""
+    world = notifications_world
+    people = [world.person(Role.CASE_RECEIVER) for _ in range(5)]
+    world.hear(cases.CASE_STARTED, world.case_started())
+    with serving(Scripted()) as first, serving(Scripted()) as second:
+        servers = [replace(mail_server(first.port), **fault), mail_server(second.port)]
+        providers = [Provider(str(one.port), partial(MailChannel, one)) for one in servers]
+        sender = Sender(
+            world.database.transaction, world.ask, {Channel.EMAIL: providers, Channel.SMS: []}, batch=5, lease=LEASE
+        )
+        sender.round()
+        sender.close()
+        assert (first.steps, len(second.mails)) == ([], len(people))
+    assert world.states() == [("staff", "sent", None)] * len(people)
+    assert providers[0].circuit.opens_in() > 0
+
+
 @pytest.mark.parametrize(
     ("dot", "reason"),
     [
@@ -340,9 +364,8 @@ NEXT = "bo@vgregion.example"
 
 
 def two_in_a_row(channel: MailChannel) -> tuple[Outcome, tuple[str, Outcome]]:
-    assert channel.prepare(TO) is None
-    first = channel.send(Letter(DELIVERY, f"{DELIVERY}.0", TO, WORDS, followed_by=NEXT))
-    return first, attempt(channel, to=NEXT)
+    assert channel.prepare(Letter(DELIVERY, f"{DELIVERY}.0", TO, WORDS, followed_by=NEXT)) is None
+    return channel.send(), attempt(channel, to=NEXT)
 
 
 @pytest.mark.parametrize("hello", ["250 hello", PIPELINES], ids=["one by one", "pipelining"])
@@ -373,8 +396,8 @@ def test_what_was_begun_with_the_last_and_is_not_sent_is_no_mail(ends: Callable[
     """R-NOT-7: the sender stops, or sends another."""
     with serving(Scripted({"EHLO": PIPELINES})) as script:
         channel = MailChannel(mail_server(script.port))
-        assert channel.prepare(TO) is None
-        channel.send(Letter(DELIVERY, f"{DELIVERY}.0", TO, WORDS, followed_by=NEXT))
+        assert channel.prepare(Letter(DELIVERY, f"{DELIVERY}.0", TO, WORDS, followed_by=NEXT)) is None
+        channel.send()
         ends(channel)
         channel.close()
     assert not any(f"To: {NEXT}".encode() in raw for raw in script.mails)
@@ -396,7 +419,7 @@ def test_what_was_prepared_and_is_not_sent_after_all_is_no_mail() -> None:
     """R-NOT-7: it is in other hands; the next one is sent as itself."""
     with serving(Scripted()) as script:
         channel = MailChannel(mail_server(script.port))
-        assert channel.prepare("other@vgregion.example") is None
+        assert channel.prepare(Letter(DELIVERY, f"{DELIVERY}.0", "other@vgregion.example", WORDS)) is None
         channel.abandon()
         assert isinstance(attempt(channel)[1], Accepted)
         channel.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import socket
 import socketserver
 import ssl
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,16 +25,18 @@ import pytest
 from deploy.local import siths_ca
 from services.notifications.channels.outcome import Accepted, Letter, NotAccepted, Outcome, Unknown
 from services.notifications.channels.sms import SmsChannel
-from services.notifications.providers import SmsProvider
+from services.notifications.providers import Provider, SmsProvider
 from services.notifications.rendering import words
+from services.notifications.sending import Sender
 from shared.contracts.notifications import Channel, DeliveryKind
+from tests.integration.notifications_support import LEASE, World, tell_resident
 
 WORDS = words(DeliveryKind.INBOX, Channel.SMS, "")
 TO = "+46701740605"
 LETTER = Letter("5b9e3a0e", "5b9e3a0e.0", TO, WORDS)
 
 
-class Provider:
+class Gateway:
     """Takes requests, and answers with these bytes, or not at all. `drips`: then bytes without end."""
 
     def __init__(self, answer: bytes | None, drips: bool = False) -> None:
@@ -43,8 +47,8 @@ class Provider:
 
 
 @contextmanager
-def serving(answer: bytes | None, drips: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[Provider]:
-    provider, over = Provider(answer, drips), threading.Event()
+def serving(answer: bytes | None, drips: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[Gateway]:
+    provider, over = Gateway(answer, drips), threading.Event()
 
     class Handler(socketserver.StreamRequestHandler):
         def setup(self) -> None:
@@ -88,11 +92,16 @@ def settings(tmp_path: Path) -> SmsProvider:
     return SmsProvider("http://127.0.0.1:9/", "vardarende", password, "Etjanster", timeout=1.0)
 
 
-def send(settings: SmsProvider, answer: bytes | None, drips: bool = False) -> tuple[Outcome, Provider]:
+def send(settings: SmsProvider, answer: bytes | None, drips: bool = False) -> tuple[Outcome, Gateway]:
     with serving(answer, drips) as provider:
-        channel = SmsChannel(replace(settings, url=f"http://127.0.0.1:{provider.port}/a1/sms"))
-        assert channel.prepare(TO) is None
-        return channel.send(LETTER), provider
+        return attempt(replace(settings, url=f"http://127.0.0.1:{provider.port}/a1/sms"))[1], provider
+
+
+def attempt(settings: SmsProvider) -> tuple[str, Outcome]:
+    """What happened, and in which half: before the attempt is recorded, or after."""
+    channel = SmsChannel(settings)
+    refused = channel.prepare(LETTER)
+    return ("before", refused) if refused is not None else ("after", channel.send())
 
 
 def http(status: str, body: bytes = b"", headers: str = "") -> bytes:
@@ -173,18 +182,71 @@ def test_nobody_listens(settings: SmsProvider) -> None:
     """R-NOT-7: nothing can have been taken where there was no connection."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    channel = SmsChannel(replace(settings, url=f"http://127.0.0.1:{port}/"))
-    assert channel.send(LETTER) == NotAccepted("sms_connection", provider_down=True)
+    _, outcome = attempt(replace(settings, url=f"http://127.0.0.1:{port}/"))
+    assert outcome == NotAccepted("sms_connection", provider_down=True)
 
 
 def test_an_unknown_host_is_no_connection(settings: SmsProvider) -> None:
-    channel = SmsChannel(replace(settings, url="http://sms.invalid/"))
-    assert channel.send(LETTER) == NotAccepted("sms_connection", provider_down=True)
+    _, outcome = attempt(replace(settings, url="http://sms.invalid/"))
+    assert outcome == NotAccepted("sms_connection", provider_down=True)
 
 
 def test_a_missing_password_file_is_told_and_sends_nothing(settings: SmsProvider) -> None:
-    channel = SmsChannel(replace(settings, url="http://127.0.0.1:9/", password_file=Path("/nowhere")))
-    assert channel.send(LETTER) == NotAccepted("sms_password_missing", provider_down=True)
+    found = attempt(replace(settings, password_file=Path("/nowhere")))
+    assert found == ("before", NotAccepted("sms_password_missing", provider_down=True))
+
+
+@pytest.mark.parametrize("holds", [None, b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_r_not_7_an_authority_that_can_not_be_read_is_told_and_sends_nothing(
+    settings: SmsProvider, tmp_path: Path, holds: bytes | None
+) -> None:
+    """R-NOT-7: the message waits, and the second provider may take it."""
+    authority = tmp_path / "authority.pem"
+    if holds is not None:
+        authority.write_bytes(holds)
+    with serving(http("200 OK", b"{}")) as provider:
+        found = attempt(replace(settings, url=f"https://127.0.0.1:{provider.port}/", ca_file=authority))
+    assert found == ("before", NotAccepted("sms_ca_file", provider_down=True))
+
+
+def test_r_not_7_while_the_authority_can_not_be_read_the_second_provider_is_asked(
+    notifications_world: World, settings: SmsProvider
+) -> None:
+    """R-NOT-7: nothing was sent by the first, and no message is uncertain."""
+    world = notifications_world
+    for _ in range(4):
+        tell_resident(world, "sms")
+    without = replace(settings, url="https://127.0.0.1:9/", ca_file=Path("/nowhere"))
+    with serving(http("200 OK", b'{"id": "s17", "status": "created"}')) as second:
+        both = [without, replace(settings, url=f"http://127.0.0.1:{second.port}/")]
+        providers = [Provider(str(number), partial(SmsChannel, one)) for number, one in enumerate(both)]
+        sender = Sender(
+            world.database.transaction, world.ask, {Channel.EMAIL: [], Channel.SMS: providers}, batch=5, lease=LEASE
+        )
+        sender.round()
+        sender.close()
+        assert len(second.requests) == 4
+    assert world.states() == [("resident", "sent", None)] * 4
+
+
+@pytest.mark.parametrize("authentication", ["bearer", "header"])
+@pytest.mark.parametrize("password", ["h€mligt", "hem\nligt"])
+def test_r_not_7_a_password_that_can_not_be_said_sends_nothing(
+    settings: SmsProvider, tmp_path: Path, authentication: str, password: str
+) -> None:
+    """R-NOT-7, R-SYS-3: it is no message's fault, the second provider may take it, and nothing is in the log."""
+    settings.password_file.write_text(password)
+    description = tmp_path / "description.json"
+    description.write_text(
+        json.dumps(
+            {"format": "form", "fields": {"to": "$to"}, "authentication": authentication, "answer": {"id": "id"}}
+        )
+    )
+    with serving(http("200 OK", b'{"id": "17"}')) as provider:
+        generic = replace(settings, api="generic", description_file=description)
+        found = attempt(replace(generic, url=f"http://127.0.0.1:{provider.port}/"))
+    assert found == ("before", NotAccepted("sms_not_composed", provider_down=True))
+    assert provider.requests == []
 
 
 @pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX-Long: ", http("200 OK", b"{" * 65_536)[:100]])
@@ -204,7 +266,7 @@ def test_nor_does_one_over_tls(settings: SmsProvider, tmp_path: Path, begun: byt
     over_tls = replace(settings, ca_file=siths_ca.trust_file(tmp_path))
     with serving(begun, drips=True, tls=context) as provider:
         began = time.monotonic()
-        outcome = SmsChannel(replace(over_tls, url=f"https://127.0.0.1:{provider.port}/")).send(LETTER)
+        _, outcome = attempt(replace(over_tls, url=f"https://127.0.0.1:{provider.port}/"))
         assert time.monotonic() - began < 2
         assert len(provider.requests) == 1
     assert isinstance(outcome, Unknown)
@@ -257,7 +319,7 @@ def test_what_breaks_before_tls_stands_has_sent_nothing(
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         began = time.monotonic()
-        outcome = SmsChannel(replace(settings, url=f"https://127.0.0.1:{listening.getsockname()[1]}/")).send(LETTER)
+        _, outcome = attempt(replace(settings, url=f"https://127.0.0.1:{listening.getsockname()[1]}/"))
         assert time.monotonic() - began < 2
         thread.join()
     assert isinstance(outcome, NotAccepted)

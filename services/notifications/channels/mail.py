@@ -24,6 +24,7 @@ from services.notifications.channels.smtp_answers import About, about
 from services.notifications.providers import MailServer, read_password
 from services.notifications.rendering import Words
 from shared.operations import clock
+from shared.operations.logs import log
 
 _IDLE_TOO_LONG = 5.0  # seconds; servers hang up on the silent, and asking costs less than a failed attempt
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -81,13 +82,22 @@ class MailChannel:
         self._server = server
         self._smtp: Client | None = None
         self._used = 0.0
+        self._prepared: tuple[bytes, str | None] = (b"", None)
+        """The mail, with lines as they go over the wire, and to whom the next one goes."""
         self._ahead: str | None = None
         """To whom the next mail goes, where the server has been told so together with the dot of the last."""
 
-    def prepare(self, address: str) -> NotAccepted | None:
-        """Connects, if need be, says from whom and to whom, and that the mail is to come: all but the mail."""
+    def prepare(self, letter: Letter) -> NotAccepted | None:
+        """Puts the mail together, connects, if need be, says from whom and to whom, and that the mail is to come."""
+        address = letter.address
         if not _is_plain(address):
             return NotAccepted("no_address", permanent=True)
+        try:
+            body = _LEADING_DOT.sub(b"..", compose(self._server, letter))
+        except Exception as error:  # whatever the mail library has against our settings: nothing has been said yet
+            log.error("mail_not_composed", delivery=letter.delivery, exc_info=error)
+            return NotAccepted("smtp_not_composed", provider_down=True)
+        self._prepared = body, letter.followed_by
         try:
             if self._ahead is not None and (self._ahead != address or self._idle_too_long()):
                 self.abandon()
@@ -108,11 +118,11 @@ class MailChannel:
             self.close()
             return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
 
-    def send(self, letter: Letter) -> Outcome:
+    def send(self) -> Outcome:
         """The mail, the dot, and the answer to it."""
         smtp = self._smtp
         assert smtp is not None, "prepare comes first"
-        body = _LEADING_DOT.sub(b"..", compose(self._server, letter))
+        body, followed_by = self._prepared
         smtp.patience()
         try:
             smtp.send(body)
@@ -121,8 +131,8 @@ class MailChannel:
             return NotAccepted("smtp_timeout" if _timed_out(error) else "smtp_connection", provider_down=True)
         # From here on the server may have accepted it, whatever we learn of that.
         try:
-            if letter.followed_by is not None and smtp.pipelines and _is_plain(letter.followed_by):
-                self._ahead = letter.followed_by
+            if followed_by is not None and smtp.pipelines and _is_plain(followed_by):
+                self._ahead = followed_by
                 smtp.send(b".\r\n" + lines(*(command for _, command, _ in self._steps(self._ahead))))
             else:
                 smtp.send(b".\r\n")

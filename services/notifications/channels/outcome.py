@@ -75,14 +75,14 @@ Outcome = Accepted | NotAccepted | Unknown
 class ChannelToProvider(Protocol):
     """One conversation with a provider; not shared between threads."""
 
-    def prepare(self, address: str) -> NotAccepted | None:
+    def prepare(self, letter: Letter) -> NotAccepted | None:
         """All that can be done before the provider could accept the message. None: go on and send."""
 
-    def send(self, letter: Letter) -> Outcome:
-        """Sends to the address that was prepared. To be called only when the attempt has been recorded (R-NOT-7)."""
+    def send(self) -> Outcome:
+        """Sends what was prepared. To be called only when the attempt has been recorded (R-NOT-7)."""
 
     def abandon(self) -> None:
-        """Nothing will be sent to the address that was prepared; what is said of it is no message."""
+        """What was prepared will not be sent; what has been said of it is no message."""
 
     def close(self) -> None:
         """Ends the conversation."""

@@ -42,9 +42,29 @@ class SmsChannel:
     def __init__(self, provider: SmsProvider) -> None:
         self._provider = provider
         self._api = api_of(provider.api, provider.description_file)
+        self._prepared: requests.PreparedRequest | None = None
 
-    def prepare(self, address: str) -> NotAccepted | None:
-        """Nothing can be done ahead."""
+    def prepare(self, letter: Letter) -> NotAccepted | None:
+        """Reads what stands in files, and puts the request together; nothing is said to the provider yet."""
+        provider = self._provider
+        if (parts := gsm7.parts(letter.words.text)) > 1:
+            log.info("sms_in_parts", delivery=letter.delivery, count=parts)
+        try:
+            password = read_password(provider.password_file) or ""
+        except (OSError, UnicodeError):
+            return NotAccepted("sms_password_missing", provider_down=True)
+        try:
+            if provider.ca_file is not None:
+                ssl.create_default_context(cafile=str(provider.ca_file))
+        except OSError:
+            return NotAccepted("sms_ca_file", provider_down=True)
+        message = Message(letter.address, letter.words.text, letter.reference, letter.report_to)
+        try:
+            self._prepared = _put_together(provider.url, self._api.request(provider, password, message))
+        except (requests.exceptions.RequestException, ValueError) as error:
+            # Of our settings, the password too: nothing of them in the log (R-SYS-3).
+            log.error("sms_not_composed", delivery=letter.delivery, error_type=type(error).__name__)
+            return NotAccepted("sms_not_composed", provider_down=True)
         return None
 
     def abandon(self) -> None:
@@ -53,31 +73,22 @@ class SmsChannel:
     def close(self) -> None:
         """Nothing is open."""
 
-    def send(self, letter: Letter) -> Outcome:
+    def send(self) -> Outcome:
         """Posts it."""
         provider = self._provider
-        if (parts := gsm7.parts(letter.words.text)) > 1:
-            log.info("sms_in_parts", delivery=letter.delivery, count=parts)
+        assert self._prepared is not None, "prepare comes first"
         try:
-            password = read_password(provider.password_file) or ""
-        except OSError:
-            return NotAccepted("sms_password_missing", provider_down=True)
-        message = Message(letter.address, letter.words.text, letter.reference, letter.report_to)
-        posted = self._api.request(provider, password, message)
-        posted["headers"] |= {"Connection": "close"}
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                session.mount(f"{urlsplit(provider.url).scheme}://", _Ending())
-                with session.post(
-                    provider.url,
-                    **posted,
+            with (
+                _session(provider.url) as session,
+                session.send(
+                    self._prepared,
                     timeout=provider.timeout,
                     verify=str(provider.ca_file) if provider.ca_file else True,
                     allow_redirects=False,
                     stream=True,
-                ) as answer:
-                    return self._judge(answer)
+                ) as answer,
+            ):
+                return self._judge(answer)
         except requests.exceptions.RequestException as error:
             return _judge_failure(error)
         except (OSError, urllib3.exceptions.HTTPError):
@@ -157,6 +168,25 @@ class _Ending(HTTPAdapter):
     def init_poolmanager(self, *given: Any, **more: Any) -> None:
         super().init_poolmanager(*given, **more)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+
+def _session(url: str) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.mount(f"{urlsplit(url).scheme}://", _Ending())
+    return session
+
+
+def _put_together(url: str, posted: dict[str, Any]) -> requests.PreparedRequest:
+    """The request. Raises ValueError, or an error of `requests`, for what can't be said over HTTP."""
+    posted["headers"] |= {"Connection": "close"}
+    with _session(url) as session:
+        request = session.prepare_request(requests.Request("POST", url, **posted))
+    for name, value in request.headers.items():
+        # As they go over the wire; else it would be found out with the connection open.
+        name.encode("ascii")
+        value.encode("latin-1")
+    return request
 
 
 def _judge_failure(error: requests.exceptions.RequestException) -> Outcome:
