@@ -7,9 +7,11 @@ they would take the next changes for old ones, and a right that is taken would g
 number leaps beyond any that can have been given out. Every copy then lacks changes, so that each call asks identity
 until the copy has been compared (`shared.security.rights_comparing`). Sessions all end, for nobody knows any more which
 of them had ended, nor which renewal tokens were spent (R-ID-21); no event is needed for that, since identity is asked
-for longer than an access token lives.
+for longer than an access token lives. The keys that tokens are signed with all go, for one that was withdrawn since may
+have been stolen. And what the register said counts as old: whoever has become protected, has died or has lost custody
+since is looked up in the next runs of `refresh_residents` and `confirm_custody` (R-ID-11, R-ID-13, R-ID-14, R-ID-17).
 
-Harmless when repeated or when nothing was restored: everyone logs in again.
+Harmless when repeated or when nothing was restored: everyone logs in again, and is looked up again.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ LEAP = 2**40
 
 _NUMBER = "UPDATE rights_clock SET number = number + %s RETURNING number - %s, number"
 _SESSIONS = "UPDATE sessions SET ended_at = now(), end_reason = 'restored' WHERE ended_at IS NULL"
+_KEYS = "DELETE FROM signing_keys"
+_LOOK_UP_AGAIN = "UPDATE residents SET looked_up_at = 'epoch' WHERE looked_up_at > 'epoch'"
+_CONFIRM_AGAIN = "UPDATE guardianships SET confirmed_at = 'epoch' WHERE confirmed_at > 'epoch' AND ended_at IS NULL"
 
 
 def begin_anew(url: str) -> tuple[int, int, int]:
@@ -33,6 +38,10 @@ def begin_anew(url: str) -> tuple[int, int, int]:
         # The sessions first: whoever ends one takes its lock before that of the number.
         ended = connection.execute(_SESSIONS).rowcount
         row = connection.execute(_NUMBER, (LEAP, LEAP)).fetchone()
+        connection.execute(_KEYS)
+    with psycopg.connect(url) as connection:
+        connection.execute(_LOOK_UP_AGAIN)
+        connection.execute(_CONFIRM_AGAIN)
     assert row is not None
     return row[0], row[1], ended
 
