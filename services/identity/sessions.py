@@ -88,14 +88,16 @@ def renew(tx: Transaction, request: logging_in.RenewSession, desk: TokenDesk) ->
         raise NotAuthenticated("Sessionen finns inte. Logga in igen.", reason="renewal_token_unknown")
     if tx.execute(select(renewal_tokens.c.spent_at).where(this)).scalar_one() is not None:
         raise RenewalTokenReused(row.session)
-    if not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at) or not _begun_from_lives(tx, row):
+    if not _can_go_on(tx, row):
         raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
     tx.execute(update(renewal_tokens).where(this).values(spent_at=tx.now))
     return _go_on(tx, row, desk)
 
 
-def _begun_from_lives(tx: Transaction, row: Row[Any]) -> bool:
-    """Whether the session from which this one was begun lives still; true for one that was begun by logging in."""
+def _can_go_on(tx: Transaction, row: Row[Any]) -> bool:
+    """Whether the session lives, and the one from which it was begun, if it was not by logging in."""
+    if not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at):
+        return False
     if row.begun_from is None:
         return True
     own = tx.execute(select(sessions).where(sessions.c.session == row.begun_from)).one_or_none()
@@ -103,10 +105,13 @@ def _begun_from_lives(tx: Transaction, row: Row[Any]) -> bool:
 
 
 def accept_terms(tx: Transaction, request: logging_in.AcceptTerms, desk: TokenDesk) -> logging_in.SessionOpened:
-    """Accepts the terms in force, and gives the session tokens that say so; its renewal token so far is spent."""
+    """Accepts the terms in force, and gives the session tokens that say so; its renewal token so far is spent.
+
+    Raises `NotAuthenticated` for a session that could not be renewed either, `Conflict` as `terms.accept` does.
+    """
     terms.accept(tx, request, desk.terms)
     row = tx.execute(select(sessions).where(sessions.c.session == tx.caller.session).with_for_update()).one_or_none()
-    if row is None or not rules.session_lives(tx.now, row.renewed_at, row.ends_at, row.ended_at):
+    if row is None or not _can_go_on(tx, row):
         raise NotAuthenticated("Sessionen är avslutad. Logga in igen.", reason="session_ended")
     unspent = (renewal_tokens.c.session == row.session) & renewal_tokens.c.spent_at.is_(None)
     tx.execute(update(renewal_tokens).where(unspent).values(spent_at=tx.now))

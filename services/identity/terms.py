@@ -91,20 +91,24 @@ def _text(tx: Transaction, kind: identity.PersonKind, version: str, shelf: Terms
 
 
 def accept(tx: Transaction, request: logging_in.AcceptTerms, shelf: TermsShelf) -> None:
-    """Notes that the caller accepts the terms in force. The time of the first acceptance stays.
+    """Notes that the caller accepts the terms in force.
 
-    Raises `Conflict` with reason `terms_version_not_in_force` for any other version.
+    Raises `Conflict` with reason `terms_version_not_in_force` for any other version, `terms_already_accepted` where the
+    caller has accepted it before.
     """
     kind = _kind(tx)
     if request.version != shelf.in_force(kind):
         raise Conflict("Villkoren har ändrats. Läs dem igen.", reason="terms_version_not_in_force")
     text = {"kind": kind, "version": request.version, "text": shelf.text(kind, request.version)}
     tx.execute(insert(terms_texts).values(**text, first_accepted_at=tx.now).on_conflict_do_nothing())
-    tx.execute(
+    accepted = tx.execute(
         insert(accepted_terms)
         .values(kind=kind, person=tx.caller.subject, version=request.version, accepted_at=tx.now)
         .on_conflict_do_nothing()
-    )
+        .returning(accepted_terms.c.version)
+    ).first()
+    if accepted is None:
+        raise Conflict("Villkoren är redan godkända. Förnya sessionen.", reason="terms_already_accepted")
 
 
 def _kind(tx: Transaction) -> identity.PersonKind:

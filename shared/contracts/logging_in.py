@@ -199,7 +199,11 @@ class Terms(Reply):
 
 
 class AcceptTerms(Command):
-    """Accepts the terms in force. The session goes on with the tokens of the answer; its earlier ones are spent."""
+    """Accepts the terms in force. The session goes on with the tokens of the answer; its earlier ones are spent.
+
+    `conflict` with reason `terms_already_accepted` where they were accepted before, in another session say: then
+    `renew_session` gives the tokens that say so.
+    """
 
     version: str = Field(max_length=40)
 

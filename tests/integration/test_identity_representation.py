@@ -297,6 +297,21 @@ def test_r_id_21_a_session_for_a_child_lives_no_longer_than_the_guardians_own(ho
     assert caught.value.reason == "session_ended"
 
 
+def test_r_id_11_r_id_21_accepting_terms_keeps_no_session_for_a_child_alive(home: Home) -> None:
+    """R-ID-11, R-ID-21: as the guardian's own has gone idle, although the terms are still to be accepted."""
+    home.child(years_ago(home.one, 5))
+    [child] = home.children()
+    opened = home.act(child)
+    home.one.moved = timedelta(minutes=20)
+    opened = home.one.renew(opened.renewal_token)
+    home.one.moved = timedelta(minutes=31)
+    caller = Caller("resident", str(home.resident), UUID(claims(opened)["sid"]), acting_for=child)
+    accept = logging_in.AcceptTerms(request_id=uuid4(), version="1")
+    with pytest.raises(NotAuthenticated) as caught:
+        home.one.run(lambda tx: sessions.accept_terms(tx, accept, home.one.desk), caller)
+    assert caught.value.reason == "session_ended"
+
+
 def test_r_id_11_whoever_acts_for_a_child_acts_for_no_other_by_it(home: Home) -> None:
     """R-ID-11"""
     home.child(years_ago(home.one, 5))

@@ -171,7 +171,10 @@ def test_r_id_2_r_id_3_terms_are_accepted_once_and_can_be_read_again(one: Identi
     accepted_at = read().accepted_at
     assert accepted_at is not None
     one.moved += timedelta(minutes=10)
-    accept("1")
+    with pytest.raises(Conflict) as caught:
+        accept("1")
+    assert caught.value.reason == "terms_already_accepted", "an access token buys no renewal token"
+    assert one.renew(going_on.renewal_token)
     assert read().accepted_at == accepted_at
     assert one.opened(kind, subject).terms_version_to_accept is None
     assert reason(one, opened.renewal_token) == "renewal_token_spent"
