@@ -247,16 +247,16 @@ class PopulationRegister:
         root = etree.fromstring(text, parser)
         if root.getroottree().docinfo.internalDTD is not None:
             raise ValueError("a document type has no place in an answer")
-        answer = root.find(f"{{{_SOAP}}}Body/{{{_RESPONDER}}}GetPersonsForProfileResponse")
-        if root.tag != f"{{{_SOAP}}}Envelope" or answer is None:
-            raise ValueError("no answer in it")
+        answers = root.findall(f"{{{_SOAP}}}Body/{{{_RESPONDER}}}GetPersonsForProfileResponse")
+        if root.tag != f"{{{_SOAP}}}Envelope" or len(answers) != 1:
+            raise ValueError("no answer in it, or several")
         persons: dict[str, RegisteredPerson | None] = {}
-        for entry in _children(answer, _RESPONDER, {"requestedPersonRecord"}):
+        for entry in _children(answers[0], _RESPONDER, {"requestedPersonRecord"}):
             _children(entry, _PERSON, {"requestedPersonalIdentity", "personRecord"})
             requested = _must(entry, "requestedPersonalIdentity/p:extension")
             if requested not in asked or requested in persons:
                 raise ValueError("an answer about someone who was not asked for")
-            record = entry.find(f"{{{_PERSON}}}personRecord")
+            record = _only(entry, "personRecord")
             # An unknown person comes as no record or as one without content.
             persons[requested] = (
                 None if record is None or len(record) == 0 else self._person(record, requested, asked_at)
@@ -368,17 +368,25 @@ def _steps(path: str) -> tuple[str, ...]:
     return tuple(f"{{{_PERSON}}}{step.removeprefix('p:')}" for step in path.split("/"))
 
 
-def _first(element: etree._Element, steps: Sequence[str]) -> etree._Element | None:
-    """As `find`, in half of its time: a path is looked for thirty times in each record."""
-    for child in element.iterchildren(steps[0]):
-        found = child if len(steps) == 1 else _first(child, steps[1:])
-        if found is not None:
-            return found
-    return None
+def _only(element: etree._Element, path: str) -> etree._Element | None:
+    """What stands there, in half of the time of `find`: a path is looked for thirty times in each record.
+
+    Raises ValueError where it stands there twice: the contract has it once at most, and the two could say different
+    things of whether someone is protected (R-ID-14) or alive (R-ID-17).
+    """
+    found: etree._Element | None = element
+    for step in _steps(path):
+        if found is None:
+            return None
+        children = found.iterchildren(step)
+        found = next(children, None)
+        if next(children, None) is not None:
+            raise ValueError("more than one of what there is once")
+    return found
 
 
 def _text(element: etree._Element, path: str) -> str | None:
-    found = _first(element, _steps(path))
+    found = _only(element, path)
     text = found.text.strip() if found is not None and found.text else ""
     return text or None
 
@@ -398,7 +406,7 @@ def _flag(element: etree._Element, name: str, *, needed: bool = False) -> bool:
 
 
 def _deregistration(record: etree._Element) -> str | None:
-    found = record.find(f"{{{_PERSON}}}deregistration")
+    found = _only(record, "deregistration")
     if found is None or len(found) == 0:
         return None
     return _text(found, "deregistrationReasonCode") or ""

@@ -168,6 +168,36 @@ def test_an_answer_that_cannot_be_trusted_is_none(look_up: Callable[..., Registe
     assert NUMBER not in str(caught.value)
 
 
+TWO_RECORDS = (
+    PERSON.format(number=NUMBER, protected=said, test="false", name=FLAT, more="") for said in ("false", "true")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        answer(more="<protectedPersonIndicator>true</protectedPersonIndicator>"),
+        answer(
+            more="".join(f"<protectedPopulationRecord>{said}</protectedPopulationRecord>" for said in ("false", "true"))
+        ),
+        answer(
+            more="<deregistration/><deregistration><deregistrationReasonCode>AV</deregistrationReasonCode></deregistration>"
+        ),
+        answer(
+            more="<coOrdinationNumberData/><coOrdinationNumberData><deceasedDate><value>20250101</value></deceasedDate></coOrdinationNumberData>"
+        ),
+        ENVELOPE.format(records=RECORD.format(asked=NUMBER, record="".join(TWO_RECORDS))),
+    ],
+    ids=["protected", "protected_record", "deregistered", "dead", "record"],
+)
+def test_r_id_14_r_id_17_what_the_contract_has_once_does_not_come_twice(
+    look_up: Callable[..., RegisteredPerson | None], text: str
+) -> None:
+    """R-ID-14, R-ID-17: the second one may say another thing, as that the person is protected or dead."""
+    with pytest.raises(Unavailable):
+        look_up(text)
+
+
 def test_a_register_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     made = register(b"", monkeypatch)
 
