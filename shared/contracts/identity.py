@@ -162,7 +162,7 @@ class ListRoleHistory(Query):
 
     clinic: HsaId
     person: HsaId | None = None
-    before: int | None = Field(None, ge=1, description="number of the last change of the page before")
+    before: int | None = Field(None, ge=1, le=2**63 - 1, description="number of the last change of the page before")
     limit: int = Field(100, ge=1, le=500)
 
 

@@ -130,7 +130,7 @@ class ReadReport(Query):
 
     report: UUID
     format: Literal["json", "html"] = "html"
-    piece: int = Field(0, ge=0)
+    piece: int = Field(0, ge=0, le=2**31 - 1)
     digest: Annotated[str, Field(max_length=64)] | None = None
 
 

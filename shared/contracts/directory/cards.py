@@ -148,7 +148,7 @@ class WriteContactCard(Command):
 
     clinic: HsaId
     text: Annotated[str, Text(5000, empty=True)]
-    version: int = Field(ge=0)
+    version: int = Field(ge=0, le=2**63 - 1)
 
 
 class ContactCardWritten(Reply):

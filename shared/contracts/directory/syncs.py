@@ -35,7 +35,7 @@ class GetSyncRun(Query):
     """What a run has done so far, for an operator or a regional administrator; refused values are given in pages."""
 
     run: UUID
-    refused_after: int = Field(0, ge=0, description="number of the last refused value already seen")
+    refused_after: int = Field(0, ge=0, le=2**31 - 1, description="number of the last refused value already seen")
     refused_limit: int = Field(200, ge=0, le=1000)
 
 
