@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 _KEY_BYTES = 32
 _ONE_AT_A_TIME = b"SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
-_FIND = b"""SELECT residents.resident, active, protected, locked_at, version, looked_up_at, hash, current
-    FROM residents JOIN identity_numbers USING (resident) WHERE hash = ANY(%s)
-    ORDER BY created_at, residents.resident FOR UPDATE OF residents"""
+_FIND = b"""SELECT hash, residents.resident, active, protected, locked_at, version, looked_up_at, current,
+        person IS NOT NULL
+    FROM residents JOIN identity_numbers USING (resident) LEFT JOIN linked_accounts USING (resident)
+    WHERE hash = ANY(%s) ORDER BY created_at, residents.resident FOR UPDATE OF residents"""
 _CREATE = b"""INSERT INTO residents
     (resident, particulars, protected, active, version, created_at, looked_up_at) VALUES"""
 _ADD_NUMBER = b"INSERT INTO identity_numbers (hash, resident, sealed, added_at, current) VALUES"
@@ -75,7 +76,7 @@ class NumberInDoubt(Forbidden):
 
 
 class Account(NamedTuple):
-    """An account by one of its numbers, as it stood when it was locked for a change."""
+    """An account, as it stood when it was locked for a change."""
 
     resident: UUID
     active: bool
@@ -83,10 +84,10 @@ class Account(NamedTuple):
     locked_at: datetime | None
     version: int
     looked_up_at: datetime
-    hash: bytes
-    current: bool
-    """Whether this number is its current one. If not, what the register said is not about the person as they are now:
-    then only protection and death count (R-ID-14, R-ID-17)."""
+    named: bool
+    """Whether it was found by its current number. If not, what the register said is not about the person as they are
+    known here: then only protection and death count (R-ID-14, R-ID-17)."""
+    linked: bool
     others: tuple[Account, ...] = ()
     """Accounts that the same person has by numbers that the register linked only later: what is so of the person is so
     of all of them."""
@@ -218,7 +219,7 @@ def hold_every_number(tx: Transaction, *hashes: bytes) -> list[set[bytes]]:
 
     For what is kept by number: holds off everyone else who is about to change what hangs on any number of theirs.
     """
-    accounts = {account.hash: account.resident for account in _hold(tx, hashes)}
+    accounts = {hash_: account.resident for hash_, account in _hold(tx, hashes).items()}
     whose = numbers_of_person.c.resident.in_(set(accounts.values()))
     known = tx.execute(select(numbers_of_person).where(whose)).all()
     return [{one, *(row.hash for row in known if row.resident == accounts.get(one))} for one in hashes]
@@ -231,13 +232,25 @@ def every_account(tx: Transaction, resident: UUID) -> list[UUID]:
     return sorted({resident, *tx.execute(linked).scalars()})
 
 
-def _hold_every_account(tx: Transaction, resident: UUID) -> Sequence[Row[Any]]:
-    """The rows of these, held; in the order that everyone keeps. One that is linked while we wait is among them."""
+def _hold_every_account(tx: Transaction, resident: UUID, named: Collection[UUID] = ()) -> list[Account]:
+    """These, held; in the order that everyone keeps. One that is linked while we wait is among them."""
     held: list[UUID] = []
     while held != (every := every_account(tx, resident)):
         hold_accounts(tx, every)
         held = every
-    return tx.execute(select(residents).where(residents.c.resident.in_(held))).all()
+    return [
+        Account(
+            row.resident,
+            row.active,
+            row.protected,
+            row.locked_at,
+            row.version,
+            row.looked_up_at,
+            named=row.resident in named,
+            linked=len(held) > 1,
+        )
+        for row in tx.execute(select(residents).where(residents.c.resident.in_(held)))
+    ]
 
 
 def find_resident(tx: Transaction, request: identity.FindResident, key: NumberKey) -> identity.ResidentFound:
@@ -292,9 +305,9 @@ def find_for_change(tx: Transaction, people: Sequence[RegisteredPerson], key: Nu
     hashes = {hash_: place for place, own in enumerate(numbers) for hash_ in own}
     if len(hashes) < sum(map(len, numbers)):
         raise NotTogether
-    found: list[list[Account]] = [[] for _ in people]
-    for account in _hold(tx, hashes):
-        found[hashes[account.hash]].append(account)
+    found: list[dict[bytes, Account]] = [{} for _ in people]
+    for hash_, account in _hold(tx, hashes).items():
+        found[hashes[hash_]][hash_] = account
     return [_account(tx, *each, key) for each in zip(people, numbers, found, strict=True)]
 
 
@@ -304,9 +317,9 @@ def hold(tx: Transaction, people: Sequence[RegisteredPerson], key: NumberKey) ->
     _hold(tx, {key.hash(one) for person in people for one in (person.number, *person.former)})
 
 
-def _hold(tx: Transaction, hashes: Collection[bytes]) -> list[Account]:
+def _hold(tx: Transaction, hashes: Collection[bytes]) -> dict[bytes, Account]:
     tx.later(_ONE_AT_A_TIME, (sorted(int.from_bytes(one[:8], "big", signed=True) for one in hashes),))
-    return [Account(*row) for row in tx.ask(_FIND, (list(hashes),))]
+    return {row[0]: Account(*row[1:]) for row in tx.ask(_FIND, (list(hashes),))}
 
 
 def hold_accounts(tx: Transaction, accounts: Collection[UUID], *, to_read: bool = False) -> None:
@@ -316,40 +329,43 @@ def hold_accounts(tx: Transaction, accounts: Collection[UUID], *, to_read: bool 
 
 
 def _account(
-    tx: Transaction, person: RegisteredPerson, numbers: Mapping[bytes, str], rows: list[Account], key: NumberKey
+    tx: Transaction,
+    person: RegisteredPerson,
+    numbers: Mapping[bytes, str],
+    known: Mapping[bytes, Account],
+    key: NumberKey,
 ) -> Account | None:
     """Which of the accounts it is, after adding the numbers that it did not have, if nothing newer is known of it.
 
     An account is that of the person only if its current number is among theirs, or the record of one of its older ones
     refers to it: a link that the register has undone leaves numbers behind in the account of another.
     """
-    if not rows:
+    if not known:
         return None
     in_force = key.hash(person.number)
-    # By its current number where the answer has that.
-    accounts = {row.resident: row for row in sorted(rows, key=lambda row: row.current)}
-    resident = next((row for row in rows if row.hash == in_force), max(rows, key=lambda row: row.current)).resident
-    found = accounts.pop(resident)
-    if not found.current and not _is_referred_to(tx, found, person, key):
+    accounts = {one.resident: one for one in sorted(known.values(), key=lambda one: one.named)}
+    of_current = max(known.values(), key=lambda one: one.named)
+    found = accounts.pop(known.get(in_force, of_current).resident)
+    if not found.named and not _is_referred_to(tx, found, person, key):
         _log_doubt(found)
         raise NumberInDoubt
-    for other in accounts.values():
-        if not other.current:
-            _log_doubt(other)
-    found = found._replace(others=tuple(other for other in accounts.values() if other.current))
+    for one in accounts.values():
+        if not one.named:
+            _log_doubt(one)
+    found = found._replace(others=tuple(one for one in accounts.values() if one.named))
     if found.others:
         log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
-    known = {row.hash: row.current for row in rows}
-    if found.current and rules.answer_counts(person.asked_at, found.looked_up_at, tx.now):
+    if found.named and rules.answer_counts(person.asked_at, found.looked_up_at, tx.now):
         if person.replaced_by is None:
-            _put_in_force(tx, resident, in_force, known)
+            _put_in_force(tx, found.resident, in_force, known)
         for hash_, number in numbers.items():
             if hash_ not in known:
                 current = number == person.number and not person.replaced_by
-                _add_number(tx, resident, hash_, number, current=current)
+                _add_number(tx, found.resident, hash_, number, current=current)
         if found.others:
-            found = _linked(tx, found)
-    return found
+            _link(tx, [one.resident for one in found.every])
+            found = found._replace(linked=True)
+    return _with_linked(tx, found) if found.linked else found
 
 
 def _is_referred_to(tx: Transaction, account: Account, person: RegisteredPerson, key: NumberKey) -> bool:
@@ -365,31 +381,37 @@ def _log_doubt(account: Account) -> None:
     log.error("number_to_be_looked_at", resident=str(account.resident))
 
 
-def _linked(tx: Transaction, account: Account) -> Account:
-    """Notes that these accounts are one person's, as each of them is with those that it was linked with before. A login
-    that is locked in one of them is from now on in all."""
-    own = [one.resident for one in account.every]
+def _link(tx: Transaction, accounts: Sequence[UUID]) -> None:
+    """Notes that these accounts are one person's, as each of them is with those that it was linked with before."""
     known = linked_accounts.c
-    before = tx.execute(select(known.resident, known.person).where(known.resident.in_(own))).all()
+    before = tx.execute(select(known.resident, known.person).where(known.resident.in_(accounts))).all()
     people = {row.person for row in before}
-    person = min(people, default=account.resident)
+    person = min(people, default=accounts[0])
     if len(people) > 1:
         tx.execute(update(linked_accounts).where(known.person.in_(people)).values(person=person))
-    if new := set(own) - {row.resident for row in before}:
+    if new := set(accounts) - {row.resident for row in before}:
         rows = [{"resident": one, "person": person, "linked_at": tx.now} for one in sorted(new)]
         tx.execute(insert(linked_accounts).values(rows))
-    locked_at = min((one.locked_at for one in account.every if one.locked_at is not None), default=None)
-    if locked_at is None:
-        return account
-    first, *others = [
-        one._replace(locked_at=one.locked_at or locked_at, version=_lock(tx, one, locked_at)) for one in account.every
-    ]
-    return first._replace(others=tuple(others))
 
 
-def _put_in_force(tx: Transaction, resident: UUID, hash_: bytes, known: Mapping[bytes, bool]) -> None:
+def _with_linked(tx: Transaction, account: Account) -> Account:
+    """The account with all others of the person, whether or not the answer named them. A login that is locked in one of
+    them is from now on in all."""
+    named = [one.resident for one in account.every if one.named]
+    every = {one.resident: one for one in _hold_every_account(tx, account.resident, named)}
+    locked_at = min((one.locked_at for one in every.values() if one.locked_at is not None), default=None)
+    if locked_at is not None:
+        every |= {
+            one.resident: one._replace(locked_at=locked_at, version=_lock(tx, one, locked_at))
+            for one in every.values()
+            if one.locked_at is None
+        }
+    return every.pop(account.resident)._replace(others=tuple(every.values()))
+
+
+def _put_in_force(tx: Transaction, resident: UUID, hash_: bytes, known: Mapping[bytes, Account]) -> None:
     """Notes that this number, whether known before or about to be added, is the resident's current one."""
-    if known.get(hash_):
+    if hash_ in known and known[hash_].named:
         return
     own = identity_numbers.c.resident == resident
     tx.execute(update(identity_numbers).where(own, identity_numbers.c.current).values(current=False))
@@ -418,14 +440,14 @@ def look_at_code(code: str | None) -> None:
         log.warning("unknown_deregistration_code", code=(code or "")[:8])
 
 
-def _lock(tx: Transaction, row: Account | Row[Any], locked_at: datetime) -> int:
+def _lock(tx: Transaction, row: Account, locked_at: datetime) -> int:
     """Locks an account, if it is not locked, and ends its sessions. Answers its version."""
     version = row.version if row.locked_at is not None else _set_locked(tx, row, locked_at)
     sessions.end_all(tx, str(row.resident), "login_locked")
     return version
 
 
-def _set_locked(tx: Transaction, row: Account | Row[Any], locked_at: datetime | None) -> int:
+def _set_locked(tx: Transaction, row: Account, locked_at: datetime | None) -> int:
     version = row.version + 1
     tx.execute(
         update(residents).where(residents.c.resident == row.resident).values(locked_at=locked_at, version=version)
@@ -443,17 +465,19 @@ def _bring_all_up_to_date(tx: Transaction, row: Account, person: RegisteredPerso
     """Keeps what the register said, and tells others of a changed status; in every account of the person of which it
     has not said something newer. Answers whether the first is active."""
     look_at_code(person.code)
-    active, *_ = [_bring_up_to_date(tx, one, person) for one in row.every]
+    whole = all(one.named for one in row.every)
+    active, *_ = [_bring_up_to_date(tx, one, person, certain=one.named and whole) for one in row.every]
     return active
 
 
-def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson) -> bool:
+def _bring_up_to_date(tx: Transaction, row: Account, person: RegisteredPerson, *, certain: bool) -> bool:
+    """`certain`: whether the answer may take protection away and make an inactive account active."""
     if not rules.answer_counts(person.asked_at, row.looked_up_at, tx.now):
         return row.active
-    protected = person.protected or (row.protected and not row.current)
-    active = rules.active_after(person.code, row.active) and (row.active or row.current)
-    if row.current:
-        told = Particulars.of(person)
+    protected = person.protected or (row.protected and not certain)
+    active = rules.active_after(person.code, row.active) and (row.active or certain)
+    if row.named:
+        told = Particulars.of(replace(person, protected=protected))
     elif (protected, active) == (row.protected, row.active):
         return active
     else:

@@ -403,6 +403,61 @@ def test_r_id_24_accounts_that_are_linked_one_after_another_are_all_one_persons(
     assert one.run(lambda tx: residents.every_account(tx, stranger)) == [stranger]
 
 
+def test_r_id_4_r_id_24_a_lock_reaches_accounts_that_only_an_earlier_answer_has_linked(one: Identity) -> None:
+    """R-ID-4, R-ID-24: a third account that turns out to be the same person's is locked: so are the two."""
+    numbers = [new_number() for _ in range(3)]
+    first, second, third = (take_in(one, registered(number)) for number in numbers)
+    link(one, numbers[1], numbers[0])
+    lock(one, third)
+    opened = [one.opened("resident", str(account)) for account in (first, second)]
+    link(one, numbers[2], numbers[1])
+    assert not any(lives(one, each) for each in opened)
+    assert all(card(one, account).locked for account in (first, second, third))
+    assert statuses(one, first) == [(True, True, 2)]
+    with pytest.raises(Forbidden, match="login_locked"):
+        take_in(one, registered(numbers[0]))
+
+
+def learn(one: Identity, person: RegisteredPerson) -> None:
+    one.run(lambda tx: residents.bring_up_to_date(tx, None, person, NUMBER_KEY))
+
+
+def test_r_id_14_r_id_24_protection_reaches_linked_accounts_that_the_answer_does_not_name(one: Identity) -> None:
+    """R-ID-13, R-ID-14, R-ID-24: the register may tell no other numbers of a protected person. Neither the record of
+    the old number nor an older answer takes the mark away; one that names both does."""
+    old, new, first, second = two_accounts(one)
+    link(one, new, old)
+    learn(one, registered(old, surname="Alm"))
+    slow = registered(new, former=(old,))
+    learn(one, registered(new, protected=True, place=None))
+    hidden = (True, True, None)
+    assert [one.kept(account) for account in (first, second)] == [hidden, hidden]
+    assert card(one, first).name == "Eva Alm", "what it is called there is what its own record said"
+    learn(one, slow)
+    learn(one, registered(old, surname="Berg"))
+    assert [one.kept(account) for account in (first, second)] == [hidden, hidden]
+    assert card(one, first).name == "Eva Berg"
+    learn(one, registered(new, former=(old,)))
+    assert [one.kept(account)[0] for account in (first, second)] == [False, False]
+
+
+def test_r_id_17_r_id_24_a_death_reaches_linked_accounts_that_the_answer_does_not_name(one: Identity) -> None:
+    """R-ID-17, R-ID-21, R-ID-24: with their sessions; the record of the old number brings nobody back to life."""
+    old, new, first, second = two_accounts(one)
+    link(one, new, old)
+    opened = [one.opened("resident", str(account)) for account in (first, second)]
+    learn(one, registered(new, code="AV"))
+    assert not any(lives(one, each) for each in opened)
+    learn(one, registered(old))
+    assert not any(card(one, account).active for account in (first, second))
+    with pytest.raises(Forbidden, match="account_inactive"):
+        take_in(one, registered(old))
+    learn(one, registered(new, former=(old,)))
+    assert all(card(one, account).active for account in (first, second))
+    for account in (first, second):
+        assert statuses(one, account) == [(False, False, 2), (True, False, 3)]
+
+
 def test_r_id_18_an_unknown_code_is_logged_at_the_first_login_too(one: Identity, logged: Logged) -> None:
     """R-ID-18: the code, and nothing of the person."""
     number = new_number()
