@@ -24,7 +24,7 @@ def _run(*arguments: str) -> None:
 
 @click.group("dead-letters")
 def dead() -> None:
-    """Events whose handlers failed until the last attempt. They wait until someone sends them again."""
+    """Events whose handlers failed until the last attempt. They wait until someone sends them again or removes them."""
 
 
 _SERVICE = click.Choice(SERVICES)
@@ -54,6 +54,17 @@ def resend(service: str, ids: tuple[str, ...], everything: bool) -> None:
     if bool(ids) == everything:
         raise Problem("name the ids to send again, or --all")
     _run("resend", service, *ids, *(["--all"] if everything else []))
+
+
+@dead.command()
+@click.argument("service", type=_SERVICE)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--not-understood", is_flag=True, help="All that are no event that the service understands.")
+def discard(service: str, ids: tuple[str, ...], not_understood: bool) -> None:
+    """Removes them for good. What is understood should be sent again: its effect is missing somewhere."""
+    if bool(ids) == not_understood:
+        raise Problem("name the ids to remove, or --not-understood")
+    _run("discard", service, *ids, *(["--not-understood"] if not_understood else []))
 
 
 COMMANDS = (dead,)

@@ -49,7 +49,7 @@ class OutsideCaller:
     """Someone outside who calls: a portal, the staff tool, those who run the system, a connected system.
 
     `audiences`: as in the contracts' `who`. `stock`: uses nameko's own client, with an exchange of its own as nameko's
-    setting `rpc_exchange`. `dead_letters`: may look at them, and send them again.
+    setting `rpc_exchange`. `dead_letters`: may look at them, send them again, and remove them.
     """
 
     name: str

@@ -3,6 +3,7 @@
     python -m shared.messaging.dead_letters list [SERVICE]
     python -m shared.messaging.dead_letters show SERVICE ID
     python -m shared.messaging.dead_letters resend SERVICE (ID... | --all)
+    python -m shared.messaging.dead_letters discard SERVICE (ID... | --not-understood)
 
 with AMQP_URL (and AMQP_CA_FILE) in the environment. Sending again is safe: the broker has the message in the service's
 queue before it leaves the dead letters, and the service takes it in once, even if it had taken effect already.
@@ -16,7 +17,7 @@ import os
 import ssl
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,26 +87,58 @@ def resend(
     url: str, service: str, ids: Collection[str] | None = None, *, ca_file: str | None = None
 ) -> tuple[list[str], list[str]]:
     """Sends these (None: all) to the service again, as if for the first time. Answers (ids sent, ids not found)."""
-    sent: list[str] = []
+
+    def send(channel: amqp.Channel, delivery: Delivery) -> None:
+        message = events.moved(delivery, service, topology.events_queue(service), {})
+        _publish(channel, message)
+        if returned:
+            raise DeadLetterError(f"the queue {message.routing_key} is not there; what was not sent is kept")
+
+    returned: list[object] = []
     with _connected(url, ca_file) as connection:
         channel = connection.channel()
         channel.confirm_select()
-        returned: list[object] = []
         channel.events["basic_return"].add(lambda *what: returned.append(what))
-        kept: list[Delivery] = []
-        for delivery in _taken(channel, service):
-            letter = _shown(delivery, service)
-            if ids is not None and letter.id not in ids:
-                kept.append(delivery)
-                continue
-            message = events.moved(delivery, service, topology.events_queue(service), {})
-            _publish(channel, message)
-            if returned:
-                raise DeadLetterError(f"the queue {message.routing_key} is not there; what was not sent is kept")
-            channel.basic_ack(delivery.tag)
-            sent.append(letter.id)
-        _put_back(channel, service, kept)
+        sent = _done_with(channel, service, lambda letter: ids is None or letter.id in ids, send)
     return sent, sorted(set(ids or ()) - set(sent))
+
+
+def discard(
+    url: str, service: str, ids: Collection[str] | None = None, *, ca_file: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Removes these for good (None: all that are no event that the service understands).
+
+    Answers (ids removed, ids not found). What is understood has an effect that is missing somewhere: it is to be sent
+    again, and goes only by its id.
+    """
+
+    def chosen(letter: DeadLetter) -> bool:
+        return letter.error == events.NotUnderstood.__name__ if ids is None else letter.id in ids
+
+    with _connected(url, ca_file) as connection:
+        removed = _done_with(connection.channel(), service, chosen, lambda _channel, _delivery: None)
+    return removed, sorted(set(ids or ()) - set(removed))
+
+
+def _done_with(
+    channel: amqp.Channel,
+    service: str,
+    chosen: Callable[[DeadLetter], bool],
+    do: Callable[[amqp.Channel, Delivery], None],
+) -> list[str]:
+    """Does something with each letter that is chosen, and then removes it; the others are put back. Answers whose."""
+    done: list[str] = []
+    kept: list[Delivery] = []
+    for delivery in _taken(channel, service):
+        letter = _shown(delivery, service)
+        if chosen(letter):
+            do(channel, delivery)
+            channel.basic_ack(delivery.tag)
+            done.append(letter.id)
+        else:
+            kept.append(delivery)
+    _put_back(channel, service, kept)
+    return done
 
 
 def _publish(channel: amqp.Channel, message: OutgoingMessage) -> None:
@@ -223,7 +256,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("service")
     command.add_argument("ids", nargs="*", metavar="id")
     command.add_argument("--all", action="store_true", help="all that the service has")
+    command = commands.add_parser("discard", help="remove them for good")
+    command.add_argument("service")
+    command.add_argument("ids", nargs="*", metavar="id")
+    command.add_argument("--not-understood", action="store_true", help="all that are no event the service understands")
     options = parser.parse_args(arguments)
+    if options.command == "discard" and bool(options.ids) == options.not_understood:
+        parser.error("name the ids to remove, or --not-understood")
     if options.command == "resend" and bool(options.ids) == options.all:
         parser.error("name the ids to send again, or --all")
     url, ca_file = os.environ.get("AMQP_URL"), os.environ.get("AMQP_CA_FILE")
@@ -258,8 +297,12 @@ def _run(options: argparse.Namespace, url: str, ca_file: str | None) -> int:
             raise DeadLetterError(f"{options.service} has no dead letter {options.id}")
         print(json.dumps([vars(letter) for letter in found], indent=2))
         return 0
-    sent, missing = resend(url, options.service, None if options.all else options.ids, ca_file=ca_file)
-    print(f"sent again to {options.service}: {len(sent)}")
+    if options.command == "discard":
+        done, missing = discard(url, options.service, None if options.not_understood else options.ids, ca_file=ca_file)
+        print(f"removed from {options.service}: {len(done)}")
+    else:
+        done, missing = resend(url, options.service, None if options.all else options.ids, ca_file=ca_file)
+        print(f"sent again to {options.service}: {len(done)}")
     for one in missing:
         print(f"not found: {one}", file=sys.stderr)
     return EXIT_FAILED if missing else 0

@@ -84,6 +84,25 @@ def test_they_are_kept_if_the_services_queue_is_gone(kernel_broker, buried):
     eventually(lambda: kernel_broker.messages(DEAD) == 3)
 
 
+def test_what_nobody_understands_can_be_removed_and_what_somebody_does_by_its_id_alone(
+    kernel_db, kernel_broker, buried
+):
+    database = kernel_db.open(service=SERVICE)
+    consumer = consumer_of(database, kernel_broker.url, {})
+    consumer.start()
+    strange = str(uuid4())
+    with kernel_broker.channel() as channel:
+        message = amqp.Message("{}", message_id=strange, type="cases.nonsense", delivery_mode=2)
+        channel.basic_publish(message, routing_key=QUEUE)
+    eventually(lambda: kernel_broker.messages(DEAD) == 4)
+    consumer.stop()
+    assert dead_letters.discard(kernel_broker.url, SERVICE) == ([strange], [])
+    unknown = str(uuid4())
+    assert dead_letters.discard(kernel_broker.url, SERVICE, [buried[0], unknown]) == ([buried[0]], [unknown])
+    assert sorted(letter.id for letter in dead_letters.look(kernel_broker.url, SERVICE)) == sorted(buried[1:])
+    database.dispose()
+
+
 def run(url: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "AMQP_URL"}
     environment |= {"PYTHONPATH": str(ROOT)} | ({"AMQP_URL": url} if url else {})
@@ -99,8 +118,10 @@ def test_the_command_does_each(kernel_broker, buried):
     shown = run(kernel_broker.url, "show", SERVICE, buried[1])
     assert json.loads(shown.stdout)[0]["id"] == buried[1]
     assert run(kernel_broker.url, "resend", SERVICE, buried[1]).stdout == "sent again to notifications: 1\n"
-    assert run(kernel_broker.url, "resend", SERVICE, "--all").stdout == "sent again to notifications: 2\n"
-    assert kernel_broker.messages(QUEUE) == 3
+    assert run(kernel_broker.url, "discard", SERVICE, buried[0]).stdout == "removed from notifications: 1\n"
+    assert run(kernel_broker.url, "discard", SERVICE, "--not-understood").stdout == "removed from notifications: 0\n"
+    assert run(kernel_broker.url, "resend", SERVICE, "--all").stdout == "sent again to notifications: 1\n"
+    assert kernel_broker.messages(QUEUE) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,6 +130,7 @@ def test_the_command_does_each(kernel_broker, buried):
         (["show", SERVICE, "x"], 1, "has no dead letter x"),
         (["list", "nonsense"], 1, "there is no queue dead.nonsense"),
         (["resend", SERVICE], 2, "name the ids"),
+        (["discard", SERVICE], 2, "name the ids"),
     ],
 )
 def test_what_is_wrong_is_told(kernel_broker, arguments, status, told):
