@@ -49,6 +49,7 @@ _BEGIN = (
     b"UPDATE deliveries SET state = 'sending', lease_until = clock_timestamp() + %s, provider = %s,"
     b" report = NULLIF(report, 'undelivered')"  # of an attempt before this one
     b" WHERE delivery = %s AND claim = %s AND state IN ('claimed', 'sending') AND lease_until > clock_timestamp()"
+    b" AND (report IS NULL OR report = 'undelivered')"  # else the provider before this one has it after all
     b" RETURNING 1"
 )
 _ACCEPT = (
@@ -57,6 +58,9 @@ _ACCEPT = (
     b" WHERE delivery = %s AND claim = %s AND state IN ('claimed', 'sending', 'uncertain') AND report IS NULL"
     b" RETURNING 1"
 )
+
+_HAS_IT = deliveries.c.report.in_(["delivered", "on_its_way"])
+"""A provider has it, as its report says."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def renew(tx: Transaction, claims: Sequence[UUID], lease: timedelta) -> None:
 
 def begin(tx: Transaction, one: Claimed, lease: timedelta, provider: str) -> list[tuple[Any, ...]]:
     """Records that it is about to be sent; to be committed before it is. Travels with COMMIT: after that there is a row
-    in what is returned, or it is in other hands, to be left alone.
+    in what is returned, or it is in other hands, or a report says that the provider before this one has it: not sent.
 
     Also where another provider has been asked already and certainly has not got it.
     """
@@ -143,12 +147,18 @@ def begin(tx: Transaction, one: Claimed, lease: timedelta, provider: str) -> lis
 
 
 def take_back(tx: Transaction, one: Claimed) -> None:
-    """It was to begin, and its sender knows that it has not been sent: others may take it at once."""
+    """It was to begin, and its sender knows that it has not been sent: others may take it at once. Not where a report
+    says that the provider before this one has it."""
     known = (DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
     tx.execute(
         update(deliveries)
         .where(_in_hands(one, *known))
-        .values(state=DeliveryState.WAITING, reason=None, ended_at=None, lease_until=None)
+        .values(
+            state=case((_HAS_IT, DeliveryState.SENT), else_=DeliveryState.WAITING),
+            reason=None,
+            ended_at=case((_HAS_IT, literal(tx.now)), else_=null()),
+            lease_until=None,
+        )
     )
 
 
@@ -180,9 +190,8 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
     else:
         state = DeliveryState.UNCERTAIN
     # A report can be here before the answer is, and says more.
-    has_it = deliveries.c.report.in_(["delivered", "on_its_way"])
     if nobody_has_it:
-        again = {"address_hash": case((has_it, deliveries.c.address_hash), else_=null())}
+        again = {"address_hash": case((_HAS_IT, deliveries.c.address_hash), else_=null())}
     in_vain = (deliveries.c.report == "undelivered") & (not isinstance(outcome, NotAccepted))
     ended = tx.now if state in rules.ENDS else None
     known = (DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCERTAIN)
@@ -191,9 +200,9 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
         .where(_in_hands(one, *known))
         .values(
             attempts=attempts,
-            state=case((has_it, DeliveryState.SENT), (in_vain, DeliveryState.FAILED), else_=state),
-            reason=case((has_it, null()), (in_vain, "undelivered"), else_=reason),
-            ended_at=case((has_it | in_vain, tx.now), else_=ended),
+            state=case((_HAS_IT, DeliveryState.SENT), (in_vain, DeliveryState.FAILED), else_=state),
+            reason=case((_HAS_IT, null()), (in_vain, "undelivered"), else_=reason),
+            ended_at=case((_HAS_IT | in_vain, tx.now), else_=ended),
             lease_until=None,
             provider_reference=getattr(outcome, "reference", None),
             **again,
@@ -331,7 +340,7 @@ def sweep(tx: Transaction, most: int = 500) -> Swept:
         .where(deliveries.c.delivery.in_(select(left.c.delivery)))
         .values(
             state=case(
-                (begun & deliveries.c.report.in_(["delivered", "on_its_way"]), DeliveryState.SENT),
+                (begun & _HAS_IT, DeliveryState.SENT),
                 (in_vain, DeliveryState.FAILED),
                 (begun, DeliveryState.UNCERTAIN),
                 else_=DeliveryState.WAITING,

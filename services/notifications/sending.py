@@ -204,7 +204,9 @@ class Sender:
             if not provider.circuit.lets_through():
                 continue
             outcome = self._try(one, provider, text, next_to)
-            if outcome is None:  # in other hands now
+            if outcome is None:  # in other hands now, or the one before has it after all, as its report says
+                if failed is not None:
+                    self._record(failed)
                 return
             if isinstance(outcome, Accepted):
                 # Recorded together with the beginning of the next one: half the writing to the disk, and still no more
@@ -237,7 +239,7 @@ class Sender:
         return pace.wait_for_turn(self._transaction, channel, provider)
 
     def _try(self, one: Addressed, provider: Provider, text: Words, next_to: str | None) -> Outcome | None:
-        """One attempt with one provider, that its circuit has let through. None: it is in other hands now."""
+        """One attempt with one provider, that its circuit has let through. None: it is not to be sent any more."""
         outcome: Outcome | None = None
         try:
             outcome = self._attempt(one, provider, text, next_to)
@@ -268,7 +270,7 @@ class Sender:
             raise
 
     def _begin(self, one: Addressed, provider: Provider) -> bool:
-        """Records that it is about to be sent, and how the one before it went. False: it is in other hands now."""
+        """Records that it is about to be sent, and how the one before it went. False: it is not to be sent."""
         begun = self._with_owed(
             lambda tx: delivering.begin(tx, one.claimed, self._lease, provider.name),
             # whatever is on record: it was not sent

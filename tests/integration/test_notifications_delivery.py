@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from services.notifications import asking, delivering, listing, pace, rules
+from services.notifications import asking, delivering, listing, pace, reports, rules
 from services.notifications.channels.outcome import Accepted, NotAccepted, Unknown
 from services.notifications.providers import Circuit, Provider
 from services.notifications.sending import Sender
@@ -499,6 +499,48 @@ def test_the_second_provider_takes_what_the_first_certainly_has_not(world: World
         ("sent", "sms1.example", 1),
         ("uncertain", "sms0.example", 1),
     ]
+
+
+@pytest.mark.parametrize("judgement", ["delivered", "on_its_way"])
+def test_r_not_7_what_the_first_has_after_all_as_its_report_says_the_second_is_not_given(
+    world: World, judgement: reports.Judgement
+) -> None:
+    """R-NOT-7: a gateway answered for a provider that had taken it; the report was here before the second was asked."""
+    first_says_no_and_reports(world, judgement)
+    world.send()
+    assert (world.sms.tried, world.second_sms and world.second_sms.tried) == (1, 0)
+    assert world.states() == [("resident", "sent", None)]
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("at", range(4, 9))
+def test_r_not_7_nor_is_it_sent_again_where_the_database_goes_away_meanwhile(
+    world: World, at: int, committed: bool
+) -> None:
+    """R-NOT-7: at whichever write, from the beginning of the first attempt."""
+    first_says_no_and_reports(world, "delivered")
+    database = FailingDatabase(world.database, at, committed=committed)
+    sender = world.sender(process=database)
+    with contextlib.suppress(Unavailable):
+        sender.round()
+    database.back = True
+    while sender.round():
+        pass
+    assert (world.sms.tried, world.second_sms and world.second_sms.tried) == (1, 0)
+    assert world.states() == [("resident", "sent", None)]
+
+
+def first_says_no_and_reports(world: World, judgement: reports.Judgement) -> None:
+    """A resident is told by SMS, and the first of two providers has it, though it says that it has not."""
+    world.second_sms = FakeChannel()
+    tell_resident(world, "sms")
+
+    def report() -> None:
+        with world.database.transaction() as tx:
+            assert reports.take(tx, reports.reference_of(only_delivery(world), 0, 1, "sms0.example"), judgement)
+
+    world.sms.during = report
+    world.sms.script = [NotAccepted("sms_http_503", provider_down=True)]
 
 
 def test_what_was_taken_over_by_hand_while_the_first_said_no_is_not_sent_by_the_second(world: World) -> None:
