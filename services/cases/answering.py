@@ -8,7 +8,7 @@ from typing import Any
 
 from services.cases import case_types, drafts, forms, messages, neighbours
 from services.cases.changing import change, decided, find, note
-from services.cases.rules import Act, Outcome, State, check_attachments, questions_open, swedish_date
+from services.cases.rules import Act, Outcome, State, check_attachments, questions_open, swedish_date, unanswered_since
 from services.cases.signature import personal_signature
 from services.cases.tables import Row
 from services.cases.visibility import facts
@@ -206,6 +206,9 @@ def send_message(tx: Transaction, request: SendMessage, prepared: neighbours.Pre
         answers=written.answers,
         handler=case["handler"],
         resident_wrote_at=tx.now,
+        unanswered_since=unanswered_since(
+            case["unanswered_since"], case["resident_wrote_at"], case["last_reply_at"] or case["started_at"], tx.now
+        ),
         unread=True,
     )
     message, sender = prepared.sending

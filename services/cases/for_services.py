@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Text, column, func, select, text, values
+from sqlalchemy import DateTime, Text, column, func, literal_column, select, text, values
 
 from services.cases.rules import State
-from services.cases.tables import WITH_CLINIC, case_types, cases, messages
+from services.cases.tables import UNHANDLED_SINCE, WITH_CLINIC, case_types, cases, messages
 from shared.contracts.cases import (
     AskClinicActivity,
     AskOfferedCaseTypes,
@@ -57,9 +57,10 @@ def offered_case_types(tx: Transaction, request: AskOfferedCaseTypes) -> Offered
 
 
 def unhandled_cases(tx: Transaction, request: AskUnhandledCases) -> UnhandledCases:
-    """At each clinic the cases that stand with it, and in which nobody has written for so long (R-NOT-2).
+    """At each clinic the cases that stand with it, and in which the resident has waited for so long (R-NOT-2).
 
-    A case that was answered in part counts again from that answer: the resident still waits for the rest.
+    Who writes on has waited no less for it: the first message that the clinic has written nothing after counts. A case
+    that was answered in part counts again from that answer: the resident still waits for the rest.
     """
     if not request.clinics:
         return UnhandledCases(clinics=[])
@@ -67,14 +68,11 @@ def unhandled_cases(tx: Transaction, request: AskUnhandledCases) -> UnhandledCas
     asked = values(column("clinic", Text), column("since", moment), column("after", moment), name="asked").data(
         [(one.clinic, one.silent_since, one.written_after or _EVER) for one in request.clinics]
     )
+    since = literal_column(UNHANDLED_SINCE, moment)
     rows = tx.execute(
-        select(cases.c.clinic, func.count().label("count"), func.min(cases.c.latest_message_at).label("oldest"))
+        select(cases.c.clinic, func.count().label("count"), func.min(since).label("oldest"))
         .join(asked, cases.c.clinic == asked.c.clinic)
-        .where(
-            text(WITH_CLINIC),
-            cases.c.latest_message_at <= asked.c.since,
-            cases.c.latest_message_at > asked.c.after,
-        )
+        .where(text(WITH_CLINIC), since <= asked.c.since, since > asked.c.after)
         .group_by(cases.c.clinic)
         .order_by(cases.c.clinic)
     )

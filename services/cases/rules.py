@@ -169,6 +169,20 @@ def waiting_since(state: State, resident_wrote_at: datetime | None) -> datetime 
     return resident_wrote_at if state in (State.NEW, State.ASSIGNED) else None
 
 
+def unanswered_since(
+    first: datetime | None, latest: datetime | None, clinic_wrote: datetime, now: datetime
+) -> datetime:
+    """When the resident, who writes now, first wrote after the clinic last did (R-NOT-2).
+
+    `first`: what this was for their message before; a clinic that wrote later has ended that wait. `latest`: that
+    message, which stands in where the version before, by which waits counted from it, took it in.
+    """
+    for written in (first, latest):
+        if written is not None and written > clinic_wrote:
+            return written
+    return now
+
+
 def reading_makes_known(handler: str | None, them: frozenset[Party]) -> bool:
     """Whether a case is unread no more when these have read it: its handler, or while it has none a receiver."""
     return Party.HANDLER in them or (handler is None and Party.RECEIVER in them)

@@ -38,6 +38,15 @@ UNOPENED = "opened_at IS NULL AND written_by IN ('staff', 'system')"
 WITH_CLINIC = "state IN ('new', 'assigned')"
 """Cases that stand with the clinic; index and queries say it in the same words."""
 
+UNHANDLED_SINCE = """(
+CASE
+    WHEN unanswered_since > COALESCE(last_reply_at, started_at) THEN unanswered_since
+    ELSE latest_message_at
+END)"""
+"""Since when a case that stands with the clinic is unhandled (R-NOT-2): the resident's first message since the clinic
+last wrote; where none is known, the latest message, which then is the start, a partial reply, or what the version
+before took in. Index and queries say it in the same words, laid out as PostgreSQL shows them: Alembic compares them."""
+
 case_types = Table(
     "case_types",
     metadata,
@@ -127,6 +136,8 @@ cases = Table(
     Column("latest_message_at", MOMENT, nullable=False),
     Column("latest_written_by", Text, nullable=False),
     Column("resident_wrote_at", MOMENT),
+    # The resident's first message since the clinic last wrote. When the clinic writes again it stays: it is older then.
+    Column("unanswered_since", MOMENT),
     Column("counter_question_at", MOMENT),
     Column("answer_before", MOMENT),
     # Of messages of other systems: the latest title, sealed, and which of them stand together (R-CASE-21).
@@ -157,7 +168,7 @@ cases = Table(
     Index("cases_of_thread", "resident", "thread", unique=True, postgresql_where=text("thread IS NOT NULL")),
     Index("cases_awaiting_resident", "answer_before", "id", postgresql_where=text("state = 'awaiting_resident'")),
     Index("cases_to_remind_of", "remind_at", "id", postgresql_where=text("remind_at IS NOT NULL")),
-    Index("cases_with_clinic", "clinic", "latest_message_at", postgresql_where=text(WITH_CLINIC)),
+    Index("cases_unhandled", "clinic", text(UNHANDLED_SINCE), postgresql_where=text(WITH_CLINIC)),
 )
 
 messages = Table(

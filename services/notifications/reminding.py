@@ -28,8 +28,9 @@ AT_ONCE = 500
 def remind_all(run: Any) -> int:
     """On a working day, reminds every clinic that wants it; returns how many were reminded.
 
-    A case is reminded of once for each time that it falls silent. If cases does not answer the run fails, and is tried
-    again from where it came to.
+    A case is reminded of once for each wait of the resident's, which a word from the clinic ends. No wait begins in the
+    past, so those that began before the latest reminder's moment were told of by it or by one before. If cases does not
+    answer the run fails, and is tried again from where it came to.
     """
     if not is_working_day(clock.today()):
         return 0

@@ -120,6 +120,7 @@ def test_one_that_failed_halfway_is_run_again(fresh_database: Callable[..., Any]
         for left in (
             "ALTER TABLE cases ADD COLUMN remind_at timestamptz",
             "ALTER TABLE cases ADD COLUMN first_reply_at timestamptz",
+            "ALTER TABLE cases ADD COLUMN unanswered_since timestamptz",
             "CREATE INDEX access_log_of_person ON access_log (person)",
         ):
             connection.execute(left)

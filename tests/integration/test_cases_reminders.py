@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
+from shared.contracts import case_types as offer
 from shared.contracts import cases
+from shared.contracts import contacting as contacts
+from shared.contracts.base import Role
 from shared.operations import clock
 from tests.integration.cases_support import World, shared_database
 from tests.stack.rooms import Rooms
@@ -135,6 +139,127 @@ def test_r_not_2_a_clinic_can_be_reminded_of_cases_that_nobody_handles(world: Wo
     for case in (new, assigned, waiting):
         world.close_case(case)
     assert unhandled(world, 3) == (0, None)
+
+
+def test_r_not_2_a_resident_who_goes_on_writing_waits_since_their_first_message(world: World) -> None:
+    """R-NOT-2: after a counter-question they write again and again; what staff write ends it, and what the resident
+    writes after that is another wait."""
+    case = world.waiting_case()
+    world.move(timedelta(days=10))
+    answered = clock.now()
+    for _ in range(3):
+        world.write(case)
+        world.move(timedelta(days=2))
+    count, oldest = unhandled(world, 3)
+    assert count == 1
+    assert oldest is not None
+    assert abs(oldest - answered) < timedelta(minutes=1)
+    assert unhandled(world, 3, after_days=5)[0] == 0, "the same wait, told of before"
+    world.reply(case)
+    assert unhandled(world, 3) == (0, None)
+    world.move(timedelta(days=2))
+    wrote_again = clock.now()
+    for _ in range(2):
+        world.write(case)
+        world.move(timedelta(days=2))
+    count, oldest = unhandled(world, 3)
+    assert count == 1
+    assert oldest is not None
+    assert abs(oldest - wrote_again) < timedelta(minutes=1)
+    world.reply(case, "counter_question")
+    assert unhandled(world, 0) == (0, None)
+    world.move(timedelta(days=2))
+    world.write(case)
+    assert unhandled(world, 1) == (0, None), "back at the clinic, it waits anew"
+    world.reply(case, "answer")
+    assert unhandled(world, 0) == (0, None)
+
+
+def test_r_not_2_changing_hands_neither_ends_nor_begins_a_wait(world: World) -> None:
+    """R-NOT-2: another handler, and one who loses the right."""
+    case = world.waiting_case()
+    world.give(world.handler.subject)
+    world.write(case)
+    world.move(timedelta(days=2))
+    colleague = world.person(Role.CASE_HANDLER)
+    world.assign(case, colleague)
+    world.write(case)
+    world.move(timedelta(days=2))
+    world.give(colleague.subject)
+    assert world.get(case, world.receiver).state == "new"
+    assert unhandled(world, 3)[0] == 1
+    world.write(case)
+    assert unhandled(world, 3)[0] == 1
+
+
+def test_r_not_2_answers_to_a_clinics_own_questions_wait_since_the_first(world: World) -> None:
+    """R-NOT-2, R-CASE-14: a case that the clinic started; it has written no reply in it."""
+    number = "199001011262"
+    resident = world.numbered(number)
+    question = cases.Component(id="how", kind="text", label="Hur mår du?", required=True)
+    make = offer.CreateTemplate(
+        request_id=uuid4(),
+        clinic=world.clinic,
+        purpose="questions",
+        name="Uppföljning",
+        text="Vi vill veta hur det går.",
+        components=[question],
+    )
+    template = world.call(offer.CREATE_TEMPLATE, make, world.admin).case_type
+    ask = contacts.ContactResident(
+        request_id=uuid4(), clinic=world.clinic, identity_number=number, template=template, form_version=1
+    )
+    case = world.call(contacts.CONTACT_RESIDENT, ask, world.handler).case
+    world.move(timedelta(days=2))
+    world.write(case, resident, answers=[cases.Answer(component="how", values=["Bra."])])
+    world.move(timedelta(days=2))
+    world.write(case, resident)
+    world.move(timedelta(days=2))
+    assert unhandled(world, 3)[0] == 1
+
+
+def kept_of_the_wait(world: World, case: UUID) -> datetime | None:
+    with world.database.transaction() as tx:
+        return tx.execute(text("SELECT unanswered_since FROM cases WHERE id = :case"), {"case": case}).scalar_one()
+
+
+def as_the_version_before_leaves_it(world: World, case: UUID, kept: datetime | None) -> None:
+    """It knows nothing of when a wait began, and writes it neither down nor off."""
+    with world.database.transaction() as tx:
+        change = text("UPDATE cases SET unanswered_since = :kept WHERE id = :case")
+        tx.execute(change, {"case": case, "kept": kept})
+
+
+def test_r_not_2_a_wait_from_the_version_before_counts_from_its_latest_message(world: World) -> None:
+    """R-NOT-2: by which it has been reminded of, if it has; so it is lost by nobody and told of once."""
+    case = world.waiting_case()
+    world.write(case)
+    as_the_version_before_leaves_it(world, case, None)
+    world.move(timedelta(days=2))
+    assert unhandled(world, 1)[0] == 1
+    world.write(case)
+    world.move(timedelta(days=1, minutes=1))
+    assert unhandled(world, 3)[0] == 1, "writing on puts it off no more"
+
+
+def test_r_not_2_a_wait_that_the_version_before_has_ended_is_not_gone_on_with(world: World) -> None:
+    """R-NOT-2: it may be taken up again for a while, on the same database."""
+    case = world.waiting_case()
+    world.write(case)
+    ended = kept_of_the_wait(world, case)
+    world.move(timedelta(days=5))
+    world.reply(case)
+    world.write(case)
+    as_the_version_before_leaves_it(world, case, ended)
+    assert unhandled(world, 3) == (0, None)
+    world.move(timedelta(days=2))
+    world.write(case)
+    world.move(timedelta(days=1, minutes=1))
+    count, oldest = unhandled(world, 3)
+    assert count == 1
+    assert oldest is not None
+    assert ended is not None
+    assert oldest - ended > timedelta(days=4)
 
 
 def test_r_not_2_nothing_asked_nothing_told(world: World) -> None:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import event, text
 
 from services.cases import expiry, reminding, rights_lost
+from services.cases.tables import UNHANDLED_SINCE
 from shared.contracts import case_desk as desk
 from shared.contracts import case_records as records
 from shared.contracts import case_types as offer
@@ -350,7 +351,11 @@ def test_no_call_reads_a_large_table_through(world: World) -> None:
         world.call(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), world.resident)
         world.call(cases.CLINIC_ACTIVITY, cases.AskClinicActivity(clinic=clinic), world.reviewer)
         world.call(cases.MESSAGES_EXIST, cases.MessagesExist(messages=[uuid4(), UUID(int=1)]), world.reviewer)
-        asked = [cases.UnhandledAt(clinic=f"SE2321000131-EFILL{n}", silent_since=clock.now()) for n in range(1, 4)]
+        until, asked_before = clock.now() - timedelta(days=3), clock.now() - timedelta(days=4)
+        asked = [
+            cases.UnhandledAt(clinic=f"SE2321000131-EFILL{n}", silent_since=until, written_after=asked_before)
+            for n in range(1, 4)
+        ]
         world.call(cases.UNHANDLED_CASES, cases.AskUnhandledCases(clinics=asked), world.reviewer)
         with world.database.transaction() as tx:
             expiry.close_some(tx)
@@ -367,4 +372,6 @@ def test_no_call_reads_a_large_table_through(world: World) -> None:
             [[[plan]]] = cursor.fetchall()
             through = [table for node, table in _scans(plan["Plan"]) if node == "Seq Scan" and table in LARGE]
             assert not through, f"{through} read through by: {statement}"
+            if UNHANDLED_SINCE in statement:
+                assert "cases_unhandled" in str(plan), "cases were looked at whose wait is not asked about"
     assert looked_at > 20

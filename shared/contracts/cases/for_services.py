@@ -36,19 +36,21 @@ class ClinicActivity(Reply):
 
 
 class UnhandledAt(Part):
-    """A clinic, and the moments between which something was last written in the cases that are asked about."""
+    """A clinic, and the moments between which the waits began in the cases that are asked about."""
 
     clinic: HsaId
-    silent_since: Instant = Field(description="nothing has been written in the case after this moment")
+    silent_since: Instant = Field(description="the wait had begun at this moment")
     written_after: Instant | None = Field(
-        None, description="only cases that became silent after this one: those not asked about before"
+        None, description="only where the wait began after this one: those not asked about before"
     )
 
 
 class AskUnhandledCases(Query):
-    """Which clinics have cases that stand with them and in which nothing has been written for so long (R-NOT-2).
+    """Which clinics have cases that stand with them, and in which the resident has waited for so long (R-NOT-2).
 
-    Cases that wait for the resident are not among them. Clinics without such cases are left out of the answer.
+    A wait begins with the first message that the clinic has written nothing after, however often the resident has
+    written since; after a partial reply it begins with that. Cases that wait for the resident are not among them.
+    Clinics without such cases are left out of the answer.
     """
 
     clinics: Annotated[list[UnhandledAt], Field(max_length=500)]
@@ -57,7 +59,7 @@ class AskUnhandledCases(Query):
 class UnhandledOfClinic(Reply):
     clinic: str
     count: int
-    oldest: Instant = Field(description="when something was last written in the one that has been silent for longest")
+    oldest: Instant = Field(description="when the longest of these waits began")
 
 
 class UnhandledCases(Reply):
