@@ -2,34 +2,78 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from services.notifications import rules
+from pydantic import AfterValidator, Field
+
+from services.notifications import addresses, rules
 from services.notifications.channels.outcome import ChannelToProvider, NotAccepted, Outcome, Unknown
+
+_SENDER_NAME = re.compile(r"[A-Za-z0-9]{3,11}")
+
+
+def _mail_address(value: str) -> str:
+    try:
+        return addresses.email(value)
+    except addresses.NotAnAddress:
+        raise ValueError("is no mail address") from None
+
+
+def _sms_sender(value: str) -> str:
+    if not _SENDER_NAME.fullmatch(value):
+        try:
+            return addresses.mobile(value)
+        except addresses.NotAnAddress:
+            raise ValueError("is neither a sender's name nor a number") from None
+    return value
+
+
+def _in_one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("holds line ends or control characters")
+    return value
+
+
+def _web_address(value: str) -> str:
+    if not value.startswith(("https://", "http://")):
+        raise ValueError("must begin with https:// or http://")
+    return _in_one_line(value)
+
+
+# What is checked when a process starts, of the first provider and of the second.
+Host = Annotated[str, Field(min_length=1)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+MailName = Annotated[str, Field(max_length=100), AfterValidator(_in_one_line)]
+PerSecond = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=300)]
+SmsSender = Annotated[str, AfterValidator(_sms_sender)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 @dataclass(frozen=True)
 class MailServer:
     """Where mail is handed over. `per_second`: no more mails than this, from all senders together."""
 
-    host: str
-    sender: str
-    port: int = 587
+    host: Host
+    sender: MailAddress
+    port: Port = 587
     tls: Literal["starttls", "implicit", "none"] = "starttls"
     ca_file: Path | None = None
     user: str | None = None
     password_file: Path | None = None
-    timeout: float = 20
-    sender_name: str = "E-tjänsterna på 1177"
-    settings_page: str | None = None
+    timeout: Seconds = 20
+    sender_name: MailName = "E-tjänsterna på 1177"
+    settings_page: WebAddress | None = None
     """Where staff change what they are told of; in the List-Unsubscribe of their mails."""
-    per_second: float | None = None
+    per_second: PerSecond | None = None
 
     @property
     def name(self) -> str:
@@ -40,14 +84,14 @@ class MailServer:
 class SmsProvider:
     """Where an SMS is posted, by which API. `description_file` is for the generic one; ids and gate are LINK's."""
 
-    url: str
+    url: WebAddress
     user: str
     password_file: Path
-    sender: str
+    sender: SmsSender
     api: Literal["46elks", "link_mobility", "generic"] = "46elks"
     ca_file: Path | None = None
-    timeout: float = 20
-    per_second: float | None = None
+    timeout: Seconds = 20
+    per_second: PerSecond | None = None
     platform_id: str | None = None
     partner_id: str | None = None
     gate: str | None = None
@@ -55,8 +99,6 @@ class SmsProvider:
     description_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("https://", "http://")):
-            raise ValueError("the address of an SMS provider must begin with https:// or http://")
         if self.api == "link_mobility" and not (self.platform_id and self.partner_id):
             raise ValueError("LINK Mobility needs a platform id and a partner id")
 

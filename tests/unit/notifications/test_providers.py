@@ -236,3 +236,57 @@ def test_a_second_provider_and_a_description_are_checked_at_start(
     assert "SECOND_SMS_FILE describes no SmsProvider" in str(raised.value)
     assert "SECOND_SMTP_FILE describes no MailServer" in str(raised.value)
     assert "hemligt" not in str(raised.value)
+
+
+_MAIL_SERVER = {"host": "smtp.example", "sender": "no-reply@e-tjanster.example", "timeout": 5, "per_second": 2}
+
+
+@pytest.mark.parametrize(
+    ("second", "fault"),
+    [
+        ("SECOND_SMTP_FILE", {}),
+        ("SECOND_SMTP_FILE", {"host": ""}),
+        ("SECOND_SMTP_FILE", {"sender": "Hej <no-reply@e-tjanster.example>"}),
+        ("SECOND_SMTP_FILE", {"sender": ""}),
+        ("SECOND_SMTP_FILE", {"sender_name": "E-tj\nBcc: x"}),
+        ("SECOND_SMTP_FILE", {"settings_page": "https://personal.example/\n"}),
+        ("SECOND_SMTP_FILE", {"port": 0}),
+        ("SECOND_SMTP_FILE", {"timeout": 0}),
+        ("SECOND_SMTP_FILE", {"per_second": 0}),
+        ("SECOND_SMTP_FILE", {"ca_file": "/nowhere"}),
+        ("SECOND_SMTP_FILE", {"password_file": "/nowhere"}),
+        ("SECOND_SMS_FILE", {}),
+        ("SECOND_SMS_FILE", {"url": "ftp://sms.example"}),
+        ("SECOND_SMS_FILE", {"sender": "a sender with a long name"}),
+        ("SECOND_SMS_FILE", {"timeout": -1}),
+        ("SECOND_SMS_FILE", {"per_second": 0}),
+        ("SECOND_SMS_FILE", {"ca_file": "/nowhere"}),
+        ("SECOND_SMS_FILE", {"password_file": "/nowhere"}),
+    ],
+)
+def test_r_not_7_the_second_provider_is_checked_at_start_as_the_first_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str, fault: dict[str, Any]
+) -> None:
+    """R-NOT-7: when it is needed is too late to find out."""
+    password = _written(tmp_path, "hemligt")
+    whole = _MAIL_SERVER | {"password_file": str(password)}
+    if second == "SECOND_SMS_FILE":
+        whole = {"url": "https://sms.example", "user": "u", "password_file": str(password), "sender": "Vard"}
+    file = tmp_path / "second.json"
+    file.write_text(json.dumps(whole | fault))
+    monkeypatch.setenv(second, str(file))
+    with pytest.raises(SettingsError) as raised:  # the first's are not set at all
+        read(SenderSettings)
+    assert (f"  {second} " in str(raised.value)) == bool(fault)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MAIL_FROM_NAME", "E-tj\nBcc: x"), ("STAFF_SETTINGS_URL", "https://personal.example/\nx")]
+)
+def test_r_not_7_what_no_mail_could_be_put_together_with_is_found_at_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as raised:
+        read(SenderSettings)
+    assert f"  {name} " in str(raised.value)
