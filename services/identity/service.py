@@ -371,8 +371,8 @@ class IdentityService:
     def verify_address(self, call: OngoingCall[personal.VerifyAddress, Done]) -> Done:
         if call.request.channel == "email":
             neighbours.require_own(call, call.read(verification.own_email))
-        call.read(verification.count_attempt)
-        return call.write(verification.verify, desk_of(call.settings).number_key)
+        tried = call.read(verification.count_attempt)
+        return call.write(verification.verify, desk_of(call.settings).number_key, tried)
 
     @rpc(personal.MY_SETTINGS)
     def my_settings(self, call: OngoingCall[personal.MySettings, personal.Settings]) -> personal.Settings:

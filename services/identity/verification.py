@@ -132,15 +132,23 @@ def _code(key: NumberKey, request_id: UUID, channel: str, owner: tuple[str, str]
     return f"{drawn % 10**rules.CODE_DIGITS:0{rules.CODE_DIGITS}}"
 
 
-def count_attempt(tx: Transaction, request: personal.VerifyAddress) -> None:
-    """Counts before it is looked whether the code is right, in a transaction of its own: a wrong one stays counted."""
+def count_attempt(tx: Transaction, request: personal.VerifyAddress) -> datetime | None:
+    """Counts before it is looked whether the code is right, in a transaction of its own: a wrong one stays counted.
+
+    Answers when the code was sent at which this is an attempt; None: there is none, or it has been tried too often.
+    """
     mine = _of(*contacts.owner_of(tx.caller), request.channel)
     not_used_up = address_codes.c.attempts <= rules.CODE_ATTEMPTS  # beyond that, more change nothing
-    tx.execute(update(address_codes).where(*mine, not_used_up).values(attempts=address_codes.c.attempts + 1))
+    counted = update(address_codes).where(*mine, not_used_up).values(attempts=address_codes.c.attempts + 1)
+    sent_at: datetime | None = tx.execute(counted.returning(address_codes.c.sent_at)).scalar_one_or_none()
+    return sent_at
 
 
-def verify(tx: Transaction, request: personal.VerifyAddress, key: NumberKey) -> Done:
-    """Takes the code back. Raises `Invalid` with reason `wrong_code`, whatever is wrong with it."""
+def verify(tx: Transaction, request: personal.VerifyAddress, key: NumberKey, tried: datetime | None) -> Done:
+    """Takes the code back. `tried`: as `count_attempt` answered, for an attempt at one code is none at the next.
+
+    Raises `Invalid` with reason `wrong_code`, whatever is wrong with it.
+    """
     owner = contacts.owner_of(tx.caller)
     mine = _of(*owner, request.channel)
     row = tx.execute(select(address_codes).where(*mine).with_for_update()).one_or_none()
@@ -149,6 +157,7 @@ def verify(tx: Transaction, request: personal.VerifyAddress, key: NumberKey) -> 
     if (
         row is None
         or address is None
+        or row.sent_at != tried
         or not hmac.compare_digest(bytes(row.code), given)
         or not rules.code_holds(tx.now, row.sent_at, row.attempts)
         # The address may be another one by now than the code was sent to.
