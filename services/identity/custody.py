@@ -11,11 +11,12 @@ from uuid import UUID
 from sqlalchemy import Row, select, update
 
 from services.identity import representation, residents, rules, sessions
-from services.identity.identity_numbers import IdentityNumber, parse
+from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import guardianships, identity_numbers
 from shared.operations.clock import SWEDEN
 from shared.operations.logs import log
+from shared.security.sealing import SealBroken
 
 if TYPE_CHECKING:
     from shared.database.transaction import Transaction
@@ -28,24 +29,25 @@ def confirm(
 ) -> None:
     """Looks up the children of all custody that was last confirmed before then; what the register no longer tells of
     ends, and the sessions with it. Of a child whom the register does not know, or about whom its answer can't be
-    trusted, nothing is learnt. Raises `Unavailable`.
+    trusted, and where a number can't be read any more, nothing is learnt. Raises `Unavailable`.
     """
     after: tuple[UUID, UUID] | None = None
     while not stopping():
         with transaction() as tx:
             today = tx.now.astimezone(SWEDEN).date()
             page = _page(tx, older_than, today, after)
-            numbers = _numbers(tx, page)
+            numbers = _numbers(tx, page, today)
         if not page:
             return
         after = (page[-1].child, page[-1].guardian)
-        children = sorted({numbers[one.child] for one in page})
-        found = _look_up(register, [parse(one, today) for one in children])
-        for one in page:
-            person = found.get(numbers[one.child])
+        readable = [one for one in page if one.child in numbers and one.guardian in numbers]
+        children = {numbers[one.child] for one in readable}
+        found = _look_up(register, sorted(children, key=lambda one: one.number)) if children else {}
+        for one in readable:
+            person = found.get(numbers[one.child].number)
             if person is not None:
                 with transaction() as tx:
-                    _take_in(tx, one, person, numbers[one.guardian], today)
+                    _take_in(tx, one, person, numbers[one.guardian].number, today)
 
 
 def _look_up(register: PopulationRegister, children: Sequence[IdentityNumber]) -> dict[str, RegisteredPerson | None]:
@@ -75,12 +77,19 @@ def _page(tx: Transaction, older_than: datetime, today: date, after: tuple[UUID,
     return list(tx.execute(query.order_by(guardianships.c.child, guardianships.c.guardian).limit(MANY)))
 
 
-def _numbers(tx: Transaction, page: list[Row[Any]]) -> dict[UUID, str]:
+def _numbers(tx: Transaction, page: list[Row[Any]], today: date) -> dict[UUID, IdentityNumber]:
+    """The numbers of all these people, save for those that can't be read any more."""
     people = {one.child for one in page} | {one.guardian for one in page}
     rows = tx.execute(
         select(identity_numbers).where(identity_numbers.c.resident.in_(people), identity_numbers.c.current)
     )
-    return {row.resident: residents.opened_number(tx, row) for row in rows}
+    numbers = {}
+    for row in rows:
+        try:
+            numbers[row.resident] = parse(residents.opened_number(tx, row), today)
+        except (SealBroken, NotANumber) as error:
+            log.error("resident_not_readable", resident=str(row.resident), error_type=type(error).__name__)
+    return numbers
 
 
 def _take_in(tx: Transaction, one: Row[Any], child: RegisteredPerson, guardian: str, today: date) -> None:

@@ -402,6 +402,25 @@ def test_r_id_11_one_child_whose_answer_can_not_be_trusted_keeps_no_other_custod
 
 
 @pytest.mark.parametrize("who", ["guardian", "child"])
+def test_r_id_11_one_number_that_can_not_be_read_keeps_no_other_custody_from_being_looked_at(
+    one: Identity, who: str
+) -> None:
+    """R-ID-11: of whom it is, nothing is learnt."""
+    homes = [Home(one) for _ in range(3)]
+    numbers = [home.child(years_ago(one, 5)) for home in homes]
+    children = [home.children()[0] for home in homes]
+    register = homes[0].register
+    for home, number in zip(homes, numbers, strict=True):
+        register.people[number] = replace(home.register.people[number], relations=())
+    damaged = homes[1].resident if who == "guardian" else children[1]
+    one.rows("UPDATE identity_numbers SET sealed = 'x' WHERE resident = %s", damaged)
+    one.moved = timedelta(hours=25)
+    custody.confirm(one.at_its_time, register, one.now - timedelta(hours=24), lambda: False)  # type: ignore[arg-type]
+    acting = [home.acting(child) for home, child in zip(homes, children, strict=True)]
+    assert acting == [False, True, False]
+
+
+@pytest.mark.parametrize("who", ["guardian", "child"])
 def test_r_id_11_r_id_17_nobody_acts_for_or_as_one_who_has_died(home: Home, who: str) -> None:
     """R-ID-11, R-ID-17: from when it is learnt, before custody is asked about again."""
     number = home.child(years_ago(home.one, 5))
