@@ -12,13 +12,14 @@ from services.identity import (
     personal_settings,
     representation,
     residents,
+    roles,
     subject_access,
     verification,
 )
 from services.identity.desk import desk_of
 from services.identity.population_register import RegisteredPerson
 from shared.contracts import access, directory, identity, notifications, personal
-from shared.contracts.base import HsaId
+from shared.contracts.base import HsaId, Role
 from shared.messaging.errors import Refused
 from shared.messaging.server import OngoingCall
 from shared.operations.clock import today
@@ -61,13 +62,30 @@ def clinics(call: OngoingCall[Any, Any], asked: Sequence[HsaId], seconds: float)
     return directory.Clinics(clinics=found)
 
 
-def staff(call: OngoingCall[Any, Any], people: Sequence[HsaId]) -> list[directory.StaffFacts]:
-    """What the directory says of these people, however many."""
+def staff(
+    call: OngoingCall[Any, Any], people: Sequence[HsaId], seconds: float | None = None
+) -> list[directory.StaffFacts]:
+    """What the directory says of these people, however many; each answer within `seconds`, if given."""
     return [
         one
         for some in _in_parts(people, directory.STAFF_AT_ONCE)
-        for one in call.ask(directory.GET_STAFF, directory.GetStaff(people=some)).staff
+        for one in call.ask(directory.GET_STAFF, directory.GetStaff(people=some), timeout=seconds).staff
     ]
+
+
+def missing_administrators(call: OngoingCall[identity.TakeRole, identity.RoleTaken]) -> set[HsaId]:
+    """The local administrators of the clinic whom the directory calls missing; nobody where it does not answer.
+
+    Asked only where one is about to be taken by somebody who may not take the last one (R-ID-6): all else works without
+    the directory (R-ID-10).
+    """
+    if call.request.role is not Role.LOCAL_ADMIN or call.caller.rights.is_regional_admin:
+        return set()
+    try:
+        found = staff(call, sorted(call.read(roles.local_administrators)), OVERLAP_SECONDS)
+    except Refused:
+        return set()
+    return {one.person for one in found if one.status == "missing"}
 
 
 def send_code(call: OngoingCall[Any, Any], channel: identity.Channel) -> None:

@@ -146,8 +146,17 @@ def give(tx: Transaction, request: identity.GiveRole, person: HsaId) -> identity
     return identity.RoleGiven(person=person, roles=_roles_at(tx, request.clinic, person))
 
 
-def take(tx: Transaction, request: identity.TakeRole, person: HsaId) -> identity.RoleTaken:
+def local_administrators(tx: Transaction, request: identity.TakeRole) -> set[HsaId]:
+    """Who is local administrator of the clinic."""
+    held = (roles.c.clinic == request.clinic) & (roles.c.role == Role.LOCAL_ADMIN.value)
+    return set(tx.execute(select(roles.c.person).where(held)).scalars())
+
+
+def take(tx: Transaction, request: identity.TakeRole, person: HsaId, missing: Collection[HsaId]) -> identity.RoleTaken:
     """Takes the role; not held, nothing changes. The answer does not say yet which addresses overlap.
+
+    `missing`: those whom the directory calls so, who can never log in: a clinic that has another administrator is not
+    left with them alone.
 
     Raises `Forbidden` if the caller may not take it, `Conflict` if the clinic would lose its last local administrator
     and it is not a regional administrator who takes it (R-ID-6).
@@ -157,7 +166,7 @@ def take(tx: Transaction, request: identity.TakeRole, person: HsaId) -> identity
     require_may_take(caller, request.clinic, request.role)
     held = _roles_at(tx, request.clinic, person)
     if request.role in held:
-        _refuse_last_administrator(tx, request, caller)
+        _refuse_last_administrator(tx, request, caller, person, missing)
         this = (roles.c.clinic == request.clinic) & (roles.c.person == person) & (roles.c.role == request.role.value)
         tx.execute(delete(roles).where(this))
         _note(tx, request.clinic, person, request.role, "taken")
@@ -268,13 +277,12 @@ def _caller_now(tx: Transaction) -> Caller:
     )
 
 
-def _refuse_last_administrator(tx: Transaction, request: identity.TakeRole, caller: Caller) -> None:
-    administrators = tx.execute(
-        select(func.count())
-        .select_from(roles)
-        .where(roles.c.clinic == request.clinic, roles.c.role == Role.LOCAL_ADMIN.value)
-    ).scalar_one()
-    if rules.loses_last_administrator(request.role, administrators, caller.rights.is_regional_admin):
+def _refuse_last_administrator(
+    tx: Transaction, request: identity.TakeRole, caller: Caller, person: HsaId, missing: Collection[HsaId]
+) -> None:
+    held = local_administrators(tx, request)
+    counted = held.difference(missing) or held
+    if rules.loses_last_administrator(request.role, len(counted - {person}), caller.rights.is_regional_admin):
         raise Conflict(
             "Mottagningen måste ha kvar en lokal administratör. Bara en regional administratör kan ta bort den sista.",
             reason="last_administrator",

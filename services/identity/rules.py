@@ -114,9 +114,10 @@ def administers(held: Iterable[Role]) -> bool:
     return any(one in GRANTS for one in held)
 
 
-def loses_last_administrator(role: Role, administrators: int, by_regional_admin: bool) -> bool:
-    """Whether taking this role would silently leave the clinic without a local administrator (R-ID-6)."""
-    return role is Role.LOCAL_ADMIN and administrators <= 1 and not by_regional_admin
+def loses_last_administrator(role: Role, others: int, by_regional_admin: bool) -> bool:
+    """Whether taking this role would silently leave the clinic without a local administrator (R-ID-6): it has `others`
+    beside the one from whom it is taken."""
+    return role is Role.LOCAL_ADMIN and others == 0 and not by_regional_admin
 
 
 # --- the population register ----------------------------------------------------------------------------------------

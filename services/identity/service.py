@@ -198,7 +198,7 @@ class IdentityService:
         if person != call.caller.subject:
             # Also when the request comes again. Who took their own right needs none to be told that it was taken.
             roles.require_may_take(call.caller, call.request.clinic, call.request.role)
-        taken = call.write(roles.take, person)
+        taken = call.write(roles.take, person, neighbours.missing_administrators(call))
         # Only now: the right is gone at once, whether or not the others answer (R-ID-10).
         overlapping = neighbours.overlapping_of(call, taken.person)
         if not call.read(roles.may_still_take):

@@ -88,7 +88,7 @@ class TakeRole(Command):
     """Takes a role at a clinic from someone; it works no more, anywhere, within a second (R-ID-10).
 
     The clinic's last administrator can only be taken by a regional administrator: else `conflict`, reason
-    `last_administrator`.
+    `last_administrator`. Administrators who are missing in HSA do not count beside one who is not.
     """
 
     clinic: HsaId

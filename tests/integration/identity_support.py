@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -158,9 +158,11 @@ class Identity:
         request = identity.GiveRole(request_id=uuid4(), clinic=clinic, person=person, role=role)
         return self.run(lambda tx: roles.give(tx, request, roles.hsa_id_of(person)), caller)
 
-    def take(self, caller: Caller, clinic: str, person: str, role: Role) -> identity.RoleTaken:
+    def take(
+        self, caller: Caller, clinic: str, person: str, role: Role, missing: Collection[str] = ()
+    ) -> identity.RoleTaken:
         request = identity.TakeRole(request_id=uuid4(), clinic=clinic, person=person, role=role)
-        return self.run(lambda tx: roles.take(tx, request, roles.hsa_id_of(person)), caller)
+        return self.run(lambda tx: roles.take(tx, request, roles.hsa_id_of(person), missing), caller)
 
     def clinic_with_admin(self) -> tuple[str, Caller]:
         """A clinic and its only local administrator."""

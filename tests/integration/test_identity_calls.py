@@ -340,6 +340,16 @@ def test_r_id_6_roles_only_where_one_administers_and_the_clinic_is_active(system
     assert (last.code, last.reason) == ("conflict", "last_administrator")
 
 
+def test_r_id_6_an_administrator_who_is_missing_in_hsa_does_not_let_the_last_one_go(system: Any) -> None:
+    """R-ID-6: nor are they kept themselves."""
+    clinic, gone = system.clinic(), cast.UNKNOWN_STAFF
+    system.rows("identity", "INSERT INTO staff VALUES (%s, now()) ON CONFLICT DO NOTHING", gone)
+    system.rows("identity", "INSERT INTO roles VALUES (%s, %s, 'local_admin', now(), 'test')", clinic.hsa_id, gone)
+    last = refusal(lambda: take(system, clinic, cast.LOCAL_ADMIN, Role.LOCAL_ADMIN, cast.LOCAL_ADMIN))
+    assert (last.code, last.reason) == ("conflict", "last_administrator")
+    assert take(system, clinic, gone, Role.LOCAL_ADMIN, cast.LOCAL_ADMIN).roles == []
+
+
 def test_r_id_10_taking_a_right_works_in_other_services_within_a_second(system: Any) -> None:
     """R-ID-10: from the return of the call; and the caller is told which of the clinic's addresses are the person's."""
     clinic = system.clinic()

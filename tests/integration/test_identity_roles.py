@@ -176,6 +176,19 @@ def test_r_id_6_who_lost_the_right_in_between_gives_nothing(one: Identity) -> No
         one.give(admin, clinic, new_person(), HANDLER)
 
 
+def test_r_id_6_who_is_missing_in_hsa_is_no_administrator_who_stays(one: Identity) -> None:
+    """R-ID-6: they can never log in. Taken themselves, they leave the clinic no poorer."""
+    clinic, admin = one.clinic_with_admin()
+    gone = new_person()
+    one.give(admin, clinic, gone, LOCAL)
+    with pytest.raises(Conflict) as caught:
+        one.take(admin, clinic, admin.subject, LOCAL, missing={gone})
+    assert caught.value.reason == "last_administrator"
+    one.take(admin, clinic, gone, LOCAL, missing={gone})
+    one.give(admin, clinic, gone, LOCAL)
+    one.take(admin, clinic, admin.subject, LOCAL)  # nobody could tell
+
+
 def test_r_id_6_the_last_administrator_stays_unless_the_region_says_so(one: Identity) -> None:
     """R-ID-6: also when two administrators take each other at the same time."""
     clinic, admin = one.clinic_with_admin()

@@ -52,12 +52,12 @@ def test_r_id_6_nobody_gives_the_regional_role_at_a_clinic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "administrators", "regional", "lost"),
-    [(LOCAL, 1, False, True), (LOCAL, 1, True, False), (LOCAL, 2, False, False), (HANDLER, 1, False, False)],
+    ("role", "others", "regional", "lost"),
+    [(LOCAL, 0, False, True), (LOCAL, 0, True, False), (LOCAL, 1, False, False), (HANDLER, 0, False, False)],
 )
-def test_r_id_6_last_administrator(role: Role, administrators: int, regional: bool, lost: bool) -> None:
+def test_r_id_6_last_administrator(role: Role, others: int, regional: bool, lost: bool) -> None:
     """R-ID-6: a clinic never loses its last administrator silently."""
-    assert rules.loses_last_administrator(role, administrators, regional) is lost
+    assert rules.loses_last_administrator(role, others, regional) is lost
 
 
 def test_r_id_21_a_session_idles_for_thirty_minutes_and_lasts_twelve_hours() -> None:
