@@ -73,6 +73,10 @@ class BrokerAdmin:
         """Removes it, if it is there."""
         self._ask("DELETE", f"policies/{quote(vhost, safe='')}/{quote(name, safe='')}", missing_is_fine=True)
 
+    def limit_user(self, user: str, limit: str, most: int) -> None:
+        """Sets a limit of the user."""
+        self._ask("PUT", f"user-limits/{quote(user, safe='')}/{limit}", {"value": most})
+
     def limit_vhost(self, vhost: str, limit: str, most: int) -> None:
         """Sets a limit of the virtual host; -1: none."""
         self._ask("PUT", f"vhost-limits/{quote(vhost, safe='')}/{limit}", {"value": most})

@@ -157,6 +157,9 @@ class Stack:
         admin.make_vhost(VHOST)
         for user in (*permissions.everyone(), "callers"):
             admin.make_user(user, self.keys.password(f"amqp_{user}"))
+        for user in permissions.everyone():
+            for limit, most in definitions.USER_LIMITS.items():
+                admin.limit_user(user, limit, most)
         admin.give(VHOST, definitions.inside(VHOST), definitions.rights(VHOST))
         admin.allow("callers", VHOST)  # for people and tests, who play every part
 

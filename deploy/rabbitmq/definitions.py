@@ -19,12 +19,18 @@ from shared.messaging.wire import REQUEST_QUEUE_ARGUMENTS, RPC_EXCHANGE, request
 VHOST = "vardarende"
 MOST_CONNECTIONS = 300
 """Of one user: a process of a service has five, so that far more of them can run than the databases let in."""
+MOST_CHANNELS = 2 * MOST_CONNECTIONS
+"""Of one user: each connection of ours has one, and at times another to look whether something is there."""
+MOST_CHANNELS_OF_A_CONNECTION = 64
+"""As `rabbitmq.conf` has it (`channel_max`)."""
+USER_LIMITS = {"max-connections": MOST_CONNECTIONS, "max-channels": MOST_CHANNELS}
 MOST_QUEUES = 2000
 """In the virtual host: some fifty are given, and each process makes two. Else a user could fill the broker."""
 _MB = 1024 * 1024
-_UNUSED_MS = 600_000
-_MOST_CALLS, _MOST_EVENTS, _MOST_ANSWERS = 64 * _MB, 256 * _MB, 64 * _MB
-"""Bytes that may wait in a queue of that kind."""
+_UNUSED_MS = 60_000
+"""A client that has lost its connection is back sooner; and of one that was cut off no more is left after it."""
+_MOST_CALLS, _MOST_EVENTS, _MOST_ANSWERS = 64 * _MB, 256 * _MB, 16 * _MB
+"""Bytes that may wait in a queue of that kind. Answers: two of the largest."""
 
 
 def inside(vhost: str) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def whole(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
             "password_hash": password_hash(passwords[user]),
             "hashing_algorithm": "rabbit_password_hashing_sha256",
             "tags": [],
-            "limits": {"max-connections": MOST_CONNECTIONS},
+            "limits": USER_LIMITS,
         }
         for user in permissions.everyone()
     ]
@@ -118,16 +124,24 @@ def bounds(vhost: str) -> dict[str, list[dict[str, Any]]]:
 
     Events are refused, not dropped, where their queue is full: they stay in the outbox, or in the queue that they come
     from, and are sent again (R-SYS-5). A call is refused too, and its caller told nothing better than that no answer
-    came. The queues that users make themselves, as they please, lose their oldest, and end when nobody uses them.
+    came. The queues that users make themselves, as they please, lose their oldest, and end when nobody uses them. To
+    streams RabbitMQ gives no policy that has anything which they do not know, nor to other queues one for streams; and
+    a stream loses whole files of its, which must be small therefore.
     """
     refuse = {"overflow": "reject-publish"}
+    made_by_users = r"^(rpc\.reply-|rights-clock\.)"
     kinds = (
         ("calls", r"^rpc-", {"max-length-bytes": _MOST_CALLS, **refuse}),
         ("events", r"^(events|dead)\.", {"max-length-bytes": _MOST_EVENTS, **refuse}),
         (
             "made by users",
-            r"^(rpc\.reply-|rights-clock\.)",
+            made_by_users,
             {"expires": _UNUSED_MS, "max-length-bytes": _MOST_ANSWERS, "overflow": "drop-head"},
+        ),
+        (
+            "streams made by users",
+            made_by_users,
+            {"max-length-bytes": _MOST_ANSWERS, "stream-max-segment-size-bytes": _MB},
         ),
     )
     most_queues = {"component": "vhost-limits", "name": "limits", "value": {"max-queues": MOST_QUEUES}}

@@ -5,16 +5,19 @@ With the policies of the deployment's definitions, made so small that a few mess
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import time
 from uuid import UUID, uuid4
 
 import amqp
 import pytest
-from amqp.exceptions import MessageNacked, PreconditionFailed
+from amqp.exceptions import AMQPError, MessageNacked, PreconditionFailed
 
 from deploy.rabbitmq import definitions
 from shared.messaging import dead_letters, topology
 from shared.messaging.dead_letters import DeadLetterError
+from shared.messaging.transport import connection_arguments
 from shared.messaging.wire import RPC_EXCHANGE, declare_request_queue, request_queue
 from tests.integration.kernel_broker import DEAD, HAPPENED, QUEUE, UNHEARD, Happened, consumer_of, eventually, relay_of
 from tests.integration.kernel_support import bump
@@ -193,6 +196,96 @@ def test_nobody_makes_more_queues_than_there_may_be(broker_vhost, bounded):
                 channel.queue_declare("two", exclusive=True)
     finally:
         broker_vhost.admin.limit_vhost(vhost, "max-queues", -1)
+
+
+@pytest.fixture
+def connection_to():
+    """A connection by an address of the broker."""
+    opened = []
+
+    def connect(url):
+        connection = amqp.Connection(**connection_arguments(url, "test", None))
+        opened.append(connection)
+        connection.connect()
+        return connection
+
+    yield connect
+    for connection in opened:
+        with contextlib.suppress(Exception):
+            connection.close()
+
+
+@pytest.fixture
+def taker(broker_vhost):
+    """The address of another user of the same virtual host, and its name."""
+    name, password = f"taker-{secrets.token_hex(4)}", secrets.token_hex(16)
+    broker_vhost.admin.make_user(name, password)
+    broker_vhost.admin.allow(name, broker_vhost.vhost)
+    yield broker_vhost.url.replace(broker_vhost.url.split("@")[0], f"amqp://{name}:{password}"), name
+    broker_vhost.admin.delete_user(name)
+
+
+def test_who_has_taken_all_queues_is_cut_off_and_the_others_get_theirs(broker_vhost, bounded, connection_to, taker):
+    """As docs/operations.md tells, by the words for the command line."""
+    admin, vhost, (url, name) = broker_vhost.admin, broker_vhost.vhost, taker
+    admin.limit_vhost(vhost, "max-queues", len(admin.queues(vhost)) + 3)
+    try:
+        channel = connection_to(url).channel()
+        channel.queue_declare("one", exclusive=True)
+        channel.queue_declare("rpc.reply-standalone_rpc_proxy-1", durable=True, arguments={"x-expires": 1000})
+        channel.queue_declare("three", exclusive=True)
+        with bounded.channel() as other, pytest.raises(PreconditionFailed, match="queue limit"):
+            other.queue_declare("mine", exclusive=True)
+        admin.limit_user(name, "max-connections", 0)
+        admin.close_connections(vhost, name)
+
+        def got() -> bool:
+            with bounded.channel() as other, contextlib.suppress(PreconditionFailed):
+                return bool(other.queue_declare("mine", exclusive=True))
+            return False
+
+        eventually(got)
+        with pytest.raises((AMQPError, OSError)):
+            connection_to(url)
+    finally:
+        admin.limit_vhost(vhost, "max-queues", -1)
+
+
+def test_a_user_opens_so_many_channels_and_no_more(system, connection_to):
+    url, opened = system.stack.broker_url("booking"), 0
+    with contextlib.suppress(AMQPError, OSError):
+        while opened <= 2 * definitions.MOST_CHANNELS:
+            connection = connection_to(url)
+            assert connection.channel_max == definitions.MOST_CHANNELS_OF_A_CONNECTION
+            for _ in range(definitions.MOST_CHANNELS_OF_A_CONNECTION):
+                connection.channel()
+                opened += 1
+    assert opened <= definitions.MOST_CHANNELS + definitions.MOST_CHANNELS_OF_A_CONNECTION  # it counts a little late
+
+
+def test_a_stream_that_a_user_makes_is_bounded_as_another_queue_is(broker_vhost, kernel_broker):
+    """It knows not all that bounds other queues, and RabbitMQ leaves out a policy that has any of that."""
+    admin, vhost, name, mb = broker_vhost.admin, broker_vhost.vhost, "rpc.reply-booking.x", 1024 * 1024
+    policies = definitions.bounds(vhost)["policies"]
+    for policy in policies:
+        admin.set_policy(vhost, policy)
+    asked = {"x-queue-type": "stream", "x-max-length-bytes": 10**12, "x-stream-max-segment-size-bytes": 500 * mb}
+    try:
+        with kernel_broker.channel() as channel:
+            channel.queue_declare(name, durable=True, auto_delete=False, arguments=asked)
+            channel.confirm_select()
+            for _ in range(64):
+                channel.basic_publish_confirm(amqp.Message(bytes(mb), delivery_mode=2), "", name)
+
+            def kept() -> int:
+                [stream] = [queue for queue in admin.queues(vhost) if queue["name"] == name]
+                return stream.get("messages", 64)
+
+            eventually(lambda: 0 < kept() <= 40)  # 16 and what its files round it up to
+            channel.queue_delete(name)
+    finally:
+        for policy in policies:
+            admin.delete_policy(vhost, policy["name"])
 
 
 def test_the_deployments_definitions_bound_every_queue_and_their_number(system):

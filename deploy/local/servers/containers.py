@@ -23,10 +23,12 @@ from deploy.local.servers import ADMINISTRATOR, Place, Server
 from deploy.local.servers.postgres import PASSING_SETTINGS, SETTINGS, can_connect
 from deploy.local.servers.rabbitmq import STATISTICS
 from deploy.local.servers.seaweedfs import s3_answers, s3_config, sse_key
+from deploy.rabbitmq.definitions import MOST_CHANNELS_OF_A_CONNECTION
 
 POSTGRES, RABBITMQ, SEAWEEDFS = "postgres:17", "rabbitmq:4-management", "chrislusf/seaweedfs:4.48"
 IMAGES = (POSTGRES, RABBITMQ, SEAWEEDFS)
 LABEL = "vardarende.stack"
+CHANNELS = f"-rabbit channel_max {MOST_CHANNELS_OF_A_CONNECTION}"
 _LOG_LINES = 15
 _START_SECONDS = 120.0
 _EVERY_ADDRESS = "0.0.0.0"
@@ -210,7 +212,7 @@ class RabbitMQ(ContainerServer):
             DockerContainer(RABBITMQ)
             .with_env("RABBITMQ_DEFAULT_USER", ADMINISTRATOR)
             .with_env("RABBITMQ_DEFAULT_PASS", self.place.keys.password("rabbitmq"))
-            .with_env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", STATISTICS)
+            .with_env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", f"{STATISTICS} {CHANNELS}")
             .with_env("RABBITMQ_NODENAME", "rabbit@localhost")
         )
 

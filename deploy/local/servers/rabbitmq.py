@@ -11,6 +11,7 @@ from deploy.local.problems import Problem
 from deploy.local.processes import Process, Program
 from deploy.local.servers import ADMINISTRATOR, Place
 from deploy.local.servers.native import NativeServer
+from deploy.rabbitmq.definitions import MOST_CHANNELS_OF_A_CONNECTION
 
 LOCAL_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
 # Counts of messages and connections are looked at by tests and by people, who wait for them.
@@ -92,6 +93,7 @@ class RabbitMQ(NativeServer):
             "disk_free_limit.absolute = 100MB",
             "vm_memory_high_watermark.relative = 0.6",
             "heartbeat = 10",
+            f"channel_max = {MOST_CHANNELS_OF_A_CONNECTION}",
         ]
         write_private(self._home / "rabbitmq.conf", "\n".join(lines) + "\n")
         write_private(self._home / "enabled_plugins", "[rabbitmq_management].\n")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deploy.local.folder import CHECKOUT
+from deploy.rabbitmq import definitions
 from deploy.secrets import wanted
 from shared.operations.settings import ProcessSettings, ServiceSettings
 
@@ -136,6 +137,11 @@ def test_every_setting_that_is_told_of_reaches_whom_it_is_for():
     for server, script in (("postgres", "postgres"), ("rabbitmq", "rabbitmq"), ("store", "s3")):
         read = re.findall(r"\$\{([A-Z_]+):-", (CHECKOUT / "deploy" / script / "start.sh").read_text())
         assert set(read) <= set(SERVICES[server]["environment"]), server
+
+
+def test_the_broker_gives_a_connection_so_many_channels():
+    lines = (CHECKOUT / "deploy" / "rabbitmq" / "rabbitmq.conf").read_text().splitlines()
+    assert f"channel_max = {definitions.MOST_CHANNELS_OF_A_CONNECTION}" in lines
 
 
 def test_the_database_server_may_have_as_many_processes_as_connections():
