@@ -112,7 +112,7 @@ def whole(passwords: Mapping[str, str], vhost: str = VHOST) -> dict[str, Any]:
             "password_hash": password_hash(passwords[user]),
             "hashing_algorithm": "rabbit_password_hashing_sha256",
             "tags": [],
-            "limits": USER_LIMITS,
+            "limits": dict(USER_LIMITS),
         }
         for user in permissions.everyone()
     ]

@@ -9,4 +9,9 @@ chown rabbitmq:rabbitmq /run/tls
 # the network `broker` alone knows.
 inside=$(getent hosts rabbitmq-inside | cut -d ' ' -f 1)
 printf 'prometheus.tcp.ip = %s\n' "${inside:?the network of the processes is missing}" >/etc/rabbitmq/conf.d/30-inside.conf
+# What it may have is the container's memory, not the machine's: else it is killed before it stops those who publish.
+memory=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes)
+if [ "$memory" != max ]; then
+  printf 'total_memory_available_override_value = %s\n' "$memory" >/etc/rabbitmq/conf.d/40-memory.conf
+fi
 exec docker-entrypoint.sh rabbitmq-server

@@ -55,6 +55,7 @@ def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
     assert names == set(permissions.everyone())
     limits = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_user_limits", "--user", "cases")[1]
     assert str(definitions.MOST_CONNECTIONS) in limits
+    assert str(definitions.MOST_CHANNELS) in limits
     connections = deployment.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_connections", "user")[1]
     assert 0 < connections.split().count("cases") <= 3 * 5
     queues = deployment.compose(
@@ -65,6 +66,12 @@ def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
     assert all(policies.values()), policies
     listeners = deployment.compose("exec", "-T", "rabbitmq", "rabbitmq-diagnostics", "-q", "listeners")[1]
     assert "5671" in listeners and ":5672" not in listeners and "port: 5672" not in listeners
+
+
+def test_the_broker_stops_those_who_publish_before_its_container_is_out_of_memory(deployment):
+    [container] = containers_of(deployment, "rabbitmq")
+    ask = ("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "eval", "vm_memory_monitor:get_memory_limit().")
+    assert 0 < int(deployment.compose(*ask)[1]) < 0.7 * inspected(container)["HostConfig"]["Memory"]
 
 
 def test_the_broker_refuses_what_the_contracts_do_not_name_the_service_for(deployment):
