@@ -33,19 +33,19 @@ Listed = TypeVar("Listed", CasePage, CaseCounts)
 
 
 def of_whom(
-    call: OngoingCall[Any, Listed], work: Callable[[Transaction, Any, UUID | None], Listed], nothing: Listed
+    call: OngoingCall[Any, Listed], work: Callable[[Transaction, Any, Sequence[UUID] | None], Listed], nothing: Listed
 ) -> Listed:
-    """The list or count, where need be of one resident, whom identity knows by the number (R-ID-24).
+    """The list or count, where need be of one person, whose accounts identity knows by the number (R-ID-24).
 
     Whoever has no account has no cases: `nothing`. The caller's role is looked at before anyone is asked.
     """
-    number, resident = call.request.identity_number, None
+    number, residents = call.request.identity_number, None
     if number is not None:
         call.read(_require_role)
-        resident = neighbours.resident_by_number(call, number)
-        if resident is None:
+        residents = neighbours.accounts_by_number(call, number)
+        if not residents:
             return nothing
-    return call.read(work, resident)
+    return call.read(work, residents)
 
 
 NO_CASES = CasePage(cases=[], after=None)
@@ -62,22 +62,22 @@ def _require_role(tx: Transaction, request: ListClinicCases | ListMyCases | Coun
         raise Forbidden(reason="role_missing")
 
 
-def clinic_cases(tx: Transaction, request: ListClinicCases, resident: UUID | None = None) -> CasePage:
-    """The clinic's cases, open and closed, for its receivers: others are `Forbidden`. `resident`: only theirs."""
+def clinic_cases(tx: Transaction, request: ListClinicCases, residents: Sequence[UUID] | None = None) -> CasePage:
+    """The clinic's cases, open and closed, for its receivers: others are `Forbidden`. `residents`: only theirs."""
     _require_role(tx, request)
-    return _staff_page(tx, [cases.c.clinic == request.clinic], request, resident)
+    return _staff_page(tx, [cases.c.clinic == request.clinic], request, residents)
 
 
-def my_cases(tx: Transaction, request: ListMyCases, resident: UUID | None = None) -> CasePage:
+def my_cases(tx: Transaction, request: ListMyCases, residents: Sequence[UUID] | None = None) -> CasePage:
     """The cases that the caller handles, at one clinic or at all; for handlers, others are `Forbidden`."""
     _require_role(tx, request)
     conditions = [cases.c.handler == tx.caller.subject]
     if request.clinic is not None:
         conditions.append(cases.c.clinic == request.clinic)
-    return _staff_page(tx, conditions, request, resident)
+    return _staff_page(tx, conditions, request, residents)
 
 
-def count(tx: Transaction, request: CountCases, resident: UUID | None = None) -> CaseCounts:
+def count(tx: Transaction, request: CountCases, residents: Sequence[UUID] | None = None) -> CaseCounts:
     """How many there are of what the list with the same filters shows (R-CASE-19).
 
     Of one resident, who is named: a reading of each that is counted (R-CASE-18).
@@ -86,8 +86,8 @@ def count(tx: Transaction, request: CountCases, resident: UUID | None = None) ->
     conditions = [cases.c.clinic == request.clinic]
     if request.mine:
         conditions.append(cases.c.handler == tx.caller.subject)
-    if resident is not None:
-        counted = select(cases).where(*conditions, visible(viewer(tx.caller), tx.now), *_filtered(request, resident))
+    if residents is not None:
+        counted = select(cases).where(*conditions, visible(viewer(tx.caller), tx.now), *_filtered(request, residents))
         found = tx.execute(counted).mappings().all()
         access_log.log_listing(tx, found)
         conditions.append(cases.c.id.in_([row["id"] for row in found]))  # none that has come since and is not logged
@@ -98,7 +98,7 @@ def count(tx: Transaction, request: CountCases, resident: UUID | None = None) ->
             func.count().filter(cases.c.unread).label("unread"),
             func.min(cases.c.resident_wrote_at).label("wrote"),
         )
-        .where(*conditions, visible(viewer(tx.caller), tx.now), *_filtered(request, resident))
+        .where(*conditions, visible(viewer(tx.caller), tx.now), *_filtered(request, residents))
         .group_by(cases.c.state)
     ).all()
     many = {row.state: row.many for row in rows}
@@ -110,7 +110,7 @@ def count(tx: Transaction, request: CountCases, resident: UUID | None = None) ->
     )
 
 
-def _filtered(request: CaseFilter, resident: UUID | None) -> list[ColumnElement[bool]]:
+def _filtered(request: CaseFilter, residents: Sequence[UUID] | None) -> list[ColumnElement[bool]]:
     """What the request names, as conditions."""
     named: list[tuple[object, ColumnElement[bool]]] = [
         (request.state, cases.c.state == request.state),
@@ -118,7 +118,7 @@ def _filtered(request: CaseFilter, resident: UUID | None) -> list[ColumnElement[
         (request.handler, cases.c.handler == request.handler),
         (request.number, cases.c.number == (request.number or "").strip()),
         (request.unread, cases.c.unread if request.unread else ~cases.c.unread),
-        (resident, cases.c.resident == resident),
+        (residents, cases.c.resident.in_(residents or [])),
     ]
     conditions = [condition for value, condition in named if value is not None]
     if request.started_from is not None:
@@ -132,16 +132,16 @@ def _staff_page(
     tx: Transaction,
     conditions: Sequence[ColumnElement[bool]],
     request: ListClinicCases | ListMyCases,
-    resident: UUID | None,
+    residents: Sequence[UUID] | None,
 ) -> CasePage:
-    question = select(cases).where(*conditions, visible(viewer(tx.caller), tx.now), *_filtered(request, resident))
+    question = select(cases).where(*conditions, visible(viewer(tx.caller), tx.now), *_filtered(request, residents))
     if request.after is not None:
         question = question.where(before(cases.c.started_at, cases.c.id, read_cursor(request.after)))
     question = question.order_by(cases.c.started_at.desc(), cases.c.id.desc()).limit(request.limit + 1)
     rows, after = page(
         tx.execute(question).mappings().all(), request.limit, lambda row: cursor(row["started_at"], row["id"])
     )
-    if resident is not None:  # the list says whose the cases are: a reading of each (R-CASE-18)
+    if residents is not None:  # the list says whose the cases are: a reading of each (R-CASE-18)
         access_log.log_listing(tx, rows)
     return CasePage(cases=[_listed(row) for row in rows], after=after)
 

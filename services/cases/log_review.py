@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -30,12 +30,12 @@ def search(call: OngoingCall[ReadAccessLog, AccessLog]) -> AccessLog:
     Whoever has no account has not been read about: an empty list. Raises `Forbidden` for others than log reviewers.
     """
     call.caller.require(call.request.clinic, Role.LOG_REVIEWER)
-    resident = None
+    residents = None
     if call.request.identity_number is not None:
-        resident = neighbours.resident_by_number(call, call.request.identity_number)
-        if resident is None:
+        residents = neighbours.accounts_by_number(call, call.request.identity_number)
+        if not residents:
             return AccessLog(entries=[], after=None)
-    rows, unsealed, after = call.read(_found, resident)
+    rows, unsealed, after = call.read(_found, residents)
     return AccessLog(entries=_shown(call, rows, unsealed), after=after)
 
 
@@ -54,11 +54,11 @@ def extract(call: OngoingCall[ExtractAccessLog, AccessLogExtract]) -> AccessLogE
     """
     asked = call.request
     call.caller.require(asked.clinic, Role.LOG_REVIEWER)
-    resident = neighbours.resident_by_number(call, asked.identity_number)
-    if resident is None:
+    residents = neighbours.accounts_by_number(call, asked.identity_number)
+    if not residents:
         raise _not_in_log()
-    rows = call.read(_about, resident)
-    card = neighbours.card_for_staff(neighbours.cards(call, [resident]).get(resident))
+    rows = call.read(_about, residents)
+    card = neighbours.card_for_staff(neighbours.cards(call, residents[:1]).get(residents[0]))
     if card is None:
         raise _not_in_log()
     staff = neighbours.staff(call, log.readers(rows))
@@ -78,20 +78,20 @@ def extract(call: OngoingCall[ExtractAccessLog, AccessLogExtract]) -> AccessLogE
     )
 
 
-def _about(tx: Transaction, asked: ExtractAccessLog, resident: UUID) -> list[Row]:
+def _about(tx: Transaction, asked: ExtractAccessLog, residents: Sequence[UUID]) -> list[Row]:
     conditions = _conditions(asked.clinic, None, asked.since, asked.until)
-    question = select(access_log).where(*conditions, access_log.c.resident == resident)
+    question = select(access_log).where(*conditions, access_log.c.resident.in_(residents))
     rows = tx.execute(question.order_by(access_log.c.entry).limit(MOST_EXTRACTED + 1)).mappings().all()
     if len(rows) > MOST_EXTRACTED:
         raise LimitExceeded("Perioden har för många läsningar. Välj en kortare.", reason="period_too_long")
-    if not rows and not _ever_read(tx, asked.clinic, resident):
+    if not rows and not _ever_read(tx, asked.clinic, residents):
         raise _not_in_log()
     return list(rows)
 
 
-def _ever_read(tx: Transaction, clinic: HsaId, resident: UUID) -> bool:
-    one = select(access_log.c.entry).where(access_log.c.resident == resident, access_log.c.clinic == clinic).limit(1)
-    return tx.execute(one).first() is not None
+def _ever_read(tx: Transaction, clinic: HsaId, residents: Sequence[UUID]) -> bool:
+    theirs = access_log.c.resident.in_(residents) & (access_log.c.clinic == clinic)
+    return tx.execute(select(access_log.c.entry).where(theirs).limit(1)).first() is not None
 
 
 def _not_in_log() -> NotFound:
@@ -104,12 +104,14 @@ def _named(person: StaffFacts | None) -> str:
     return f"{log.name_of(person) or document.UNKNOWN}{title}"
 
 
-def _found(tx: Transaction, asked: ReadAccessLog, resident: UUID | None) -> tuple[list[Row], set[int], str | None]:
+def _found(
+    tx: Transaction, asked: ReadAccessLog, residents: Sequence[UUID] | None
+) -> tuple[list[Row], set[int], str | None]:
     conditions = _conditions(asked.clinic, asked.person, asked.since, asked.until)
     if asked.case is not None:
         conditions.append(access_log.c.case_id == asked.case)
-    if resident is not None:
-        conditions.append(access_log.c.resident == resident)
+    if residents is not None:
+        conditions.append(access_log.c.resident.in_(residents))
     rows, after = log.rows_of(tx, conditions, asked.after, asked.limit)
     return rows, _unsealed(tx, rows), after
 

@@ -178,6 +178,13 @@ def resident_by_number(call: Asking, identity_number: str) -> UUID | None:
     return call.ask(FIND_RESIDENT, FindResident(identity_number=identity_number)).resident
 
 
+def accounts_by_number(call: Asking, identity_number: str) -> list[UUID]:
+    """All accounts of the person whose identity number this is, that by the number first; a person has several by
+    numbers that the register linked later, with cases in each (R-ID-24)."""
+    found = call.ask(FIND_RESIDENT, FindResident(identity_number=identity_number))
+    return [] if found.resident is None else [found.resident, *found.linked]
+
+
 def resident_can_be_written_to(call: Asking, resident: UUID) -> bool:
     """Whether the account is active: an inactive one can be written to all the same (R-CASE-12).
 

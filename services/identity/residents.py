@@ -254,12 +254,13 @@ def _hold_every_account(tx: Transaction, resident: UUID, named: Collection[UUID]
 
 
 def find_resident(tx: Transaction, request: identity.FindResident, key: NumberKey) -> identity.ResidentFound:
-    """Whose number it is, of those who have an account. Raises `Invalid` if it is no identity number."""
+    """Whose number it is, if they have an account; and their others. Raises `Invalid` if it is no number."""
     number = number_in(tx, "identity_number", request.identity_number)
     found = tx.execute(
         select(identity_numbers.c.resident).where(identity_numbers.c.hash == key.hash(number))
     ).scalar_one_or_none()
-    return identity.ResidentFound(resident=found)
+    linked = [one for one in every_account(tx, found) if one != found] if found is not None else []
+    return identity.ResidentFound(resident=found, linked=linked)
 
 
 def find_residents(tx: Transaction, request: identity.FindResidents, key: NumberKey) -> identity.ResidentsFound:

@@ -299,10 +299,13 @@ class FindResident(Query):
 
 class ResidentFound(Reply):
     resident: UUID | None = None
+    linked: list[UUID] = []
+    """Further accounts of the same person, by numbers that the register linked later: cases hang on each."""
 
 
 class FindResidents(Query):
-    """Which residents these identity numbers belong to, of many at once (R-ID-24)."""
+    """Which residents these identity numbers belong to, of many at once (R-ID-24): of each person the account by that
+    number, also where there are others of theirs."""
 
     identity_numbers: list[Annotated[str, Field(max_length=40)]] = Field(max_length=MANY)
 

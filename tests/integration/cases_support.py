@@ -64,6 +64,7 @@ class Neighbours:
         self.clinics: dict[str, directory.ClinicFacts] = {}
         self.staff: dict[str, directory.StaffFacts] = {}
         self.cards: dict[UUID, identity.ResidentCard] = {}
+        self.linked: dict[UUID, list[UUID]] = {}
         self.rights: dict[str, identity.RightsNow] = {}
         self.files: dict[UUID, tuple[str, attachments.ClaimedFile]] = {}
         self.access: dict[tuple[UUID, str], access.ClinicAccess] = {}
@@ -114,7 +115,8 @@ class Neighbours:
 
     def _find_resident(self, request: identity.FindResident) -> identity.ResidentFound:
         found = [card.resident for card in self.cards.values() if card.identity_number == request.identity_number]
-        return identity.ResidentFound(resident=found[0] if found else None)
+        linked = self.linked.get(found[0], []) if found else []
+        return identity.ResidentFound(resident=found[0] if found else None, linked=linked)
 
     def _find_residents(self, request: identity.FindResidents) -> identity.ResidentsFound:
         by_number = {card.identity_number: card.resident for card in self.cards.values()}

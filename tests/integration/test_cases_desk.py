@@ -109,6 +109,16 @@ def test_r_case_19_a_list_is_filtered_by_all_that_is_named(world: World) -> None
     assert count(world, world.handler, mine=True).assigned == 1
 
 
+def test_r_case_19_r_id_24_a_number_finds_the_cases_of_all_accounts_of_the_person(world: World) -> None:
+    """R-CASE-19, R-ID-24: by a number that the register linked later the person has another account."""
+    before, now = world.numbered("199001010074"), world.numbered("199001010082")
+    world.neighbours.linked[UUID(now.subject)] = [UUID(before.subject)]
+    both = {world.start(before).case, world.start(now).case}
+    world.start()
+    assert set(listed(world, identity_number="199001010082")) == both
+    assert count(world, identity_number="199001010082").new == 2
+
+
 def test_r_case_19_only_who_may_list_is_told_whose_number_it_is(world: World) -> None:
     """R-CASE-19, R-ID-24: identity is not even asked for others."""
     for by, call, request in (

@@ -60,6 +60,8 @@ def test_r_case_18_reviewers_search_by_person_resident_and_period(world: World) 
     assert [one.person for one in search(world, person=world.handler.subject)] == [world.handler.subject]
     assert [one.case for one in search(world, identity_number="201001012384")] == [theirs]
     assert search(world, identity_number="191010101010") == []
+    world.neighbours.linked[UUID(other.subject)] = [UUID(world.resident.subject)]
+    assert [one.case for one in search(world, identity_number="201001012384")] == [mine, theirs, mine]
     yesterday = clock.now() - timedelta(days=1)
     assert [one.person for one in search(world, since=yesterday)] == [world.handler.subject]
     assert [one.case for one in search(world, until=yesterday)] == [theirs, mine]
@@ -127,7 +129,8 @@ def test_r_case_18_an_extract_for_the_resident_names_staff_and_has_no_hsa_id(wor
     world.set_resident(UUID(world.resident.subject), "199001012385", protected=True)
     file = world.file(world.resident)
     mine = world.start(attachments=[file])
-    other = world.start(world.new_resident())
+    someone = world.new_resident()
+    other = world.start(someone)
     world.get(other.case, world.receiver)
     world.get(mine.case, world.receiver)
     world.call(cases.OPEN_ATTACHMENT, cases.OpenAttachment(case=mine.case, attachment=file), world.receiver)
@@ -148,6 +151,8 @@ def test_r_case_18_an_extract_for_the_resident_names_staff_and_has_no_hsa_id(wor
     assert other.number not in text
     assert world.receiver.subject not in text
     assert base64.b64decode(extract(world, identity_number="199001012385", format="pdf").content)[:4] == b"%PDF"
+    world.neighbours.linked[UUID(world.resident.subject)] = [UUID(someone.subject)]
+    assert extract(world, identity_number="199001012385").readings == 4, "of all accounts of the person (R-ID-24)"
     nothing = extract(world, identity_number="199001012385", until=clock.now() - timedelta(days=1))
     assert "Ingen har läst" in base64.b64decode(nothing.content).decode()
 

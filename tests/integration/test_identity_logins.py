@@ -399,6 +399,11 @@ def test_r_id_24_accounts_that_are_linked_one_after_another_are_all_one_persons(
         link(one, numbers[0], numbers[2])
     for account in accounts:
         assert one.run(lambda tx, account=account: residents.every_account(tx, account)) == sorted(accounts)
+    for number, account in zip(numbers, accounts, strict=True):
+        ask = identity.FindResident(identity_number=number)
+        found = one.run(lambda tx, ask=ask: residents.find_resident(tx, ask, NUMBER_KEY))
+        assert found.resident == account, "that by the number"
+        assert {account, *found.linked} == set(accounts)
     stranger = take_in(one, registered(new_number()))
     assert one.run(lambda tx: residents.every_account(tx, stranger)) == [stranger]
 
