@@ -40,6 +40,7 @@ ACTIVITIES = MESSAGES | {
     "reminded": "Invånaren påmindes om motfrågan",
     "recorded": "Markerat som journalfört",
     "note_added": "Intern anteckning",
+    "system_message": "Meddelande från ett annat system",
 }
 
 
@@ -165,7 +166,11 @@ def _message(message: MessageShown) -> Iterator[Block]:
     named = f", {message.sender_name}" if message.sender_name else ""
     kind = MESSAGES.get(message.kind, "Meddelande")
     yield Block("line", f"{at(message.sent_at)} – {kind} från {who}{named}")
+    if message.title:
+        yield Block("line", f"Rubrik: {message.title}")
     yield Block("text", message.text)
+    for link in message.links:
+        yield Block("line", f"Länk: {link.text} ({link.url})")
     if message.signature:
         yield Block("line", message.signature)
     if message.referral is not None:

@@ -226,13 +226,18 @@ def _message(row: Row, found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
     message = found.messages[row["id"]].shown
     answers = [HeldValue(name=answer.label, value="; ".join(answer.values)) for answer in message.answers]
     files = "; ".join(f"{file.name} ({file.size} byte)" for file in message.attachments)
+    links = "; ".join(f"{link.text} ({link.url})" for link in message.links)
+    referral = message.referral
     held = _held(
         "Meddelanden",
         message.sent_at,
         row["case_id"],
         Skrivet_av=message.written_by,
         Avsändare=message.sender_name,
+        Rubrik=message.title,
         Text=message.text,
+        Länkar=links or None,
+        Hänvisning=f"{referral.name} ({referral.clinic})" if referral else None,
         Signatur=message.signature,
         Filer=files or None,
         Öppnat=message.opened_at,

@@ -11,10 +11,12 @@ import pytest
 
 from services.cases import pdf
 from shared.contracts import case_records as records
-from shared.contracts import cases
+from shared.contracts import cases, inbox
 from shared.messaging.errors import Conflict, LimitExceeded, NotFound
 from shared.security.caller import Caller
 from tests.integration.cases_support import World, refused, shared_database
+from tests.integration.test_cases_contacting import number_of
+from tests.integration.test_cases_system_messages import put
 from tests.stack.rooms import Rooms
 
 
@@ -79,6 +81,24 @@ def test_r_case_16_the_whole_case_as_text_and_pdf(world: World) -> None:
     ]
     mine = world.call(cases.MY_ACCESS_LOG, cases.ReadMyAccessLog(), resident).entries
     assert [one.what for one in mine] == ["case", "case"]
+
+
+def test_r_case_16_a_thread_of_another_system_with_its_titles_and_links(world: World) -> None:
+    """R-CASE-16, R-CASE-21: what each of its messages said, and its steps in words."""
+    number = number_of()
+    world.numbered(number)
+    for title in ("Din tid", "Din tid är ändrad"):
+        link = inbox.InboxLink(text=f"Om {title}", url="https://bokning.example.se/tid")
+        case = put(world, identity_number=number, thread="tid-1", title=title, link=link).case
+    assert case is not None
+    lines = base64.b64decode(taken_out(world, case, "text").content).decode().split("\n")
+    for title in ("Din tid", "Din tid är ändrad"):
+        assert f"Rubrik: {title}" in lines
+        assert f"Länk: Om {title} (https://bokning.example.se/tid)" in lines
+    assert [line.partition(" – ")[2] for line in lines[lines.index("Händelser") + 2 :] if line] == [
+        "Meddelande från ett annat system, systemet",
+        "Meddelande från ett annat system, systemet",
+    ]
 
 
 def test_r_case_16_only_who_may_read_it(world: World) -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from services.cases import sending, subject_access
 from shared.contracts import case_desk as desk
-from shared.contracts import cases
+from shared.contracts import cases, inbox
 from shared.contracts import subject_access as report
 from shared.contracts.base import Role
 from shared.security.caller import Caller
 from tests.integration.cases_support import CARE_PROVIDER, World, shared_database
 from tests.integration.test_cases_contacting import Job, add, mailing_of, number_of, send
 from tests.integration.test_cases_statements import watched
+from tests.integration.test_cases_system_messages import put
 from tests.stack.rooms import Rooms
 
 IDENTITY = Caller("service", "identity")
@@ -98,6 +99,26 @@ def test_r_id_19_who_was_in_a_mailing_is_told_what_became_of_it(world: World) ->
     assert "Ärendenummer" not in told[1][0]
     assert providers(world, locked) == providers(world, waiting) == [CARE_PROVIDER]
     assert of_kind(held(world, locked, OTHER_PROVIDER), "Utskick") == []
+
+
+def test_r_id_19_a_message_is_told_with_all_that_it_says(world: World) -> None:
+    """R-ID-19, R-CASE-21, R-CASE-8: each title and link of a thread, and where one is referred."""
+    number = number_of()
+    resident = world.numbered(number)
+    for title in ("Din tid", "Din tid är ändrad"):
+        link = inbox.InboxLink(text=f"Om {title}", url="https://bokning.example.se/tid")
+        put(world, identity_number=number, thread="tid-1", title=title, link=link)
+    right = world.new_clinic()
+    case = world.start(resident).case
+    world.assign(case)
+    world.reply(case, "answer", text="Vänd dig till ögonmottagningen.", referral=right)
+    told = {one.get("Rubrik", one["Text"]): one for one in of_kind(held(world, resident), "Meddelanden")}
+    for title in ("Din tid", "Din tid är ändrad"):
+        assert told[title]["Länkar"] == f"Om {title} (https://bokning.example.se/tid)"
+        assert "Hänvisning" not in told[title]
+    referred = told["Vänd dig till ögonmottagningen."]
+    assert referred["Hänvisning"] == f"{world.neighbours.clinics[right].name} ({right})"
+    assert "Länkar" not in referred
 
 
 def test_r_id_19_small_pages_tell_the_same_as_large_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
