@@ -14,7 +14,7 @@ from typing import Any
 
 from deploy.rabbitmq import permissions
 from shared.messaging import announcing, topology
-from shared.messaging.wire import REQUEST_QUEUE_ARGUMENTS, RPC_EXCHANGE, request_queue
+from shared.messaging.wire import REQUEST_QUEUE_ARGUMENTS, RPC_EXCHANGE, outside_queue, request_queue, request_queues
 
 VHOST = "vardarende"
 MOST_CONNECTIONS = 300
@@ -41,17 +41,17 @@ def inside(vhost: str) -> dict[str, Any]:
     for name, kind in ((RPC_EXCHANGE, "topic"), (announcing.EXCHANGE, "fanout"), (needed.mark, "fanout")):
         made["exchanges"].append(_exchange(name, kind, vhost))
     for service in services:
-        queue = request_queue(service)
-        arguments = dict(REQUEST_QUEUE_ARGUMENTS)
-        made["queues"].append(
-            {"name": queue, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": arguments}
-        )
-        made["bindings"].append(_binding(RPC_EXCHANGE, queue, "queue", f"{service}.*", vhost))
+        for queue in request_queues(service):
+            arguments = dict(REQUEST_QUEUE_ARGUMENTS)
+            made["queues"].append(
+                {"name": queue, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": arguments}
+            )
+        made["bindings"].append(_binding(RPC_EXCHANGE, request_queue(service), "queue", f"{service}.*", vhost))
     for caller in permissions.OUTSIDE_CALLERS:
         if caller.stock:
             made["exchanges"].append(_exchange(caller.exchange, "topic", vhost))
             made["bindings"] += [
-                _binding(caller.exchange, RPC_EXCHANGE, "exchange", call.routing_key, vhost)
+                _binding(caller.exchange, outside_queue(call.service), "queue", call.routing_key, vhost)
                 for call in permissions.calls_open_to(caller.audiences, topology.all_contracts())
             ]
             made["bindings"] += [

@@ -6,8 +6,9 @@ its own queues, and make nothing but a queue for its answers, and one for identi
 the default exchange: through that, every queue can be written to.
 
 nameko's client declares the exchange that it sends by, and who may declare one may replace it by one that gives
-everything to everybody. So each outside caller that uses it has an exchange of its own, between which and `nameko-rpc`
-the definitions have its calls and the answers go to and fro. If it replaces that, it is cut off, and it alone.
+everything to everybody. So each outside caller that uses it has an exchange of its own, from which its calls go to the
+services' queues for such, and to which the answers come from `nameko-rpc`. If it replaces that, it is cut off, and it
+alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from shared.contracts.base import Call, Contract
 from shared.messaging import announcing, topology
-from shared.messaging.wire import REPLY_KEY, RPC_EXCHANGE, UUID, caller_exchange, request_queue
+from shared.messaging.wire import REPLY_KEY, RPC_EXCHANGE, UUID, caller_exchange, request_queues
 
 NOTHING = "^$"
 RIGHTS_SOURCE = "identity"
@@ -100,7 +101,7 @@ def of_service(name: str, contracts: Iterable[Contract] | None = None) -> Permis
     calls = calls_open_to({"service", f"service:{name}"}, others)
     answers, clock = rf"rpc\.reply-{name}\..+", rf"rights-clock\.{name}\..+"
     write = [RPC_EXCHANGE, topology.events_exchange(name), topology.again_exchange(name)]
-    read = [RPC_EXCHANGE, request_queue(name), topology.events_queue(name)]
+    read = [RPC_EXCHANGE, *request_queues(name), topology.events_queue(name)]
     if name == RIGHTS_SOURCE:
         made = [answers]
         write.append(announcing.EXCHANGE)

@@ -44,12 +44,12 @@ from shared.messaging.wire import (
     RPC_EXCHANGE,
     TOKEN_HEADER,
     Envelope,
-    declare_request_queue,
+    declare_request_queues,
     decode_request,
     encode_error,
     encode_result,
     next_call_ids,
-    request_queue,
+    request_queues,
     sent_by_a_caller,
 )
 from shared.operations import clock
@@ -320,7 +320,7 @@ class RpcServer:
     def stop(self, timeout: float = 25.0) -> None:
         """Takes no more calls, finishes those begun, gives back the rest."""
         try:
-            self._link.run(lambda channel: channel.basic_cancel("calls"))
+            self._link.run(self._take_no_more)
         except LinkDown:
             pass
         ends = time.monotonic() + timeout
@@ -329,9 +329,14 @@ class RpcServer:
         self._link.stop()
 
     def _take(self, channel: amqp.Channel) -> None:
-        declare_request_queue(channel, self._contract.name)
-        channel.basic_qos(0, self._core.settings.max_workers, False)
-        channel.basic_consume(request_queue(self._contract.name), consumer_tag="calls", callback=self._link.collect)
+        declare_request_queues(channel, self._contract.name)
+        channel.basic_qos(0, self._core.settings.max_workers, False)  # of each of the queues
+        for queue in request_queues(self._contract.name):
+            channel.basic_consume(queue, consumer_tag=queue, callback=self._link.collect)
+
+    def _take_no_more(self, channel: amqp.Channel) -> None:
+        for queue in request_queues(self._contract.name):
+            channel.basic_cancel(queue)
 
     def _arrived(self, delivery: Delivery) -> None:
         if delivery.unreadable:

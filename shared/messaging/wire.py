@@ -72,19 +72,31 @@ def reply_key(user: str) -> str:
 
 
 def request_queue(service: str) -> str:
-    """The queue that a service takes its calls from."""
+    """The queue that a service takes its calls from: those of the other services, and of the operator."""
     return f"rpc-{service}"
 
 
-def declare_request_queue(channel: amqp.Channel, service: str) -> None:
-    """Makes the queue, unless the broker was given its definitions.
+def outside_queue(service: str) -> str:
+    """The queue that it takes the calls of outside callers from: if one of them calls faster than it is answered,
+    the services' calls to each other don't wait behind its."""
+    return f"rpc-{service}-outside"
+
+
+def request_queues(service: str) -> tuple[str, str]:
+    """Both."""
+    return request_queue(service), outside_queue(service)
+
+
+def declare_request_queues(channel: amqp.Channel, service: str) -> None:
+    """Makes the queues, unless the broker was given its definitions, in which outside callers' calls come to theirs.
 
     Classic on purpose: a request is worth nothing after its deadline, and its caller repeats it.
     """
     if topology.given(channel.connection):
         return
     topology.declare_exchange(channel, RPC_EXCHANGE, "topic")
-    channel.queue_declare(request_queue(service), durable=True, auto_delete=False, arguments=REQUEST_QUEUE_ARGUMENTS)
+    for queue in request_queues(service):
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=REQUEST_QUEUE_ARGUMENTS)
     channel.queue_bind(request_queue(service), RPC_EXCHANGE, f"{service}.*")
 
 

@@ -62,7 +62,7 @@ def test_the_broker_knows_only_our_users_and_only_speaks_tls(deployment):
         "exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "-p", "vardarende", "list_queues", "name", "policy", "--silent"
     )[1]
     policies = dict(line.split("\t") for line in queues.splitlines() if "\t" in line)
-    assert policies["events.cases"] == policies["dead.cases"] == "events" and policies["rpc-cases"] == "calls"
+    assert policies["events.cases"] == policies["dead.cases"] == "events" and policies["rpc-cases-outside"] == "calls"
     assert all(policies.values()), policies
     listeners = deployment.compose("exec", "-T", "rabbitmq", "rabbitmq-diagnostics", "-q", "listeners")[1]
     assert "5671" in listeners and ":5672" not in listeners and "port: 5672" not in listeners

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
 import time
 from uuid import UUID, uuid4
 
@@ -14,11 +15,13 @@ import amqp
 import pytest
 from amqp.exceptions import AMQPError, MessageNacked, PreconditionFailed
 
-from deploy.rabbitmq import definitions
+from deploy.rabbitmq import definitions, permissions
+from shared.contracts import identity
 from shared.messaging import dead_letters, topology
+from shared.messaging.client import RpcClient
 from shared.messaging.dead_letters import DeadLetterError
 from shared.messaging.transport import connection_arguments
-from shared.messaging.wire import RPC_EXCHANGE, declare_request_queue, request_queue
+from shared.messaging.wire import RPC_EXCHANGE, declare_request_queues, outside_queue, request_queue, request_queues
 from tests.integration.kernel_broker import DEAD, HAPPENED, QUEUE, UNHEARD, Happened, consumer_of, eventually, relay_of
 from tests.integration.kernel_support import bump
 
@@ -32,7 +35,7 @@ def bounded(broker_vhost, kernel_broker):
     kernel_broker.declare()
     with kernel_broker.channel() as channel:
         channel.exchange_declare(RPC_EXCHANGE, "topic", durable=True, auto_delete=False)
-        declare_request_queue(channel, "cases")
+        declare_request_queues(channel, "cases")
     small = definitions.bounds(broker_vhost.vhost)["policies"]
     for policy in small:
         broker_vhost.admin.set_policy(
@@ -48,7 +51,8 @@ def bounded(broker_vhost, kernel_broker):
     for policy in small:
         broker_vhost.admin.delete_policy(broker_vhost.vhost, policy["name"])
     with kernel_broker.channel() as channel:
-        channel.queue_delete(request_queue("cases"))
+        for queue in request_queues("cases"):
+            channel.queue_delete(queue)
 
 
 @pytest.fixture
@@ -288,6 +292,41 @@ def test_a_stream_that_a_user_makes_is_bounded_as_another_queue_is(broker_vhost,
             admin.delete_policy(vhost, policy["name"])
 
 
+def test_services_are_answered_while_an_outside_caller_floods_the_service_that_they_ask(system, connection_to):
+    """By rubbish, faster than it is answered: it fills the queue of the calls from outside, and no other."""
+    stop, exchange = threading.Event(), permissions.exchange_of("portal")
+
+    def flood(channel) -> None:
+        with contextlib.suppress(AMQPError, OSError):
+            while not stop.is_set():
+                channel.basic_publish(amqp.Message(b"x" * 900), exchange, "identity.begin_login")
+
+    threads = [
+        threading.Thread(target=flood, args=(connection_to(system.stack.broker_url("portal")).channel(),))
+        for _ in range(2)
+    ]
+    client = RpcClient(system.stack.broker_url("cases"), "cases.test")
+    client.start()
+    waiting = connection_to(system.stack.broker_url("callers")).channel()
+
+    def in_line() -> int:
+        return waiting.queue_declare(outside_queue("identity"), passive=True).message_count
+
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: in_line() > 2000, 60)
+        for _ in range(20):
+            asked = identity.ResidentCards(residents=[])
+            client.ask(identity.RESIDENT_CARDS, asked, token=system.service_token("cases"), timeout=2.0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        client.stop()
+    eventually(lambda: in_line() == 0, 120)
+
+
 def test_the_deployments_definitions_bound_every_queue_and_their_number(system):
     admin, vhost = system.stack.rabbitmq.admin, "vardarende"
     given = {f"{kind}.{service}" for kind in ("events", "dead") for service in ("cases", "notifications")}
@@ -297,7 +336,7 @@ def test_the_deployments_definitions_bound_every_queue_and_their_number(system):
 
     eventually(lambda: all(policies().values()))  # that of a new queue is not told at once
     assert {policies()[queue] for queue in given} == {"events"}
-    assert policies()["rpc-cases"] == "calls"
+    assert policies()["rpc-cases"] == policies()["rpc-cases-outside"] == "calls"
     assert {policy for queue, policy in policies().items() if "rights-clock" in queue} == {"made by users"}
     assert admin.vhost_limits(vhost) == {"max-queues": definitions.MOST_QUEUES}
     assert {queue.name for queue in topology.topology().queues} <= {queue["name"] for queue in admin.queues(vhost)}

@@ -106,7 +106,7 @@ def test_nobody_writes_into_a_queue_past_the_exchanges(channel_of):
 def test_nobody_reads_what_is_for_another(channel_of):
     for user in permissions.everyone():
         for other in SERVICES:
-            for queue in (f"rpc-{other}", f"events.{other}", f"dead.{other}"):
+            for queue in (f"rpc-{other}", f"rpc-{other}-outside", f"events.{other}", f"dead.{other}"):
                 dead = queue.startswith("dead")
                 if (dead and user == "operator") or (not dead and user == other):
                     continue

@@ -22,7 +22,7 @@ CALL = f"{SERVICE}.ask"
 def calls_queue(kernel_broker):
     """The queue that the service takes its calls from; nobody takes any."""
     with kernel_broker.channel() as channel:
-        wire.declare_request_queue(channel, SERVICE)
+        wire.declare_request_queues(channel, SERVICE)
     yield kernel_broker
     with kernel_broker.channel() as channel:
         channel.queue_delete(QUEUE)
