@@ -119,7 +119,7 @@ def all_random() -> list[Secret]:
         Secret(name, _key_of_32, _no_key_of_32) for name in ("notification-addresses.key", "report-addresses.key")
     ]
     for user in STORE_USERS:
-        found += [Secret(f"{user}-access.key", lambda: secrets.token_hex(10), _weak)]
+        found += [Secret(f"{user}-access.key", lambda: secrets.token_hex(16), _weak)]
         found += [Secret(f"{user}-secret.key", password, _weak)]
     found += [Secret(f"amqp-{user}.password", password, _weak) for user in BROKER_USERS]
     for service in SERVICES:

@@ -78,6 +78,11 @@ def test_a_certificate_that_our_processes_would_not_take_is_named(folder, server
     assert told in fault
 
 
+def test_what_is_made_is_not_found_weak_by_chance():
+    [key] = [secret for secret in wanted.all_random() if secret.name == "s3-access.key"]
+    assert {key.fault(key.make()) for _ in range(20_000)} == {None}
+
+
 def test_a_certificate_by_our_authority_for_our_name_is_taken(folder):
     authority, key = (folder / "ca.crt").read_text(), (folder / "offline-ca.key").read_text()
     for suffix, text in zip(("crt", "key"), certificates.server(authority, key, ["postgres", "a"]), strict=True):
