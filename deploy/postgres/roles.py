@@ -28,6 +28,8 @@ COPIES = "backup"
 """The role that reads what the server writes, whole, and can do nothing else: for backups, the archive, a standby."""
 OF_ONE_PROCESS = {"notifications_web": "notifications"}
 """A process that has a role of its own, and whose database it uses. What it may do there the migrations say."""
+FEW_CONNECTIONS = 40
+"""For a role that one process or a migration uses."""
 _SHARED_DATABASES = ("postgres", "template1")
 _OF_A_SERVICE = (
     "REASSIGN OWNED BY {service} TO {owner}",  # what was made before there were two roles
@@ -63,7 +65,7 @@ def make(
         for name, password in passwords.items():
             make_role(admin, name, password)
             if owners is not None:
-                make_role(admin, owner_of(name), owners[name])
+                make_role(admin, owner_of(name), owners[name], FEW_CONNECTIONS)
             make_database(admin, name, owner=name if owners is None else owner_of(name))
         if copies is not None:
             make_role(admin, COPIES, copies)
@@ -89,29 +91,30 @@ def let_in(admin: psycopg.Connection, database: str, service: str, owner: str) -
 
 def make_process_role(admin: psycopg.Connection, database: str, role: str, password: str) -> None:
     """One of `OF_ONE_PROCESS`, let into this database, to which `admin` is connected, so far without any table."""
-    make_role(admin, role, password)
+    make_role(admin, role, password, FEW_CONNECTIONS)
     names = {"role": sql.Identifier(role), "database": sql.Identifier(database)}
     admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {database} TO {role}").format(**names))
     admin.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {role}").format(**names))
 
 
-def make_role(admin: psycopg.Connection, name: str, password: str) -> None:
-    """The role, with this password. It may take half of the server's connections: the others' services go on."""
+def make_role(admin: psycopg.Connection, name: str, password: str, most: int | None = None) -> None:
+    """The role, with this password. It may have so many connections; None: half of the server's, so that the others'
+    services go on."""
     known = admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
     verb = sql.SQL("ALTER" if known else "CREATE")
-    [most] = admin.execute("SELECT current_setting('max_connections')::int / 2").fetchone() or (-1,)
+    [half] = admin.execute("SELECT current_setting('max_connections')::int / 2").fetchone() or (-1,)
     admin.execute(
         sql.SQL("{} ROLE {} LOGIN CONNECTION LIMIT {} PASSWORD {}").format(
-            verb, sql.Identifier(name), sql.Literal(most), sql.Literal(password)
+            verb, sql.Identifier(name), sql.Literal(half if most is None else most), sql.Literal(password)
         )
     )
 
 
 def make_database(admin: psycopg.Connection, name: str, owner: str) -> None:
-    """The database, unless it is there."""
+    """The database, if it is missing; closed to all others in any case."""
     if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
         admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
-        admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
 def main() -> int:

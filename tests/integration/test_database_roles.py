@@ -1,10 +1,13 @@
 """A service's role reads and writes the rows of its own database, and can change nothing about it (R-SYS-4)."""
 
+from uuid import uuid4
+
 import psycopg
 import pytest
 from psycopg import errors
 
 from deploy.local.own_processes import SERVICES
+from deploy.postgres import roles
 
 
 def connected(system, service, database=None):
@@ -23,14 +26,31 @@ def test_no_role_comes_into_another_database(system):
                 connected(system, service, other)
 
 
-def test_no_service_takes_all_connections_of_the_server(system):
+def test_no_service_takes_all_connections_of_the_server_and_who_needs_few_gets_few(system):
+    few = {*(f"{service}_owner" for service in SERVICES), *roles.OF_ONE_PROCESS}
     with connected(system, "cases") as connection:
-        limits = connection.execute(
-            "SELECT DISTINCT rolconnlimit, current_setting('max_connections')::int / 2 FROM pg_roles "
-            "WHERE rolname = ANY(%s)",
-            ([*SERVICES, *(f"{service}_owner" for service in SERVICES)],),
-        ).fetchall()
-    assert [limit == half > 0 for limit, half in limits] == [True]
+        [(half,)] = connection.execute("SELECT current_setting('max_connections')::int / 2").fetchall()
+        limits = dict(
+            connection.execute(
+                "SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname = ANY(%s)", ([*SERVICES, *few],)
+            ).fetchall()
+        )
+    assert half > roles.FEW_CONNECTIONS
+    assert limits == dict.fromkeys(SERVICES, half) | dict.fromkeys(few, roles.FEW_CONNECTIONS)
+
+
+def test_a_database_that_was_left_open_is_closed_by_the_next_run(system):
+    """As by a run that ended when it had made it."""
+    admin = system.stack.postgres.admin_url()
+    name = f"left_open_{uuid4().hex[:8]}"
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} OWNER cases_owner")
+        try:
+            roles.make_database(connection, name, "cases_owner")
+            with pytest.raises(psycopg.OperationalError, match="permission denied"):
+                connected(system, "identity", name)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_service_owns_nothing_and_changes_no_table(system):
