@@ -26,6 +26,7 @@ from services.cases.tables import (
     drafts,
     mailing_recipients,
     mailings,
+    message_files,
     messages,
     notes,
 )
@@ -175,7 +176,7 @@ def page(tx: Transaction, request: SubjectAccess) -> Found:
         rows,
         after,
         messages=sent.of_rows(tx, rows) if kind == "messages" else {},
-        drafts={row["id"]: of_drafts.shown(tx, row) for row in rows} if kind == "drafts" else {},
+        drafts=_drafts(tx, rows) if kind == "drafts" else {},
         texts=_texts(tx, kind, rows),
         titles={case: title for case, title in found.items() if title is not None},
     )
@@ -189,6 +190,20 @@ def _read_cursor(after: str | None) -> tuple[str, Any]:
         return kind, tuple(read(part) for read, part in parts) if key else None
     except (KeyError, ValueError):
         raise Invalid(fields=[("after", "är ingen fortsättning")]) from None
+
+
+def _drafts(tx: Transaction, rows: list[Row]) -> dict[UUID, DraftShown]:
+    """The drafts, without files that were sent in another case: a draft names whatever its writer's client put there,
+    and that case may be somebody else's (R-ATT-6)."""
+    found = {row["id"]: of_drafts.shown(tx, row) for row in rows}
+    named = {file for draft in found.values() for file in draft.attachments}
+    sent_in = select(message_files.c.attachment, message_files.c.case_id).where(message_files.c.attachment.in_(named))
+    case_of = {one.attachment: one.case_id for one in tx.execute(sent_in)} if named else {}
+    for row in rows:
+        draft = found[row["id"]]
+        here = [file for file in draft.attachments if case_of.get(file, row["case_id"]) == row["case_id"]]
+        found[row["id"]] = draft.model_copy(update={"attachments": here})
+    return found
 
 
 def _texts(tx: Transaction, kind: str, rows: list[Row]) -> dict[UUID, str]:

@@ -332,7 +332,7 @@ def _gather_part(transaction: Transactions, ask: Ask, part: Row[Any]) -> None:
 def _from_provider(ask: Ask, gathered: _Gathered, resident: UUID, provider: HsaId) -> None:
     """What the care provider controls of one account, the files of its messages too."""
     held = _from(ask, gathered, "cases", subject_access.OF_CASES, resident, provider)
-    files = sorted({file for one in held for file in one.attachments})
+    files = sorted({(file, one.case) for one in held for file in one.attachments if one.case is not None})
     for start in range(0, len(files), _ATTACHMENTS_AT_ONCE):
         some = files[start : start + _ATTACHMENTS_AT_ONCE]
         _from(ask, gathered, "attachments", subject_access.OF_ATTACHMENTS, resident, provider, some)
@@ -345,16 +345,20 @@ def _from(
     call: Call[Any, HeldPage],
     resident: UUID,
     care_provider: HsaId | None,
-    files: Sequence[UUID] = (),
+    files: Sequence[tuple[UUID, UUID]] = (),
 ) -> list[Held]:
     """All pages of one service about one account, which are answered too; or, where one of them does not come, none and
-    the name of the service."""
+    the name of the service. `files`: of these, each with the case that it was found in."""
     held: list[Held] = []
     after: str | None = None
     try:
         while True:
             question = SubjectAccess(
-                resident=resident, care_provider=care_provider, attachments=list(files), after=after
+                resident=resident,
+                care_provider=care_provider,
+                attachments=sorted({file for file, _ in files}),
+                cases=sorted({case for _, case in files}),
+                after=after,
             )
             page = ask(call, question)
             held += page.held

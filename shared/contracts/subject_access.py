@@ -26,12 +26,14 @@ class SubjectAccess(Query):
     """All that this service holds about a resident, page by page, however old (R-ID-19).
 
     `care_provider`: what that one controls; null: what none does. `attachments`: for the service of these, which does
-    not know who controls them: those in the care provider's messages.
+    not know who controls them: those in the care provider's messages and drafts. `cases`: where these are; of a file
+    that belongs to another case nothing is told (R-ATT-6).
     """
 
     resident: UUID
     care_provider: HsaId | None = None
     attachments: list[UUID] = Field(default_factory=list, max_length=1000)
+    cases: list[UUID] = Field(default_factory=list, max_length=1000)
     after: Annotated[str, Field(max_length=200)] | None = None
 
 

@@ -79,6 +79,18 @@ def test_r_id_19_drafts_are_told_of_by_whoever_writes_them(world: World) -> None
     assert of_kind(held(world, world.resident, OTHER_PROVIDER), "Utkast") == []
 
 
+def test_r_att_6_a_draft_tells_nothing_of_a_file_in_another_residents_case(world: World) -> None:
+    """R-ATT-6, R-SYS-1, R-ID-19: whatever ids the writer's client has put in it."""
+    elsewhere, sent, own = world.file(world.handler), world.file(world.handler), world.file(world.handler)
+    theirs, case = world.start(world.new_resident()).case, world.start().case
+    for one, file in ((theirs, elsewhere), (case, sent)):
+        world.assign(one)
+        world.reply(one, attachments=[file])
+    save(world, case, "Som vi såg", world.handler, [elsewhere, sent, own])
+    [draft] = [one for one in held(world, world.resident) if one.kind == "Utkast"]
+    assert draft.attachments == [sent, own]
+
+
 def test_r_id_19_who_was_in_a_mailing_is_told_what_became_of_it(world: World) -> None:
     """R-ID-19, R-CASE-14, R-CASE-22: also where nothing was sent, and where it is the only thing that is held."""
     numbers = [number_of() for _ in range(3)]

@@ -24,6 +24,7 @@ from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_clinic, new_number, new_person, registered
 
 PROVIDER, OTHER = "SE2321000131-V1", "SE5599999994-V2"
+CASE = uuid4()
 
 
 class Services:
@@ -36,7 +37,12 @@ class Services:
 
     def hold(self, service: str, provider: str | None, *texts: str, files: tuple[UUID, ...] = ()) -> None:
         self.held[service, provider] = [
-            report.Held(kind="Meddelanden", values=[report.HeldValue(name="Text", value=text)], attachments=list(files))
+            report.Held(
+                kind="Meddelanden",
+                case=CASE,
+                values=[report.HeldValue(name="Text", value=text)],
+                attachments=list(files),
+            )
             for text in texts
         ]
 
@@ -153,7 +159,7 @@ def test_r_id_19_each_care_provider_releases_what_it_controls(desk: Desk) -> Non
     assert "röntgen.png" in text
     assert "Annan vårdgivare" not in text
     [asked] = [one for service, one in desk.services.asked if service == "attachments" and one.care_provider]
-    assert asked.attachments == [file]
+    assert (asked.attachments, asked.cases) == ([file], [CASE])
     desk.release(OTHER)
     desk.gather()
     assert desk.mine().whole
