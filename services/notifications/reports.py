@@ -33,6 +33,9 @@ _REFERENCE = re.compile(
     r"(?:\.(?P<attempt>[0-9]{1,6})-(?P<provider>[0-9a-f]{8}))?"  # not in those of the version before
 )
 _MESSAGE_ID = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@[^<>\s]+>")
+_OPENS_PARTS = re.compile(rb"boundary[*0-9\s]*=", re.IGNORECASE)
+_LOOKED_AT = 256 * 1024
+_MOST_PARTS = 20
 _SENDING = re.compile(r"[0-9]{1,6}")
 _SIGNATURE_LENGTH = 32
 _SEEN = (
@@ -94,28 +97,40 @@ def _is_of_the_last(row: Row[Any], fits: re.Match[str]) -> bool:
     return int(fits["attempt"]) == last and fits["provider"] == _mark(row.provider or "")
 
 
-def take_bounce(tx: Transaction, raw: bytes) -> bool:
-    """Takes in a mail that came back (RFC 3464), by the Message-ID of what was sent. False: it is no such mail.
-
-    Only what has failed for good counts: a server that still tries has said nothing. One of an earlier sending says
-    nothing of the new one; one that does not say which it is about counts while there has been only one.
-    """
-    found = _failed_for_good(raw)
-    if found is None:
-        return False
-    row = tx.execute(select(*_SEEN).where(deliveries.c.delivery == found.delivery).with_for_update()).one_or_none()
-    if row is not None and row.resent == (found.sending or 0):
-        _settle(tx, row, "undelivered", about_the_address=found.about_the_address)
-    return True
-
-
 @dataclass(frozen=True)
-class _CameBack:
+class CameBack:
     """A mail that came back. `sending`: which of the delivery's, if it says so."""
 
     delivery: UUID
     sending: int | None
     about_the_address: bool
+
+
+def returned(raw: bytes) -> CameBack | None:
+    """What a mail that came back (RFC 3464) is about, by the Message-ID of what was sent. None: it is no such mail.
+
+    Anyone may have written it. Reading takes the time of its lines, once for each of the parts that they stand in: so
+    many of both are looked at, and no more. What it is about stands at the beginning.
+    """
+    raw = raw[:_LOOKED_AT]
+    if len(_OPENS_PARTS.findall(raw)) > _MOST_PARTS:
+        return None
+    try:
+        return _failed_for_good(raw)
+    except Exception as error:  # whatever the parser stumbles over
+        log.info("mail_not_readable", exc_info=error)
+        return None
+
+
+def take_bounce(tx: Transaction, found: CameBack) -> None:
+    """Takes in that a mail came back.
+
+    Only what has failed for good counts: a server that still tries has said nothing. One of an earlier sending says
+    nothing of the new one; one that does not say which it is about counts while there has been only one.
+    """
+    row = tx.execute(select(*_SEEN).where(deliveries.c.delivery == found.delivery).with_for_update()).one_or_none()
+    if row is not None and row.resent == (found.sending or 0):
+        _settle(tx, row, "undelivered", about_the_address=found.about_the_address)
 
 
 def _settle(tx: Transaction, row: Row[Any], judgement: Judgement, *, about_the_address: bool = True) -> None:
@@ -139,7 +154,7 @@ def _settle(tx: Transaction, row: Row[Any], judgement: Judgement, *, about_the_a
     log.info("delivery_reported", delivery=str(row.delivery), channel=row.channel, state=judgement)
 
 
-def _failed_for_good(raw: bytes) -> _CameBack | None:
+def _failed_for_good(raw: bytes) -> CameBack | None:
     """The delivery that a report of delivery status is about, if it says that it failed."""
     report = email.message_from_bytes(raw, policy=email.policy.compat32)
     if report.get_content_type() != "multipart/report":
@@ -158,7 +173,7 @@ def _failed_for_good(raw: bytes) -> _CameBack | None:
             original = original or _original(part)
     if not failed or original is None:
         return None
-    return _CameBack(*original, about_the_address)
+    return CameBack(*original, about_the_address)
 
 
 def _blocks(part: Mail) -> list[Mail]:

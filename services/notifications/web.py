@@ -53,6 +53,8 @@ _MOST_DIGITS = 10
 _UNREAD = frozenset({401, 403, 404, 411, 413, 503})
 """Answers to requests of which the body has not been read."""
 _PASSED_OVER_SECONDS = 1.0
+_MAIL_WAITS_SECONDS = 0.2
+"""For the mail before it to be read; else it is to come again."""
 
 
 class Refusal(Exception):
@@ -69,6 +71,7 @@ class Webhook:
     def __init__(self, process: DatabaseProcess) -> None:
         self._process = process
         self._settings: WebSettings = process.settings
+        self._reads_a_mail = threading.Lock()
         self._apis = {f"sms-{number}": api for number, api in enumerate(self._settings.sms_apis, start=1)}
 
     def largest(self, path: str) -> int:
@@ -96,13 +99,17 @@ class Webhook:
                 raise Refusal(404)
 
     def _take_mail(self, body: bytes) -> None:
+        # One at a time: whoever may write to us by mail should not keep the reports of SMS waiting.
+        if not self._reads_a_mail.acquire(timeout=_MAIL_WAITS_SECONDS):
+            raise Refusal(503)
         try:
-            with self._process.transaction() as tx:
-                taken = reports.take_bounce(tx, body)
-        except RecursionError:  # parts in parts in parts
-            taken = False
-        if not taken:
+            found = reports.returned(body)
+        finally:
+            self._reads_a_mail.release()
+        if found is None:
             raise Refusal(422)
+        with self._process.transaction() as tx:
+            reports.take_bounce(tx, found)
 
     def _take(self, slot: str, signed: str | None, kind: str, body: bytes) -> None:
         try:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -361,6 +362,41 @@ def test_what_is_made_to_break_the_reader_is_no_report(world: World, hook: Hook)
         digits = "9" * 5000
         forger.sendall(f"POST {address(reference)} HTTP/1.1\r\nContent-Length: {digits}\r\n\r\n".encode())
         assert forger.recv(100).split(b" ")[1] == b"413"
+
+
+@pytest.mark.parametrize("deep", [15, 250])
+def test_r_sys_1_a_mail_of_parts_in_parts_keeps_nobody_s_report(world: World, hook: Hook, deep: int) -> None:
+    """R-SYS-1, R-NOT-7: reading it took the time of its lines, once for each of the parts that they stand in."""
+    reference = sent(world)
+    nested = "".join(f'Content-Type: multipart/mixed; boundary="b{n}"\r\n\r\n--b{n}\r\n' for n in range(deep)).encode()
+    report = b'Content-Type: multipart/report; boundary="b"\r\n\r\n--b\r\n' + nested
+    report += b"\n" * (web.LARGEST_MAIL - len(report))
+    began = time.monotonic()
+    with ThreadPoolExecutor(14) as others:
+        mails = [others.submit(hook.post, "/reports/mail", secret=SECRET, data=report) for _ in range(14)]
+        assert hook.post(address(reference), data={"id": "s1", "status": "delivered"}) == 200
+        assert {one.result() for one in mails} <= {422, 503}
+    assert time.monotonic() - began < 5
+    assert state(world)[2] == "delivered"
+
+
+@pytest.mark.parametrize("kind", ['text/rfc822-headers; charset="a\x00b"', "text/rfc822-headers; charset*=x''y"])
+def test_r_sys_1_what_the_reader_stumbles_over_is_no_report(world: World, hook: Hook, kind: str) -> None:
+    """R-SYS-1: an answer that says so; the mail server need not come again."""
+    mail = returned(sent(world).partition(".")[0]).replace(b"text/rfc822-headers", kind.encode())
+    mail = mail.replace(b"To: anna@vgregion.example\r\nMess", "To: å\r\nMess".encode())
+    assert hook.post("/reports/mail", secret=SECRET, data=mail) in (200, 422)
+
+
+def test_r_not_7_of_a_long_mail_that_comes_back_the_beginning_is_enough(world: World, hook: Hook) -> None:
+    """R-NOT-7: what it is about stands before the words of the mail."""
+    world.hear(cases.MESSAGE_SENT, world.message(world.resident("email"), "staff"))
+    world.send()
+    [(delivery,)] = world.rows("SELECT delivery FROM deliveries")
+    long = returned(str(delivery)).replace(b"text/rfc822-headers", b"message/rfc822").removesuffix(b"--b--")
+    long += b"Long words.\r\n" * 50_000
+    assert hook.post("/reports/mail", secret=SECRET, data=long) == 200
+    assert state(world) == ("failed", "undelivered", "undelivered")
 
 
 def eventually(what: Callable[[], bool], seconds: float) -> None:
