@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, delete, func, insert, literal, or_, select, update
 
 from services.cases import access_log, contacting, neighbours
 from services.cases.drafts import KEPT
@@ -281,7 +281,10 @@ def _listed(tx: Transaction, request: ListRecipients) -> tuple[list[Row], str | 
     if request.result is not None:
         question = question.where(mailing_recipients.c.result == request.result)
     if request.after is not None:
-        question = question.where(mailing_recipients.c.position > read_number_cursor(request.after))
+        # As a large number: a place that no position can have is the end, and no error.
+        question = question.where(
+            mailing_recipients.c.position > literal(read_number_cursor(request.after), BigInteger)
+        )
     in_order = question.order_by(mailing_recipients.c.position).limit(request.limit + 1)
     found: list[Row] = list(tx.execute(in_order).mappings())
     rows, after = page(found, request.limit, lambda row: number_cursor(row["position"]))

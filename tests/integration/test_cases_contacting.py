@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from services.cases import mailings, rules, sending
+from services.cases.paging import number_cursor
 from shared.contracts import access, cases, identity
 from shared.contracts import case_types as offer
 from shared.contracts import contacting as contacts
@@ -292,6 +293,8 @@ def test_r_case_14_each_recipient_has_a_result(world: World) -> None:
     shown = [one.resident and one.resident.identity_number for one in first.recipients + second.recipients]
     assert shown == [*numbers[:2], None, numbers[3], None]  # of those who got nothing by it, nothing is told
     assert second.after is None
+    beyond = ask.model_copy(update={"after": number_cursor(2**40)})  # as another list's may be
+    assert world.call(contacts.LIST_RECIPIENTS, beyond, world.handler).recipients == []
     [case] = cases_of(world, people[0])
     assert first.recipients[0].case == case
     assert world.get(case, world.handler).messages[0].text == "Proverna ser bra ut."
