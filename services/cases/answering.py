@@ -161,8 +161,9 @@ def _written(tx: Transaction, case: Row, request: SendMessage) -> Written:
     if questions_open(facts(case)):
         form = case_types.form_of(tx, case)
         given = forms.check_answers(form, request.answers, len(request.attachments), swedish_date(tx.now))
-        parts = [forms.as_text(form, given), request.text.strip()]
-        written = Written("\n\n".join(part for part in parts if part), forms.shown(form, given))
+        answers = forms.shown(form, given)
+        parts = [forms.as_text(answers), request.text.strip()]
+        written = Written("\n\n".join(part for part in parts if part), answers)
     elif request.answers:
         raise Invalid(
             "Det finns inga frågor att svara på i ärendet.",

@@ -204,10 +204,11 @@ def shown(form: Form, answers: dict[str, list[str]]) -> tuple[AnswerShown, ...]:
     )
 
 
-def as_text(form: Form, answers: dict[str, list[str]]) -> str:
+def as_text(answers: Iterable[AnswerShown]) -> str:
     """The answers as one text to read: each label with what was filled in."""
-    return "\n\n".join(
-        f"{component.label}\n{', '.join(answers[component.id])}"
-        for component in form.components
-        if component.id in answers
-    )
+    return "\n\n".join(f"{answer.label}\n{', '.join(answer.values)}" for answer in answers)
+
+
+def text_besides(text: str, answers: Sequence[AnswerShown]) -> str:
+    """What a message says besides the answers, which its text begins with."""
+    return text.removeprefix(as_text(answers)).strip() if answers else text

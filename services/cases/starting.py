@@ -58,7 +58,8 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
     message, sender = prepared.sending
     offered = case_types.offered(tx, request.clinic, request.case_type, keep=True)
     case_types.check_read(offered, request.form_version)
-    answers = forms.check_answers(offered.form, request.answers, len(request.attachments), swedish_date(tx.now))
+    given = forms.check_answers(offered.form, request.answers, len(request.attachments), swedish_date(tx.now))
+    answers = forms.shown(offered.form, given)
     case: dict[str, Any] = {
         "id": case_id(request.request_id, tx.caller),
         "number": next_numbers(tx, 1)[0],
@@ -83,8 +84,8 @@ def start_case(tx: Transaction, request: StartCase, prepared: neighbours.Prepare
         kind="start",
         sender=sender,
         care_provider=prepared.care_provider,
-        text=forms.as_text(offered.form, answers),
-        answers=forms.shown(offered.form, answers),
+        text=forms.as_text(answers),
+        answers=answers,
         files=prepared.files,
     )
     tx.execute(_START, case | {"reply_bytes": STEP + first.weight})

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Select, and_, func, select, tuple_, union
+from sqlalchemy import Column, Select, and_, func, literal, select, tuple_, union
 
 from services.cases import drafts as of_drafts
 from services.cases import mailings as of_mailings
 from services.cases import messages as sent
 from services.cases import notes as of_notes
 from services.cases.access_log import name_of
+from services.cases.forms import text_besides
 from services.cases.opening import open_sealed
 from services.cases.system_messages import title_of
 from services.cases.tables import (
@@ -37,6 +38,9 @@ from shared.database.transaction import Transaction
 from shared.messaging.errors import Invalid
 
 PAGE = 50
+PAGE_BYTES = 2_000_000
+"""A page ends with the row whose sealed content passes this: a message may be as long as a request, and a reply has to
+hold all of the page."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Stream:
     key: tuple[Column[Any], ...]
     read: Callable[[SubjectAccess], Select[Any]]
     key_of: tuple[Callable[[str], Any], ...]
+    long: Column[Any] | None = None
+    """What can make rows so long that a page holds fewer."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def _of_readings(request: SubjectAccess) -> Select[Any]:
 
 STREAMS = {
     "cases": Stream((cases.c.id,), _of_cases, (UUID,)),
-    "messages": Stream((messages.c.case_id, messages.c.position), _of_messages, (UUID, int)),
+    "messages": Stream((messages.c.case_id, messages.c.position), _of_messages, (UUID, int), messages.c.content),
     "notes": Stream((notes.c.id,), _of_notes, (UUID,)),
     "drafts": Stream((drafts.c.id,), _of_drafts, (UUID,)),
     "mailings": Stream((mailing_recipients.c.mailing, mailing_recipients.c.position), _of_mailings, (UUID, int)),
@@ -164,8 +170,8 @@ def page(tx: Transaction, request: SubjectAccess) -> Found:
     query = stream.read(request)
     if key is not None:
         query = query.where(tuple_(*stream.key) > tuple_(*key))
-    rows: list[Row] = list(tx.execute(query.order_by(*stream.key).limit(PAGE + 1)).mappings())
-    more, rows = len(rows) > PAGE, rows[:PAGE]
+    rows: list[Row] = list(tx.execute(_weighed(stream, query)).mappings())
+    more = bool(rows) and rows[-1]["more"]
     kinds = list(STREAMS)
     following = kinds[kinds.index(kind) + 1 :]
     place = "/".join(str(rows[-1][column.name]) for column in stream.key) if more else ""
@@ -180,6 +186,16 @@ def page(tx: Transaction, request: SubjectAccess) -> Found:
         texts=_texts(tx, kind, rows),
         titles={case: title for case, title in found.items() if title is not None},
     )
+
+
+def _weighed(stream: Stream, query: Select[Any]) -> Select[Any]:
+    """The first of these rows that fit in a page, one at least; each tells whether there are `more` after it."""
+    length = literal(0) if stream.long is None else func.length(stream.long)
+    before = func.coalesce(func.sum(length).over(order_by=stream.key, rows=(None, -1)), 0)
+    more = func.count().over(order_by=stream.key, rows=(1, 1)) > 0
+    first = query.add_columns(before.label("before"), more.label("more")).order_by(*stream.key).limit(PAGE).subquery()
+    fits = select(first).where(first.c.before < PAGE_BYTES)
+    return fits.order_by(*(first.c[column.name] for column in stream.key))
 
 
 def _read_cursor(after: str | None) -> tuple[str, Any]:
@@ -250,7 +266,7 @@ def _message(row: Row, found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
         Skrivet_av=message.written_by,
         Avsändare=message.sender_name,
         Rubrik=message.title,
-        Text=message.text,
+        Text=text_besides(message.text, message.answers) or None,
         Länkar=links or None,
         Hänvisning=f"{referral.name} ({referral.clinic})" if referral else None,
         Signatur=message.signature,

@@ -14,9 +14,10 @@ from shared.contracts import case_desk as desk
 from shared.contracts import cases, inbox
 from shared.contracts import subject_access as report
 from shared.contracts.base import Role
+from shared.messaging.wire import LARGEST_REPLY_BYTES
 from shared.security.caller import Caller
 from tests.integration.cases_support import CARE_PROVIDER, World, shared_database
-from tests.integration.test_cases_contacting import Job, add, mailing_of, number_of, send
+from tests.integration.test_cases_contacting import Job, add, contact, mailing_of, number_of, send, template
 from tests.integration.test_cases_statements import watched
 from tests.integration.test_cases_system_messages import put
 from tests.stack.rooms import Rooms
@@ -124,7 +125,7 @@ def test_r_id_19_a_message_is_told_with_all_that_it_says(world: World) -> None:
     case = world.start(resident).case
     world.assign(case)
     world.reply(case, "answer", text="Vänd dig till ögonmottagningen.", referral=right)
-    told = {one.get("Rubrik", one["Text"]): one for one in of_kind(held(world, resident), "Meddelanden")}
+    told = {one.get("Rubrik") or one.get("Text"): one for one in of_kind(held(world, resident), "Meddelanden")}
     for title in ("Din tid", "Din tid är ändrad"):
         assert told[title]["Länkar"] == f"Om {title} (https://bokning.example.se/tid)"
         assert "Hänvisning" not in told[title]
@@ -176,6 +177,37 @@ def test_r_id_19_a_page_opens_no_more_than_it_tells(world: World, monkeypatch: p
         page = world.call(report.OF_CASES, ask, IDENTITY)
     assert len(page.held) == len(opened) == 4
     assert len(seen) == 2
+
+
+def test_r_id_19_long_cases_are_told_whole_in_pages_that_fit_in_a_reply(world: World) -> None:
+    """R-ID-19: answers fill a request each time; what they say stands once."""
+    form = [cases.Component(id=f"q{place}", kind="text", label=f"Fråga {place}") for place in range(20)]
+    long_form, longest = world.new_case_type(form), "\U0001f600" * cases.MESSAGE_LENGTH
+    answers = [cases.Answer(component=one.id, values=[longest]) for one in form]
+    resident = world.new_resident()
+    for _ in range(6):
+        world.start(resident, case_type=long_form, answers=answers)
+    told: list[report.Held] = []
+    ask = report.SubjectAccess(resident=UUID(resident.subject), care_provider=CARE_PROVIDER, after="messages ")
+    while ask.after is not None and ask.after.startswith("messages "):
+        page = world.call(report.OF_CASES, ask, IDENTITY)
+        assert len(page.model_dump_json().encode()) < LARGEST_REPLY_BYTES / 2
+        told += page.held
+        ask = ask.model_copy(update={"after": page.after})
+    said = {one.label: longest for one in form}
+    assert of_kind(told, "Meddelanden") == [{"Skrivet av": "resident"} | said] * 6
+
+
+def test_r_id_19_what_is_written_besides_answers_is_told_too(world: World) -> None:
+    """R-ID-19, R-CASE-14: each word once."""
+    number = number_of()
+    resident = world.numbered(number)
+    case = contact(world, template(world, "questions"), number, text="Svara på några frågor.").case
+    answers = [cases.Answer(component="since", values=["2026-02-01"])]
+    world.write(case, resident, answers=answers, text="Det går bättre nu.")
+    asked, answered = of_kind(held(world, resident), "Meddelanden")
+    assert asked["Text"] == "Svara på några frågor."
+    assert (answered["Sjukskriven sedan?"], answered["Text"]) == ("2026-02-01", "Det går bättre nu.")
 
 
 def test_r_case_10_who_has_read_is_told_longer_than_the_case_is_shown(world: World) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cases import forms
-from services.cases.forms import Form, as_text, check_components, check_components_for, from_stored
+from services.cases.forms import Form, as_text, check_components, check_components_for, from_stored, shown
 from shared.contracts.cases import Answer, Component
 from shared.messaging.errors import Invalid
 
@@ -138,7 +138,7 @@ def test_a_form_is_read_as_it_was_stored() -> None:
 
 def test_answers_as_text_in_the_order_of_the_form() -> None:
     asked = form(component("text", "a"), component("info", "i"), component("multiple_choice", "b"))
-    assert as_text(asked, {"b": ["Ja", "Nej"], "a": ["Ont"]}) == "Fråga\nOnt\n\nFråga\nJa, Nej"
+    assert as_text(shown(asked, {"b": ["Ja", "Nej"], "a": ["Ont"]})) == "Fråga\nOnt\n\nFråga\nJa, Nej"
 
 
 @given(
