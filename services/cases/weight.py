@@ -1,7 +1,7 @@
 """How large a case may grow: all of it is read at once, so all of it has to fit in one reply (R-CASE-3, R-CASE-6).
 
-What is counted is never less than what a reply takes. Staff have room that a resident can't fill, so that whatever a
-resident has written can be answered; closing needs none.
+What is counted is never less than what a reply takes, nor than the case takes as a document in text (R-CASE-16). Staff
+have room that a resident can't fill, so that whatever a resident has written can be answered; closing needs none.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from shared.contracts import case_records as records
 from shared.contracts import cases
 from shared.messaging.errors import LimitExceeded, Refused
 from shared.messaging.wire import LARGEST_REPLY_BYTES
@@ -78,6 +79,21 @@ def test_r_case_3_staff_can_not_make_a_case_unreadable(world: World) -> None:
     filled(lambda: world.assign(case))
     world.close_case(case)
     assert size(world, case) < LARGEST_REPLY_BYTES
+
+
+@pytest.mark.parametrize(
+    "lines", ["a" + "\n" * (cases.MESSAGE_LENGTH - 2) + "b", "å\n" * (cases.MESSAGE_LENGTH // 2 - 1) + "å"]
+)
+def test_r_case_16_a_case_of_many_lines_can_be_taken_out_for_the_record(world: World, lines: str) -> None:
+    """R-CASE-16: as text, which is the one way where it is too large for a PDF."""
+    case = world.waiting_case()
+    assert filled(lambda: world.write(case, text=lines)) > 100
+    assert filled(lambda: world.reply(case, text=lines)) > 50
+    filled(lambda: world.assign(case))
+    world.close_case(case)
+    request = records.TakeOutCase(case=case, format="text")
+    document = world.call(records.TAKE_OUT_CASE, request, world.receiver)
+    assert len(document.model_dump_json().encode()) < LARGEST_REPLY_BYTES
 
 
 def test_r_att_7_no_file_is_claimed_for_a_message_that_the_case_has_no_room_for(world: World) -> None:
