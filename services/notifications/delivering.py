@@ -204,6 +204,7 @@ def record(tx: Transaction, one: Claimed, outcome: Outcome) -> DeliveryState | N
             reason=case((_HAS_IT, null()), (in_vain, "undelivered"), else_=reason),
             ended_at=case((_HAS_IT | in_vain, tx.now), else_=ended),
             lease_until=None,
+            unasked_since=None,
             provider_reference=getattr(outcome, "reference", None),
             **again,
         )

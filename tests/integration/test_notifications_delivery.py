@@ -467,6 +467,20 @@ def test_what_no_provider_could_be_asked_to_take_for_a_day_is_a_visible_failure(
     assert world.rows("SELECT count(*) FROM deliveries WHERE state = 'failed'") == [(0,)]
 
 
+def test_r_not_7_the_day_without_a_provider_ends_when_one_has_been_asked(world: World) -> None:
+    """R-NOT-7: what is greylisted for long does not fail because a provider is left alone for a moment."""
+    for _ in range(4):
+        tell_resident(world, "email")
+    world.email.refuse = NotAccepted("smtp_connection", provider_down=True)
+    world.sender().round()  # three fail, and there is no provider to ask for the fourth
+    world.rows("DELETE FROM deliveries WHERE attempts > 0")
+    world.email.refuse = NotAccepted("smtp_recipient_451")
+    world.make_due()
+    world.sender().round()
+    found = "SELECT state, reason, unasked_since IS NULL FROM deliveries"
+    assert world.rows(found) == [("waiting", "smtp_recipient_451", True)]
+
+
 def test_what_waited_long_for_something_else_does_not_fail_because_a_provider_is_left_alone(world: World) -> None:
     """R-NOT-7: a day without a sender, or without identity, is no day without a provider."""
     for _ in range(4):
