@@ -94,7 +94,7 @@ def accept(tx: Transaction, request: logging_in.AcceptTerms, shelf: TermsShelf) 
     """Notes that the caller accepts the terms in force.
 
     Raises `Conflict` with reason `terms_version_not_in_force` for any other version, `terms_already_accepted` where the
-    caller has accepted it before.
+    caller's token says that they are. In another session they may have been accepted before: the time of that stays.
     """
     kind = _kind(tx)
     if request.version != shelf.in_force(kind):
@@ -107,7 +107,7 @@ def accept(tx: Transaction, request: logging_in.AcceptTerms, shelf: TermsShelf) 
         .on_conflict_do_nothing()
         .returning(accepted_terms.c.version)
     ).first()
-    if accepted is None:
+    if accepted is None and tx.caller.terms_accepted:
         raise Conflict("Villkoren är redan godkända. Förnya sessionen.", reason="terms_already_accepted")
 
 

@@ -201,8 +201,7 @@ class Terms(Reply):
 class AcceptTerms(Command):
     """Accepts the terms in force. The session goes on with the tokens of the answer; its earlier ones are spent.
 
-    `conflict` with reason `terms_already_accepted` where they were accepted before, in another session say: then
-    `renew_session` gives the tokens that say so.
+    `conflict` with reason `terms_already_accepted` where the token already says so: tokens come by `renew_session`.
     """
 
     version: str = Field(max_length=40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -171,10 +172,11 @@ def test_r_id_2_r_id_3_terms_are_accepted_once_and_can_be_read_again(one: Identi
     accepted_at = read().accepted_at
     assert accepted_at is not None
     one.moved += timedelta(minutes=10)
+    assert claims(accept("1"))["terms"] is True, "by a token that is older than that"
+    caller = replace(caller, terms_accepted=True)
     with pytest.raises(Conflict) as caught:
         accept("1")
     assert caught.value.reason == "terms_already_accepted", "an access token buys no renewal token"
-    assert one.renew(going_on.renewal_token)
     assert read().accepted_at == accepted_at
     assert one.opened(kind, subject).terms_version_to_accept is None
     assert reason(one, opened.renewal_token) == "renewal_token_spent"
