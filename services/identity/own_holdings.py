@@ -27,6 +27,7 @@ from services.identity.tables import (
     report_parts,
     reports,
     sessions,
+    taken_apart,
     unreachable_addresses,
     verified_addresses,
 )
@@ -107,6 +108,10 @@ def _numbers(tx: Transaction, resident: UUID) -> Iterator[Held]:
         )
     for row in tx.execute(select(linked_accounts).where(linked_accounts.c.resident == resident)):
         yield _held("Konton som är samma persons", row.linked_at, Id=str(resident))
+    own = select(identity_numbers.c.hash).where(identity_numbers.c.resident == resident)
+    concerned = or_(taken_apart.c.resident == resident, taken_apart.c.other == resident, taken_apart.c.number.in_(own))
+    for row in tx.execute(select(taken_apart).where(concerned).order_by(taken_apart.c.seq)):
+        yield _held("Skilt från en annan persons konto", row.at, Vad="nummer" if row.other is None else "konto")
 
 
 def _choices(tx: Transaction, resident: UUID) -> Iterator[Held]:

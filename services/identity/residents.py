@@ -152,7 +152,7 @@ def lock(tx: Transaction, _request: logging_in.LockLogin) -> Done:
     """
     if tx.caller.acting_for is not None:
         raise Forbidden("Det kan du bara göra i ditt eget namn.", reason="acting_for_child")
-    for one in _hold_every_account(tx, UUID(tx.caller.subject)):
+    for one in hold_every_account(tx, UUID(tx.caller.subject)):
         _lock(tx, one, tx.now)
     return Done()
 
@@ -167,7 +167,7 @@ def unlock(tx: Transaction, person: RegisteredPerson, key: NumberKey) -> None:
         return
     if not _bring_all_up_to_date(tx, row, person):
         raise account_inactive()
-    for one in _hold_every_account(tx, row.resident):
+    for one in hold_every_account(tx, row.resident):
         if one.locked_at is not None:
             _set_locked(tx, one, None)
 
@@ -232,8 +232,9 @@ def every_account(tx: Transaction, resident: UUID) -> list[UUID]:
     return sorted({resident, *tx.execute(linked).scalars()})
 
 
-def _hold_every_account(tx: Transaction, resident: UUID, named: Collection[UUID] = ()) -> list[Account]:
-    """These, held; in the order that everyone keeps. One that is linked while we wait is among them."""
+def hold_every_account(tx: Transaction, resident: UUID, named: Collection[UUID] = ()) -> list[Account]:
+    """All accounts of the person whose account this is, held; in the order that everyone keeps. One that is linked
+    while we wait is among them."""
     held: list[UUID] = []
     while held != (every := every_account(tx, resident)):
         hold_accounts(tx, every)
@@ -323,6 +324,12 @@ def _hold(tx: Transaction, hashes: Collection[bytes]) -> dict[bytes, Account]:
     return {row[0]: Account(*row[1:]) for row in tx.ask(_FIND, (list(hashes),))}
 
 
+def hold_account_of(tx: Transaction, hash_: bytes) -> UUID | None:
+    """The account that has this number, if there is one, held as above."""
+    found = _hold(tx, [hash_]).get(hash_)
+    return found and found.resident
+
+
 def hold_accounts(tx: Transaction, accounts: Collection[UUID], *, to_read: bool = False) -> None:
     """The same for accounts that exist; `to_read`: only from being changed."""
     ordered = select(residents.c.resident).where(residents.c.resident.in_(accounts))
@@ -355,7 +362,8 @@ def _account(
             _log_doubt(one)
     found = found._replace(others=tuple(one for one in accounts.values() if one.named))
     if found.others:
-        log.warning("resident_has_several_accounts")  # cases hang on both; people have to look at it
+        # Cases hang on both; people have to look at it.
+        log.warning("resident_has_several_accounts", residents=[str(one.resident) for one in found.every])
     if found.named and rules.answer_counts(person.asked_at, found.looked_up_at, tx.now):
         if person.replaced_by is None:
             _put_in_force(tx, found.resident, in_force, known)
@@ -363,6 +371,7 @@ def _account(
             if hash_ not in known:
                 current = number == person.number and not person.replaced_by
                 _add_number(tx, found.resident, hash_, number, current=current)
+                log.info("number_added_to_account", resident=str(found.resident))
         if found.others:
             _link(tx, [one.resident for one in found.every])
             found = found._replace(linked=True)
@@ -399,7 +408,7 @@ def _with_linked(tx: Transaction, account: Account) -> Account:
     """The account with all others of the person, whether or not the answer named them. A login that is locked in one of
     them is from now on in all."""
     named = [one.resident for one in account.every if one.named]
-    every = {one.resident: one for one in _hold_every_account(tx, account.resident, named)}
+    every = {one.resident: one for one in hold_every_account(tx, account.resident, named)}
     locked_at = min((one.locked_at for one in every.values() if one.locked_at is not None), default=None)
     if locked_at is not None:
         every |= {

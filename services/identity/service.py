@@ -26,6 +26,7 @@ from services.identity import (
     sessions,
     signing_keys,
     subject_access,
+    taking_apart,
     terms,
     unreachable,
     verification,
@@ -338,6 +339,10 @@ class IdentityService:
     @rpc(identity.RESIDENT_CARDS)
     def resident_cards(self, call: OngoingCall[identity.ResidentCards, identity.CardsFound]) -> identity.CardsFound:
         return call.read(residents.resident_cards)
+
+    @rpc(identity.TAKE_APART)
+    def take_apart(self, call: OngoingCall[identity.TakeApart, identity.TakenApart]) -> identity.TakenApart:
+        return call.write(taking_apart.take_apart, desk_of(call.settings).number_key)
 
     @rpc(identity.FIND_RESIDENT)
     def find_resident(self, call: OngoingCall[identity.FindResident, identity.ResidentFound]) -> identity.ResidentFound:

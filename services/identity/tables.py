@@ -199,6 +199,19 @@ linked_accounts = Table(
     "(R-ID-24).",
 )
 
+taken_apart = Table(
+    "taken_apart",
+    metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("resident", Uuid, ForeignKey("residents.resident"), nullable=False),
+    Column("other", Uuid, ForeignKey("residents.resident")),
+    Column("number", LargeBinary, nullable=False),
+    Column("by", Text, nullable=False),
+    comment="Taken apart again (R-ID-24): a number (its hash) out of an account; or, with other, the account by that "
+    "number.",
+)
+
 numbers_of_person = table("numbers_of_person", column("resident", Uuid), column("hash", LargeBinary))
 """A view: all numbers of the person whose account it is, its own and those of accounts that are linked with it."""
 

@@ -321,9 +321,31 @@ class ResidentsFound(Reply):
     found: list[FoundByNumber]
 
 
+class TakeApart(Command):
+    """Takes apart two people whom the population register has told to be one by mistake, as the operator (R-SYS-1,
+    R-ID-24). See to it first that the register has been corrected: else its next answer joins them again.
+
+    `resident` is the account of one of them, `identity_number` a number of the other. If that number is in the account,
+    it is taken out of it, and whoever has it gets an account of their own at the next login. If it has an account that
+    is linked with this one, that account is no longer linked with any. The sessions of all concerned end, and custody
+    until the register has told of it again; their subject access reports, which are of both, are removed. It is kept in
+    a history. `conflict` with reason `not_together` where the number is in none of these accounts, `only_number` where
+    the account has no other.
+    """
+
+    resident: UUID
+    identity_number: str = Field(max_length=40)
+
+
+class TakenApart(Reply):
+    residents: list[UUID]
+    """The accounts whose sessions have ended: all that were held to be one person's."""
+
+
 RESIDENT_CARDS = identity.call("resident_cards", ResidentCards, CardsFound, who=("service:cases",))
 FIND_RESIDENT = identity.call("find_resident", FindResident, ResidentFound, who=("service:cases",))
 FIND_RESIDENTS = identity.call("find_residents", FindResidents, ResidentsFound, who=("service:cases",))
+TAKE_APART = identity.call("take_apart", TakeApart, TakenApart, who=("operator",))
 
 # --- rights, for the copies that other services keep ----------------------------------------------------------------
 

@@ -360,6 +360,24 @@ def test_r_id_24_a_changed_number_is_the_same_resident(system: Any, before: str,
     assert card_of(system, resident).identity_number == new
 
 
+def test_r_sys_1_r_id_24_the_operator_takes_a_number_out_of_an_account(system: Any) -> None:
+    """R-SYS-1, R-ID-24: nobody else does; sessions end everywhere. What the register still tells to be one is joined
+    again."""
+    old, new = named("kim_before").number, named("kim").number
+    system.login_resident(old)
+    opened = system.accept_terms(system.login_resident(new))
+    resident = resident_of(system, new)
+    request = identity.TakeApart(request_id=uuid4(), resident=resident, identity_number=old)
+    assert isinstance(refusal(lambda: system.call(identity.TAKE_APART, request, opened.access_token)), Forbidden)
+    request = request.model_copy(update={"request_id": uuid4()})
+    for _ in range(2):
+        assert system.call(identity.TAKE_APART, request, system.operator_token).residents == [resident]
+    until_refused(lambda: system.call(cases.LIST_INBOX, cases.ListInbox(), opened.access_token))
+    assert (resident_of(system, old), resident_of(system, new)) == (None, resident)
+    assert system.login_resident(old).access_token
+    assert resident_of(system, old) == resident
+
+
 def test_r_id_17_a_samordningsnummer_tells_a_death_in_its_own_way(system: Any) -> None:
     """R-ID-17"""
     assert refusal(lambda: system.login_resident(named("olena").number)).reason == "account_inactive"

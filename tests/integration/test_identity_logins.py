@@ -252,6 +252,9 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Logged:
         def error(self, event: str, **facts: Any) -> None:
             told.append(("error", event, facts))
 
+        def info(self, event: str, **facts: Any) -> None:
+            pass
+
     monkeypatch.setattr(residents, "log", Log())
     return told
 

@@ -415,6 +415,7 @@ TOLD = {
     "residents": "Konto",
     "identity_numbers": "Identitetsnummer",
     "linked_accounts": "Konton som är samma persons",
+    "taken_apart": "Skilt från en annan persons konto",
     "accepted_terms": "Godkända villkor",
     "reports": "Registerutdrag",
     "report_parts": "Registerutdrag",
@@ -462,6 +463,7 @@ def test_r_id_19_every_table_of_identity_is_told_or_is_not_about_residents(desk:
         f"INSERT INTO address_codes VALUES ('guardian', '{me} {child}', 'sms', 'x', 'y', now(), 0, 1, now())",
         f"INSERT INTO unreachable_addresses VALUES ('resident', '{me}', 'sms', 1, now())",
         f"INSERT INTO linked_accounts VALUES ('{me}', '{me}', now())",
+        f"INSERT INTO taken_apart (at, resident, number, by) VALUES (now(), '{me}', 'x', 'x')",
         f"INSERT INTO my_clinics VALUES ('{me}', 'SE1-MINE', now())",
         f"INSERT INTO guardianships VALUES ('{me}', '{child}', '2040-01-01', now())",
     ):
