@@ -152,12 +152,12 @@ def update_case_type(tx: Transaction, request: UpdateCaseType) -> CaseTypeUpdate
 
 def _administered(tx: Transaction, case_type: UUID) -> Row:
     """The case type with its form, locked for change, if the caller administers it: else `NotFound`."""
+    _hold(tx, *_of_administrator(tx, case_type))
     row = (
         tx.execute(
             select(case_types, case_type_forms.c.components, case_type_forms.c.information, case_type_forms.c.text)
             .select_from(WITH_FORM)
             .where(*_of_administrator(tx, case_type))
-            .with_for_update(of=case_types)
         )
         .mappings()
         .one_or_none()
@@ -165,6 +165,12 @@ def _administered(tx: Transaction, case_type: UUID) -> Row:
     if row is None:
         raise case_type_not_found()
     return row
+
+
+def _hold(tx: Transaction, *which: ColumnElement[bool], share: bool = False) -> None:
+    """Locks the case type until the transaction ends, before it is read with its form: locked in the same statement, a
+    change that is waited for leaves the new version beside the forms of before, in which it is not."""
+    tx.execute(select(case_types.c.id).where(*which).with_for_update(read=share))
 
 
 def case_type_not_found() -> NotFound:
@@ -296,13 +302,14 @@ def offered(
 
     Raises `NotFound`, and `Conflict` (case_type_not_active) for one that is out of use.
     """
+    this = (case_types.c.id == case_type, case_types.c.clinic == clinic, case_types.c.purpose.in_(purposes))
+    if keep:
+        _hold(tx, *this, share=True)
     question = (
         select(case_types, case_type_forms.c.components, case_type_forms.c.information, case_type_forms.c.text)
         .select_from(WITH_FORM)
-        .where(case_types.c.id == case_type, case_types.c.clinic == clinic, case_types.c.purpose.in_(purposes))
+        .where(*this)
     )
-    if keep:
-        question = question.with_for_update(read=True, of=case_types)
     row = tx.execute(question).mappings().one_or_none()
     if row is None:
         raise case_type_not_found()

@@ -32,7 +32,7 @@ from shared.messaging.server import OngoingCall
 
 Asking = OngoingCall[Any, Any]
 
-FOR_GOOD = frozenset({"case_changed", "case_closed", "case_full"})
+FOR_GOOD = frozenset({"case_changed", "case_closed", "case_full", "form_changed"})
 """Reasons of refusal that no repetition of the request can ever get past."""
 
 

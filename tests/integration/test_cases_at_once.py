@@ -24,6 +24,9 @@ from shared.contracts.base import Role
 from shared.messaging.errors import Conflict, NotFound, Refused, Unavailable
 from shared.security.caller import Caller, Rights
 from tests.integration.cases_support import FORM, World, shared_database
+from tests.integration.test_cases_contacting import contact as contact_with
+from tests.integration.test_cases_contacting import number_of
+from tests.integration.test_cases_contacting import template as new_template
 from tests.stack.rooms import Rooms
 
 ROUNDS = 10
@@ -219,6 +222,66 @@ def test_r_case_1_withdrawn_while_a_clinic_takes_it_into_use_again(world: World)
         assert taken not in {one.case_type for one in offered}
 
 
+def while_its_form_is_changed(world: World, case_type: UUID, action: Callable[[], Any]) -> Any:
+    """The answer or refusal of what waits at its write for a second version of the case type's form, or a further one,
+    to be committed."""
+    found: list[Any] = []
+    address = world.database.engine.url.set(drivername="postgresql").render_as_string(False)
+    with connect(address) as changing:
+        changing.execute("UPDATE case_types SET form_version = form_version + 1 WHERE id = %s", (case_type,))
+        changing.execute(
+            "INSERT INTO case_type_forms (case_type, version, components, information, text)"
+            " SELECT case_type, version + 1, components, information, text FROM case_type_forms"
+            " WHERE case_type = %s ORDER BY version DESC LIMIT 1",
+            (case_type,),
+        )
+        waiting = threading.Thread(target=lambda: found.extend(at_once(action)))
+        waiting.start()
+        who_waits_for(changing)
+        changing.commit()
+    waiting.join()
+    return found[0]
+
+
+def test_r_case_1_a_case_is_started_while_its_form_is_changed(world: World) -> None:
+    """R-CASE-1, R-CASE-2: with the form as it is now; a resident who has read the one before is told so, and can use
+    the file at once in the next try."""
+    started = while_its_form_is_changed(world, world.case_type, world.start)
+    assert isinstance(started, cases.CaseStarted), started
+    file = world.file(world.resident)
+    refused = while_its_form_is_changed(
+        world, world.case_type, partial(world.start, form_version=2, attachments=[file])
+    )
+    assert isinstance(refused, Conflict), refused
+    assert refused.reason == "form_changed"
+    world.start(form_version=3, attachments=[file])
+
+
+def test_r_case_14_a_resident_is_written_to_while_the_template_is_changed(world: World) -> None:
+    """R-CASE-14: who has read the template as it was is told that it has changed, not that there is none."""
+    number, template = number_of(), new_template(world)
+    world.numbered(number)
+    contact = partial(contact_with, world, template, number, form_version=1)
+    refused = while_its_form_is_changed(world, template, contact)
+    assert isinstance(refused, Conflict), refused
+    assert refused.reason == "form_changed"
+
+
+def test_r_case_1_a_case_type_is_changed_or_taken_into_use_while_it_is_changed(world: World) -> None:
+    """R-CASE-1: the second administrator is told that it has changed; taking it into use needs no version."""
+    change = offer.UpdateCaseType(request_id=uuid4(), case_type=world.case_type, form_version=1, name="Annat namn")
+    refused = while_its_form_is_changed(
+        world, world.case_type, partial(world.call, offer.UPDATE_CASE_TYPE, change, world.admin)
+    )
+    assert isinstance(refused, Conflict), refused
+    assert refused.reason == "case_type_changed"
+    use = offer.ReactivateCaseType(request_id=uuid4(), case_type=world.case_type)
+    used = while_its_form_is_changed(
+        world, world.case_type, partial(world.call, offer.REACTIVATE_CASE_TYPE, use, world.admin)
+    )
+    assert isinstance(used, cases.CaseTypeActivated), used
+
+
 def held_draft(world: World, case: UUID) -> Connection[Any]:
     """A lock on the handler's draft in the case: whoever sends a reply waits for it at COMMIT, and nowhere before."""
     draft = desk.SaveDraft(request_id=uuid4(), case=case, version=world.version(case), text="Utkast")
@@ -228,8 +291,9 @@ def held_draft(world: World, case: UUID) -> Connection[Any]:
     return holder
 
 
-def wait_for_commit(holder: Connection[Any]) -> int:
-    """The process of the server that waits for the lock: with all that the reply writes, and COMMIT, under way."""
+def who_waits_for(holder: Connection[Any]) -> int:
+    """The process of the server that waits for the lock; of a reply that waits for its draft, all that it writes, and
+    COMMIT, is under way."""
     with connect(holder.info.dsn, password=holder.info.password, autocommit=True) as watcher:
         for _ in range(300):
             found = watcher.execute(
@@ -238,7 +302,7 @@ def wait_for_commit(holder: Connection[Any]) -> int:
             if found:
                 return int(found[0])
             time.sleep(0.01)
-    raise AssertionError("nobody waits at COMMIT")
+    raise AssertionError("nobody waits")
 
 
 def test_r_case_17_a_draft_that_is_saved_while_the_reply_is_sent_is_not_left_behind(world: World) -> None:
@@ -251,7 +315,7 @@ def test_r_case_17_a_draft_that_is_saved_while_the_reply_is_sent_is_not_left_beh
     with held_draft(world, case) as holder:
         sending = threading.Thread(target=lambda: found.extend(at_once(partial(world.reply, case, "partial_reply"))))
         sending.start()
-        wait_for_commit(holder)
+        who_waits_for(holder)
         saving = threading.Thread(
             target=lambda: found.extend(at_once(partial(world.call, desk.SAVE_DRAFT, late, world.handler)))
         )
@@ -280,7 +344,7 @@ def test_r_case_17_a_reply_that_fails_at_commit_is_sent_once_or_not_at_all(world
     with held_draft(world, case) as holder:
         sending = threading.Thread(target=lambda: found.extend(at_once(send)))
         sending.start()
-        waiting = wait_for_commit(holder)
+        waiting = who_waits_for(holder)
         if end == "lost connection":
             holder.execute("SELECT pg_terminate_backend(%s)", (waiting,))
             holder.rollback()
