@@ -306,8 +306,8 @@ def new_code(one: Identity, caller: Caller, channel: identity.Channel) -> verifi
 def verify(one: Identity, caller: Caller, channel: identity.Channel, code: str) -> None:
     """As the service does it: the attempt is counted first."""
     request = personal.VerifyAddress.model_construct(request_id=uuid4(), channel=channel, code=code)
-    one.run(lambda tx: verification.count_attempt(tx, request), caller)
-    one.run(lambda tx: verification.verify(tx, request, NUMBER_KEY), caller)
+    tried = one.run(lambda tx: verification.count_attempt(tx, request), caller)
+    one.run(lambda tx: verification.verify(tx, request, NUMBER_KEY, tried), caller)
 
 
 def contacts_of(one: Identity, resident: UUID) -> identity.ResidentContact:

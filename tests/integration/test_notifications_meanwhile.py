@@ -181,7 +181,7 @@ def test_a_provider_that_is_slower_than_choices_are_fresh_gets_nothing(
     """R-NOT-4: it counts as an attempt at a provider that is down, so that it ends some time (R-NOT-7)."""
     monkeypatch.setattr(sending, "CHOICES_ARE_FRESH_SECONDS", 2.0)
     tell_resident(world, "email")
-    world.email.prepare = lambda address: time.sleep(2.1)  # type: ignore[method-assign]
+    world.email.prepare = lambda letter: time.sleep(2.1)  # type: ignore[method-assign]
     world.sender().round()
     assert messages(world) == []
     assert world.states() == [("resident", "waiting", "provider_too_slow")]
@@ -199,8 +199,8 @@ def test_a_guardian_who_was_told_is_not_told_anew_when_another_s_message_fails(w
     world.send()
     world.guardians(child, anna.model_copy(update={"notify_by": ["email"]}), bo)
     world.email.refuse = None
-    world.email.prepare = lambda address: (  # type: ignore[method-assign]
-        NotAccepted("smtp_recipient_550", permanent=True) if address == bo.email else None
+    world.email.prepare = lambda letter: (  # type: ignore[method-assign]
+        NotAccepted("smtp_recipient_550", permanent=True) if letter.address == bo.email else None
     )
     again(world, 2)
     assert messages(world) == [anna.mobile]
