@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
+import threading
+import time
 from typing import Any
 
 import amqp
@@ -55,6 +59,26 @@ def test_a_killed_server_comes_back_with_its_data(servers: Stack, fresh_database
     servers.postgres.start()
     servers.postgres.wait()
     assert database.rows("SELECT count(*) FROM kept") == [(0,)]
+
+
+def test_a_killed_database_server_is_started_only_when_its_orphans_have_ended(servers: Stack) -> None:
+    """It would die of them: they hold its memory, and end only when they notice that it is gone."""
+    if servers.kind != "native":
+        pytest.skip("an engine ends all processes of a container at once")
+    with psycopg.connect(servers.postgres.admin_url()) as connection:
+        orphan = connection.info.backend_pid
+        os.kill(orphan, signal.SIGSTOP)
+        servers.postgres.kill()
+        starting = threading.Thread(target=servers.postgres.start)
+        try:
+            starting.start()
+            time.sleep(0.5)
+            assert starting.is_alive()
+        finally:
+            os.kill(orphan, signal.SIGCONT)
+            starting.join()
+            servers.postgres.wait()
+        connection.close()
 
 
 def test_keys_are_for_their_owner_alone(servers: Stack) -> None:

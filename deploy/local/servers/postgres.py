@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,7 @@ from deploy.local.servers import ADMINISTRATOR
 from deploy.local.servers.native import NativeServer
 
 OLDEST = 15
+_ORPHANED_SECONDS = 20.0
 INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
 SETTINGS = {
     "max_connections": "600",
@@ -84,6 +86,7 @@ class Postgres(NativeServer):
         """Makes the cluster the first time; a half-made one is made anew."""
         if (self._data / "PG_VERSION").exists():
             self._require_same_version()
+            self._wait_for_the_orphaned()
             return
         home, user = self._data.parent, account()
         shutil.rmtree(home, ignore_errors=True)
@@ -119,6 +122,17 @@ class Postgres(NativeServer):
                 "begin anew with `./dev down --delete-data`"
             )
 
+    def _wait_for_the_orphaned(self) -> None:
+        """Those whose postmaster was killed end when they notice it; as long as one is attached to the shared memory,
+        none may start on the same data."""
+        try:
+            segment = (self._data / "postmaster.pid").read_text().splitlines()[6].split()[1]
+        except (OSError, IndexError):
+            return
+        ends = time.monotonic() + _ORPHANED_SECONDS
+        while _attached_to(segment) and time.monotonic() < ends:
+            time.sleep(0.05)
+
     def admin_url(self, database: str = "postgres") -> str:
         """The address by which everything may be done."""
         password = self.place.keys.password("postgres")
@@ -127,6 +141,15 @@ class Postgres(NativeServer):
     def answers(self) -> bool:
         """Whether one can log in."""
         return can_connect(self.admin_url())
+
+
+def _attached_to(segment: str) -> int:
+    """How many processes are attached to the segment of shared memory (System V) of this id."""
+    try:
+        segments = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    except OSError:
+        return 0
+    return next((int(columns[6]) for columns in segments if columns[1] == segment), 0)
 
 
 def can_connect(url: str) -> bool:
