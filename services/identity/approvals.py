@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
-from services.identity import residents, rules
-from services.identity.residents import NumberKey
+from services.identity import resident_accounts, residents, rules
+from services.identity.resident_accounts import NumberKey
 from services.identity.tables import approvals, catchments, identity_numbers
 from services.identity.tables import residents as accounts
 from shared.contracts import access
@@ -62,7 +62,7 @@ def approve(tx: Transaction, request: access.ApproveResident, key: NumberKey) ->
     if request.last_day is not None and request.last_day < tx.now.astimezone(SWEDEN).date():
         raise Invalid(fields=[("last_day", "har passerat")])
     approval = uuid4()
-    [numbers] = residents.hold_every_number(tx, key.hash(number))
+    [numbers] = resident_accounts.hold_every_number(tx, key.hash(number))
     # Approved anew is another approval: the list of what was once taken back, or replaced, stays as it was.
     tx.execute(
         update(approvals)

@@ -16,9 +16,9 @@ from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Row, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.identity import residents, roles, rules
+from services.identity import resident_accounts, roles, rules
 from services.identity.representation import guardians_of
-from services.identity.residents import NumberKey
+from services.identity.resident_accounts import NumberKey
 from services.identity.tables import contacts as table
 from services.identity.tables import identity_numbers, verified_addresses
 from services.identity.tables import residents as accounts
@@ -199,7 +199,7 @@ def _of_residents(tx: Transaction, asked: Sequence[UUID], key: NumberKey) -> lis
         .where(accounts.c.resident.in_(asked), identity_numbers.c.current)
     ).all()
     today = tx.now.astimezone(SWEDEN).date()
-    children = [row.resident for row in known if rules.is_child(residents.opened_number(tx, row), today)]
+    children = [row.resident for row in known if rules.is_child(resident_accounts.opened_number(tx, row), today)]
     guardians = _of_guardians(tx, children, key) if children else {}
     rows = _rows(tx, "resident", [str(row.resident) for row in known])
     verified = _verified(tx, [("resident", person) for person in rows])

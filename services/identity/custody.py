@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, update
 
-from services.identity import representation, residents, rules, sessions
+from services.identity import representation, resident_accounts, rules, sessions
 from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import guardianships, identity_numbers
@@ -86,7 +86,7 @@ def _numbers(tx: Transaction, page: list[Row[Any]], today: date) -> dict[UUID, I
     numbers = {}
     for row in rows:
         try:
-            numbers[row.resident] = parse(residents.opened_number(tx, row), today)
+            numbers[row.resident] = parse(resident_accounts.opened_number(tx, row), today)
         except (SealBroken, NotANumber) as error:
             log.error("resident_not_readable", resident=str(row.resident), error_type=type(error).__name__)
     return numbers

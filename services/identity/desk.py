@@ -10,7 +10,7 @@ from services.identity.certificate_status import CertificateStatus
 from services.identity.joint_look_ups import JointPopulationRegister
 from services.identity.openid import IdentityProviders
 from services.identity.population_register import PopulationRegister, RelationCodes
-from services.identity.residents import NumberKey
+from services.identity.resident_accounts import NumberKey
 from services.identity.sessions import TokenDesk
 from services.identity.settings import IdentitySettings
 from services.identity.signing_keys import KeyRing

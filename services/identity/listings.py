@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.identity import representation
 from services.identity.identity_numbers import NotANumber, parse
-from services.identity.residents import NumberKey, whose
+from services.identity.resident_accounts import NumberKey
+from services.identity.residents import whose
 from services.identity.rules import CLOCK_DIFFERENCE
 from services.identity.tables import listings, my_clinics, numbers_of_person
 from shared.contracts import access

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
-from services.identity import residents, rules, sessions
+from services.identity import resident_accounts, residents, rules, sessions
 from services.identity.cards import CardIssuers
 from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.openid import IdentityProviders, Provider, refused
@@ -254,20 +254,20 @@ def complete_for_staff(
 def complete_for_residents(
     tx: Transaction,
     asked: Sequence[tuple[logging_in.CompleteLogin, RegisteredPerson]],
-    key: residents.NumberKey,
+    key: resident_accounts.NumberKey,
     desk: sessions.TokenDesk,
 ) -> list[logging_in.SessionOpened]:
     """Uses the logins up and opens a session for each resident, with an account made or brought up to date."""
     people = [person for _, person in asked]
     used = tx.ahead(_USE, (tx.now, [request.login for request, _ in asked]))
-    found = residents.find_for_change(tx, people, key)
+    found = resident_accounts.find_for_change(tx, people, key)
     _require_all(used, len(asked))
     accounts = [residents.let_in(tx, *each, key) for each in zip(found, people, strict=True)]
     return sessions.open_sessions(tx, "resident", [str(one) for one in accounts], desk)
 
 
 def complete_unlocking(
-    tx: Transaction, request: logging_in.UnlockLogin, person: RegisteredPerson, key: residents.NumberKey
+    tx: Transaction, request: logging_in.UnlockLogin, person: RegisteredPerson, key: resident_accounts.NumberKey
 ) -> Done:
     """Uses the login up and unlocks the resident's login; it opens no session (R-ID-4)."""
     _require_all(tx.ask(_USE, (tx.now, [request.login])), 1)

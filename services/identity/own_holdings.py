@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Table, or_, select
 
-from services.identity import contacts, residents
+from services.identity import contacts, resident_accounts, residents
 from services.identity.tables import (
     accepted_terms,
     address_codes,
@@ -103,7 +103,7 @@ def _numbers(tx: Transaction, resident: UUID) -> Iterator[Held]:
         yield _held(
             "Identitetsnummer",
             row.added_at,
-            Nummer=residents.opened_number(tx, row),
+            Nummer=resident_accounts.opened_number(tx, row),
             Gäller="ja" if row.current else "nej",
         )
     for row in tx.execute(select(linked_accounts).where(linked_accounts.c.resident == resident)):

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from services.identity import contacts, residents, roles
-from services.identity.residents import NumberKey
+from services.identity import contacts, resident_accounts, residents, roles
+from services.identity.resident_accounts import NumberKey
 from services.identity.tables import accepted_terms, identity_numbers
 from services.identity.tables import residents as accounts
 from shared.contracts import directory, identity, personal
@@ -63,7 +63,7 @@ def _of_resident(tx: Transaction, resident: UUID) -> tuple[str, str, bool]:
         .join(identity_numbers, identity_numbers.c.resident == accounts.c.resident)
         .where(accounts.c.resident == resident, identity_numbers.c.current)
     ).one()
-    return residents.particulars(tx, row).name, residents.opened_number(tx, row), row.protected
+    return residents.particulars(tx, row).name, resident_accounts.opened_number(tx, row), row.protected
 
 
 def _accepted(tx: Transaction) -> list[personal.AcceptedTerms]:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, func, select, tuple_, update
 
-from services.identity import residents, rules
+from services.identity import resident_accounts, residents, rules
 from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.population_register import MANY, AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import identity_numbers
@@ -59,7 +59,7 @@ class Refreshed:
 def refresh(
     transaction: Transactions,
     register: PopulationRegister,
-    key: residents.NumberKey,
+    key: resident_accounts.NumberKey,
     older_than: datetime,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Refreshed:
@@ -99,7 +99,7 @@ def _page(tx: Transaction, older_than: datetime, after: tuple[datetime, UUID] | 
 def _known(tx: Transaction, row: Row[Any]) -> _Known | None:
     """None for one whose number can't be read any more, who keeps nobody else from being looked up."""
     try:
-        number, particulars = parse(residents.opened_number(tx, row), today()), residents.particulars(tx, row)
+        number, particulars = parse(resident_accounts.opened_number(tx, row), today()), residents.particulars(tx, row)
     except (SealBroken, NotANumber) as error:
         log.error("resident_not_readable", resident=str(row.resident), error_type=type(error).__name__)
         return None
@@ -110,7 +110,7 @@ def _known(tx: Transaction, row: Row[Any]) -> _Known | None:
 def _look_up(
     transaction: Transactions,
     register: PopulationRegister,
-    key: residents.NumberKey,
+    key: resident_accounts.NumberKey,
     page: Sequence[_Known],
     total: Refreshed,
 ) -> None:
@@ -144,7 +144,7 @@ def _look_up(
 
 
 def _in_force(
-    register: PopulationRegister, key: residents.NumberKey, known: _Known, found: RegisteredPerson | None
+    register: PopulationRegister, key: resident_accounts.NumberKey, known: _Known, found: RegisteredPerson | None
 ) -> RegisteredPerson | None:
     """The person by the number in force now; asked for where the register names a number that is not known here."""
     if found is None or not (found.replaced_by or any(key.hash(one) not in known.hashes for one in found.former)):
@@ -171,7 +171,7 @@ def _note_look_up(tx: Transaction, same: Sequence[_Known]) -> list[_Known]:
     meanwhile: of them it may say another thing than is known now, and it may be the newer."""
     if not same:
         return []
-    residents.hold_accounts(tx, [one.resident for one in same])
+    resident_accounts.hold_accounts(tx, [one.resident for one in same])
     as_read = tuple_(accounts.c.resident, accounts.c.looked_up_at).in_(
         [(one.resident, one.looked_up_at) for one in same]
     )

@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, Row, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
-from services.identity import residents, rules, sessions
+from services.identity import resident_accounts, residents, rules, sessions
 from services.identity.identity_numbers import IdentityNumber, NotANumber, parse
 from services.identity.population_register import MANY, PopulationRegister, RegisteredPerson
-from services.identity.residents import NumberKey
+from services.identity.resident_accounts import NumberKey
 from services.identity.tables import blocked_guardians, guardianships, identity_numbers
 from services.identity.tables import sessions as sessions_table
 from shared.contracts import access, logging_in
@@ -99,7 +99,7 @@ def require_oneself(tx: Transaction, _request: object) -> IdentityNumber:
             identity_numbers.c.resident == UUID(tx.caller.subject), identity_numbers.c.current
         )
     ).one()
-    return parse(residents.opened_number(tx, row), tx.now.astimezone(SWEDEN).date())
+    return parse(resident_accounts.opened_number(tx, row), tx.now.astimezone(SWEDEN).date())
 
 
 def look_up(register: PopulationRegister, number: IdentityNumber, now: datetime) -> Family:
@@ -171,14 +171,14 @@ def take_in(tx: Transaction, _request: object, family: Family, key: NumberKey) -
     custody or protection meanwhile.
     """
     if family.guardian is not None:
-        residents.hold(tx, [family.guardian, *family.children], key)
+        resident_accounts.hold(tx, [family.guardian, *family.children], key)
         residents.bring_up_to_date(tx, None, family.guardian, key)
     guardian = UUID(tx.caller.subject)
     found = []
     for child in sorted(family.children, key=lambda one: one.number):
         try:
             resident, active = residents.keep(tx, child, key)
-        except residents.NumberInDoubt:
+        except resident_accounts.NumberInDoubt:
             continue
         born = rules.birth_date(child.number)
         if not active or born is None:
@@ -241,7 +241,7 @@ def act(tx: Transaction, request: access.ActForChild, desk: sessions.TokenDesk) 
     """
     guardian = UUID(tx.caller.subject)
     # What ends it waits for us, or we for it: the accounts, then what it rests on, and only then whether it holds.
-    residents.hold_accounts(tx, [guardian, request.child], to_read=True)
+    resident_accounts.hold_accounts(tx, [guardian, request.child], to_read=True)
     this = (guardianships.c.guardian == guardian) & (guardianships.c.child == request.child)
     tx.execute(select(guardianships.c.ends_on).where(this).with_for_update(read=True))
     own = tx.execute(
@@ -274,7 +274,7 @@ def block(tx: Transaction, request: access.BlockGuardian, key: NumberKey) -> Don
     tx.caller.require(request.clinic, *rules.MANAGES_ACCESS)
     guardian = residents.number_in(tx, "guardian_number", request.guardian_number)
     child = residents.number_in(tx, "child_number", request.child_number)
-    guardians, children = residents.hold_every_number(tx, key.hash(guardian), key.hash(child))
+    guardians, children = resident_accounts.hold_every_number(tx, key.hash(guardian), key.hash(child))
     this = (
         (blocked_guardians.c.clinic == request.clinic)
         & blocked_guardians.c.guardian.in_(guardians)

@@ -10,7 +10,7 @@ from pydantic import DirectoryPath, Field, FilePath, ValidationInfo, field_valid
 from pydantic_settings import NoDecode
 
 from services.identity.cards import CardIssuers
-from services.identity.residents import NumberKey
+from services.identity.resident_accounts import NumberKey
 from services.identity.terms import TermsShelf
 from shared.operations.settings import ServiceSettings
 

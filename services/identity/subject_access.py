@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
-from services.identity import own_holdings, residents
+from services.identity import own_holdings, resident_accounts, residents
 from services.identity.representation import require_oneself
 from services.identity.tables import identity_numbers, report_pages, report_parts, reports
 from services.identity.tables import residents as accounts
@@ -63,9 +63,9 @@ def request(tx: Transaction, asked: subject_access.RequestReport) -> subject_acc
     """Begins a report; while one is under way it is that one. Raises `Forbidden` for one who acts for a child."""
     require_oneself(tx, asked)
     resident = UUID(tx.caller.subject)
-    own = residents.every_account(tx, resident)
+    own = resident_accounts.every_account(tx, resident)
     # Two at once make one: the second waits here.
-    residents.hold_accounts(tx, own)
+    resident_accounts.hold_accounts(tx, own)
     under_way = tx.execute(
         select(reports.c.report)
         .join(report_parts, report_parts.c.report == reports.c.report)
@@ -86,7 +86,7 @@ def request(tx: Transaction, asked: subject_access.RequestReport) -> subject_acc
 def mine(tx: Transaction, _request: subject_access.MyReports) -> subject_access.Reports:
     """The resident's own reports, the newest first."""
     require_oneself(tx, _request)
-    mine_only = reports.c.resident.in_(residents.every_account(tx, UUID(tx.caller.subject)))
+    mine_only = reports.c.resident.in_(resident_accounts.every_account(tx, UUID(tx.caller.subject)))
     rows = tx.execute(
         select(reports.c.requested_at, reports.c.care_providers_known, report_parts)
         .join(report_parts, report_parts.c.report == reports.c.report)
@@ -143,7 +143,7 @@ class Whole:
 def whole(tx: Transaction, asked: subject_access.ReadReport) -> Whole:
     """The resident's own report. Raises `NotFound` for any other."""
     require_oneself(tx, asked)
-    own = residents.every_account(tx, UUID(tx.caller.subject))
+    own = resident_accounts.every_account(tx, UUID(tx.caller.subject))
     row = tx.execute(select(reports).where(reports.c.report == asked.report, reports.c.resident.in_(own))).one_or_none()
     if row is None:
         raise NotFound(reason="unknown_report")
@@ -158,7 +158,7 @@ def whole(tx: Transaction, asked: subject_access.ReadReport) -> Whole:
                 held[part.part] = [own_holdings.without_place(one) for one in held[part.part]]
     whose = tx.execute(_PERSON.where(accounts.c.resident == row.resident)).one()
     return Whole(
-        _report(tx, row, parts), residents.particulars(tx, whose).name, residents.opened_number(tx, whose), held
+        _report(tx, row, parts), residents.particulars(tx, whose).name, resident_accounts.opened_number(tx, whose), held
     )
 
 
@@ -186,7 +186,7 @@ def to_release(
                 care_provider=care_provider,
                 requested_at=row.requested_at,
                 name=residents.particulars(tx, row).name,
-                identity_number=residents.opened_number(tx, row),
+                identity_number=resident_accounts.opened_number(tx, row),
                 protected=row.protected,
             )
             for row in rows
@@ -286,7 +286,7 @@ def tell_who_has_not_released(tx: Transaction) -> None:
 
 def _find_care_providers(transaction: Transactions, ask: Ask, report: Row[Any]) -> None:
     with transaction() as tx:
-        own = residents.every_account(tx, report.resident)
+        own = resident_accounts.every_account(tx, report.resident)
     found: set[HsaId] = set()
     try:
         for resident in own:
@@ -314,7 +314,7 @@ def _find_care_providers(transaction: Transactions, ask: Ask, report: Row[Any]) 
 def _gather_part(transaction: Transactions, ask: Ask, part: Row[Any]) -> None:
     gathered = _Gathered()
     with transaction() as tx:
-        own = residents.every_account(tx, part.resident)
+        own = resident_accounts.every_account(tx, part.resident)
         if not part.care_provider:
             gathered.held += [one for resident in own for one in own_holdings.of(tx, resident)]
     for resident in own:

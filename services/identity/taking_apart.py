@@ -13,8 +13,8 @@ from uuid import UUID
 
 from sqlalchemy import delete, insert, or_, select, update
 
-from services.identity import residents, sessions
-from services.identity.residents import NumberKey
+from services.identity import resident_accounts, residents, sessions
+from services.identity.resident_accounts import NumberKey
 from services.identity.tables import guardianships, identity_numbers, linked_accounts, reports, taken_apart
 from services.identity.tables import residents as accounts
 from shared.contracts import identity
@@ -34,8 +34,8 @@ def take_apart(tx: Transaction, request: identity.TakeApart, key: NumberKey) -> 
     access reports. Raises `Conflict` with reason `not_together` or `only_number`, `Invalid` for what is no number.
     """
     number = key.hash(residents.number_in(tx, "identity_number", request.identity_number))
-    holder = residents.hold_account_of(tx, number)
-    concerned = [one.resident for one in residents.hold_every_account(tx, request.resident)]
+    holder = resident_accounts.hold_account_of(tx, number)
+    concerned = [one.resident for one in resident_accounts.hold_every_account(tx, request.resident)]
     if holder is None or holder not in concerned:
         raise Conflict("Numret hör inte till det kontot eller något som är kopplat till det.", reason="not_together")
     if holder == request.resident:

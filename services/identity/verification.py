@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.identity import contacts, rules
-from services.identity.residents import NumberKey
+from services.identity.resident_accounts import NumberKey
 from services.identity.tables import address_codes, codes_a_day
 from shared.contracts import identity, personal
 from shared.contracts.base import Done

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
-from services.identity import logins, residents, revocations, roles, sessions, tables
+from services.identity import logins, resident_accounts, residents, revocations, roles, sessions, tables
 from services.identity.identity_numbers import luhn
 from services.identity.openid import Provider
 from services.identity.population_register import Place, RegisteredPerson
@@ -29,7 +29,7 @@ from shared.security.tokens import Signer
 T = TypeVar("T")
 
 SEALER = Sealer("test", {"test": b"k" * 32})
-NUMBER_KEY = residents.NumberKey(b"n" * 32)
+NUMBER_KEY = resident_accounts.NumberKey(b"n" * 32)
 PROVIDER = Provider("https://idp.example", "https://idp.example/authorize", "https://idp.example/keys")
 OPERATOR = Caller("operator", "operator")
 
@@ -106,7 +106,7 @@ class Identity:
         """The account of someone who logs in."""
 
         def work(tx: Transaction) -> UUID:
-            [found] = residents.find_for_change(tx, [person], NUMBER_KEY)
+            [found] = resident_accounts.find_for_change(tx, [person], NUMBER_KEY)
             return residents.let_in(tx, found, person, NUMBER_KEY)
 
         return self.run(work)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.identity import custody, refreshing, representation, residents, sessions
+from services.identity import custody, refreshing, representation, resident_accounts, residents, sessions
 from services.identity.population_register import RegisteredPerson, Relation
 from shared.contracts import access, logging_in
 from shared.database.transaction import Database, Transaction
@@ -79,7 +79,7 @@ class Crowd:
         random.shuffle(people)
 
         def let_in(tx: Transaction) -> None:
-            found = residents.find_for_change(tx, people, NUMBER_KEY)
+            found = resident_accounts.find_for_change(tx, people, NUMBER_KEY)
             for row, person in zip(found, people, strict=True):
                 if row is not None and row.locked_at is None:
                     residents.let_in(tx, row, person, NUMBER_KEY)

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
-from services.identity import logins, refreshing, residents, sessions, signing_keys, terms
+from services.identity import logins, refreshing, resident_accounts, residents, sessions, signing_keys, terms
 from services.identity.population_register import AnswerNotTrusted, PopulationRegister, RegisteredPerson
 from services.identity.tables import signing_keys as table
 from shared.contracts import identity, logging_in
@@ -255,7 +255,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Logged:
         def info(self, event: str, **facts: Any) -> None:
             pass
 
-    monkeypatch.setattr(residents, "log", Log())
+    for module in (residents, resident_accounts):
+        monkeypatch.setattr(module, "log", Log())
     return told
 
 
@@ -310,7 +311,7 @@ def test_r_sys_1_r_id_24_an_account_is_linked_with_none_that_only_an_undone_link
     newer = new_number()
     own = take_in(one, registered(newer))
     assert take_in(one, registered(newer, given_name="Bo", former=(other,), protected=True, place=None)) == own
-    assert one.run(lambda tx: residents.every_account(tx, own)) == [own]
+    assert one.run(lambda tx: resident_accounts.every_account(tx, own)) == [own]
     assert one.kept(strangers) == (False, True, "Storgatan 1")
     assert card(one, strangers).name == "Eva Ek"
     assert logged == [("error", "number_to_be_looked_at", {"resident": str(strangers)})]
@@ -401,14 +402,14 @@ def test_r_id_24_accounts_that_are_linked_one_after_another_are_all_one_persons(
     for _ in range(2):
         link(one, numbers[0], numbers[2])
     for account in accounts:
-        assert one.run(lambda tx, account=account: residents.every_account(tx, account)) == sorted(accounts)
+        assert one.run(lambda tx, account=account: resident_accounts.every_account(tx, account)) == sorted(accounts)
     for number, account in zip(numbers, accounts, strict=True):
         ask = identity.FindResident(identity_number=number)
         found = one.run(lambda tx, ask=ask: residents.find_resident(tx, ask, NUMBER_KEY))
         assert found.resident == account, "that by the number"
         assert {account, *found.linked} == set(accounts)
     stranger = take_in(one, registered(new_number()))
-    assert one.run(lambda tx: residents.every_account(tx, stranger)) == [stranger]
+    assert one.run(lambda tx: resident_accounts.every_account(tx, stranger)) == [stranger]
 
 
 def test_r_id_4_r_id_24_a_lock_reaches_accounts_that_only_an_earlier_answer_has_linked(one: Identity) -> None:

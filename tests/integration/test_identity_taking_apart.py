@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from services.identity import residents, taking_apart
+from services.identity import resident_accounts, residents, taking_apart
 from services.identity.population_register import RegisteredPerson
 from shared.contracts import identity, logging_in
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated
@@ -49,7 +49,7 @@ def card(one: Identity, resident: UUID) -> identity.ResidentCard:
 
 
 def accounts_of(one: Identity, resident: UUID) -> list[UUID]:
-    return one.run(lambda tx: residents.every_account(tx, resident))
+    return one.run(lambda tx: resident_accounts.every_account(tx, resident))
 
 
 def lives(one: Identity, opened: logging_in.SessionOpened) -> bool:
