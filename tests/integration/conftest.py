@@ -10,6 +10,7 @@ import pytest
 from shared.operations import logs
 from tests.integration.attachments_support import attachments_place, clamd, world
 from tests.integration.directory_support import directory, directory_database
+from tests.integration.identity_support import identity_of_module, made, one
 from tests.integration.kernel_broker import KernelBroker
 from tests.integration.kernel_support import KernelDatabase, fresh_database
 from tests.integration.notifications_support import notifications_database, notifications_world
@@ -19,8 +20,11 @@ __all__ = [
     "clamd",
     "directory",
     "directory_database",
+    "identity_of_module",
+    "made",
     "notifications_database",
     "notifications_world",
+    "one",
     "world",
 ]
 

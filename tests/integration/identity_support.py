@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
@@ -180,3 +181,71 @@ class Identity:
     def told(self, kind: str) -> list[dict[str, Any]]:
         """Bodies of the events of this kind, in the order they leave."""
         return [body for (body,) in self.rows("SELECT payload FROM outbox WHERE type = %s ORDER BY seq", kind)]
+
+
+@pytest.fixture(scope="module")
+def identity_of_module(rooms: Any) -> Iterator[Identity]:
+    """One that the tests of a module share."""
+    database = rooms.database("identity")
+    made = Identity(database.url)
+    yield made
+    made.database.dispose()
+    database.drop()
+
+
+@pytest.fixture
+def one(identity_of_module: Identity) -> Identity:
+    """It, with the clock at the real time."""
+    identity_of_module.moved = timedelta()
+    return identity_of_module
+
+
+@pytest.fixture
+def made(rooms: Any) -> Iterator[Identity]:
+    """One whose residents no other test has."""
+    database = rooms.database("identity")
+    alone = Identity(database.url)
+    yield alone
+    alone.database.dispose()
+    database.drop()
+
+
+def take_in(one: Identity, person: RegisteredPerson) -> UUID:
+    return one.take_in(person)
+
+
+def card(one: Identity, resident: UUID) -> identity.ResidentCard:
+    request = identity.ResidentCards(residents=[resident])
+    [found] = one.run(lambda tx: residents.resident_cards(tx, request)).cards
+    return found
+
+
+def find(one: Identity, number: str) -> UUID | None:
+    request = identity.FindResident(identity_number=number)
+    return one.run(lambda tx: residents.find_resident(tx, request, NUMBER_KEY)).resident
+
+
+def statuses(one: Identity, resident: UUID) -> list[tuple[bool, bool, int]]:
+    told = [body for body in one.told("resident_status_changed") if body["resident"] == str(resident)]
+    return [(body["active"], body["locked"], body["version"]) for body in told]
+
+
+def two_accounts(one: Identity) -> tuple[str, str, UUID, UUID]:
+    """The older number and the one in force of someone whom the register knew by both, and the account of each."""
+    old, new = new_number(), new_number()
+    return old, new, take_in(one, registered(old)), take_in(one, registered(new))
+
+
+def lock(one: Identity, resident: UUID) -> None:
+    request = logging_in.LockLogin(request_id=uuid4())
+    one.run(lambda tx: residents.lock(tx, request), Caller("resident", str(resident), uuid4()))
+
+
+def unlock(one: Identity, person: RegisteredPerson) -> UUID:
+    begin = logging_in.BeginLogin(request_id=uuid4(), kind="resident", purpose="unlock")
+    begun = one.begin_login(begin)
+    assert begun.max_age == 0
+    request = logging_in.UnlockLogin(request_id=uuid4(), login=begun.login, id_token="verified before")
+    one.begun(request, "unlock")
+    one.run(lambda tx: logins.complete_unlocking(tx, request, person, NUMBER_KEY))
+    return begun.login

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -19,21 +18,6 @@ from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded,
 from shared.operations.clock import SWEDEN
 from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_clinic, new_number, new_person, registered
-
-
-@pytest.fixture(scope="module")
-def whole(rooms: Any) -> Iterator[Identity]:
-    database = rooms.database("identity")
-    made = Identity(database.url)
-    yield made
-    made.database.dispose()
-    database.drop()
-
-
-@pytest.fixture
-def one(whole: Identity) -> Identity:
-    whole.moved = timedelta()
-    return whole
 
 
 def taken_in(one: Identity, number: str, **facts: Any) -> UUID:

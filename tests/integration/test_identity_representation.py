@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -115,21 +115,6 @@ def claims(opened: logging_in.SessionOpened) -> dict[str, Any]:
 def ended(one: Identity, opened: logging_in.SessionOpened) -> bool:
     [(at,)] = one.rows("SELECT ended_at FROM sessions WHERE session = %s", claims(opened)["sid"])
     return at is not None
-
-
-@pytest.fixture(scope="module")
-def whole(rooms: Any) -> Iterator[Identity]:
-    database = rooms.database("identity")
-    made = Identity(database.url)
-    yield made
-    made.database.dispose()
-    database.drop()
-
-
-@pytest.fixture
-def one(whole: Identity) -> Identity:
-    whole.moved = timedelta()
-    return whole
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,21 +18,6 @@ from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded,
 from shared.operations.clock import SWEDEN
 from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, Identity, new_number, new_person, registered
-
-
-@pytest.fixture(scope="module")
-def whole(rooms: Any) -> Iterator[Identity]:
-    database = rooms.database("identity")
-    made = Identity(database.url)
-    yield made
-    made.database.dispose()
-    database.drop()
-
-
-@pytest.fixture
-def one(whole: Identity) -> Identity:
-    whole.moved = timedelta()
-    return whole
 
 
 def take_in(one: Identity, person: RegisteredPerson) -> UUID:

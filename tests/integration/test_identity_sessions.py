@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -20,22 +19,6 @@ from shared.contracts import identity, logging_in, notifications
 from shared.messaging.errors import Conflict, NotAuthenticated, NotFound
 from shared.security.caller import Caller
 from tests.integration.identity_support import Identity, new_person
-
-
-@pytest.fixture(scope="module")
-def whole(rooms: Any) -> Iterator[Identity]:
-    database = rooms.database("identity")
-    made = Identity(database.url)
-    yield made
-    made.database.dispose()
-    database.drop()
-
-
-@pytest.fixture
-def one(whole: Identity) -> Identity:
-    """With the clock at the real time."""
-    whole.moved = timedelta()
-    return whole
 
 
 def claims(opened: logging_in.SessionOpened) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,21 +14,6 @@ from shared.contracts import identity, logging_in
 from shared.messaging.errors import Conflict, Forbidden, Invalid, NotAuthenticated
 from shared.security.caller import Caller
 from tests.integration.identity_support import NUMBER_KEY, OPERATOR, Identity, new_number, registered
-
-
-@pytest.fixture(scope="module")
-def whole(rooms: Any) -> Iterator[Identity]:
-    database = rooms.database("identity")
-    made = Identity(database.url)
-    yield made
-    made.database.dispose()
-    database.drop()
-
-
-@pytest.fixture
-def one(whole: Identity) -> Identity:
-    whole.moved = timedelta()
-    return whole
 
 
 def take_apart(one: Identity, resident: UUID, number: str) -> list[UUID]:
