@@ -22,6 +22,7 @@ import amqp
 from amqp.exceptions import AccessRefused, AMQPError
 
 from shared.messaging import waiting
+from shared.messaging.acknowledging import Acknowledgements
 from shared.messaging.transport import HEARTBEAT_SECONDS, Wire, connect, connection_arguments
 from shared.operations.logs import log
 
@@ -31,6 +32,9 @@ _STEADY_SECONDS = 5.0
 """A connection that lasted so long was no failure: the next attempt follows at once."""
 _WISH_SECONDS = 2.0
 """A broker that does not answer a simple question in so long is taken for gone: nobody can publish meanwhile."""
+_ACKNOWLEDGED_AFTER_SECONDS = 0.05
+"""An answer goes out at once, its acknowledgement with those of others: the broker has much to do for each by itself.
+What was not acknowledged yet when the process dies is asked of another once more."""
 _BROKEN = (AMQPError, OSError, ssl.SSLError, AttributeError, KeyError)
 # AttributeError and KeyError: what py-amqp raises when the other end of the lock has just closed the connection.
 
@@ -136,6 +140,8 @@ class Link:
         self._returned: set[str] = set()
         self._settled = threading.Event()
         self._next_tag = 1
+        self._acknowledgements = Acknowledgements()
+        self._acknowledging_is_due = False
         self._wishes: list[_Wish] = []
         self._arrivals: waiting.Arrivals | None = None
 
@@ -172,6 +178,7 @@ class Link:
 
     def stop(self) -> None:
         """Closes the connection; what was consumed and not acknowledged goes back to its queue."""
+        self._acknowledge_now()
         self._stopping.set()
         self._wake_reader()
         thread, self._thread = self._thread, None
@@ -223,6 +230,7 @@ class Link:
                 self._connection, self._channel, self._wire = connection, channel, wire
                 self._next_tag = 1
                 self._arrived = []
+                self._acknowledgements = Acknowledgements()
                 self._last_sent = self._heard = time.monotonic()
                 self._frames = 0
                 if self._on_ready is not None:
@@ -324,12 +332,19 @@ class Link:
         """
         self._publish(message, None, timeout)
 
-    def answer(self, delivery: Delivery, answer: OutgoingMessage) -> None:
-        """As `publish`, and then `ack`, in one piece. Without a connection neither is done: raises `LinkDown`."""
-        self._publish(answer, delivery, HEARTBEAT_SECONDS)
+    def answer(self, delivery: Delivery, answer: OutgoingMessage, held_back: int = 0) -> None:
+        """As `publish`, and then `ack`, but that together with others: at most so many are held back, for a moment.
+
+        Without a connection neither is done: raises `LinkDown`.
+        """
+        self._publish(answer, delivery, HEARTBEAT_SECONDS, held_back)
 
     def _publish(
-        self, message: OutgoingMessage | Callable[[], OutgoingMessage | None], done: Delivery | None, timeout: float
+        self,
+        message: OutgoingMessage | Callable[[], OutgoingMessage | None],
+        done: Delivery | None,
+        timeout: float,
+        held_back: int = 0,
     ) -> None:
         # Each call comes by here, and so it takes the lock and gathers without a generator for each.
         if not self._lock.acquire(timeout=max(timeout, 0.001)):
@@ -346,7 +361,7 @@ class Link:
                 try:
                     self._send(channel, made)
                     if done is not None and done.generation == self._generation:
-                        channel.basic_ack(done.tag)
+                        self._acknowledge_soon(channel, done.tag, held_back)
                 finally:
                     wire.gathers = False
                 self._flush_soon(wire)
@@ -371,6 +386,30 @@ class Link:
             self._flush_is_due = False
             if self._wire is not None:
                 try:
+                    self._wire.flush()
+                except _BROKEN:
+                    self._break()
+
+    def _acknowledge_soon(self, channel: amqp.Channel, tag: int, held_back: int) -> None:
+        if self._acknowledgements.done(tag) > held_back:
+            self._acknowledge(channel)
+        elif not self._acknowledging_is_due:
+            self._acknowledging_is_due = True
+            timer = threading.Timer(_ACKNOWLEDGED_AFTER_SECONDS, self._acknowledge_now)
+            timer.daemon = True
+            timer.start()
+
+    def _acknowledge(self, channel: amqp.Channel) -> None:
+        for tag, those_before in self._acknowledgements.due():
+            channel.basic_ack(tag, multiple=those_before)
+
+    def _acknowledge_now(self) -> None:
+        with self._lock:
+            self._acknowledging_is_due = False
+            if self._channel is not None and self._wire is not None:
+                try:
+                    with self._wire.gathering():
+                        self._acknowledge(self._channel)
                     self._wire.flush()
                 except _BROKEN:
                     self._break()
@@ -455,6 +494,8 @@ class Link:
     def delivery(self, message: amqp.Message) -> Delivery:
         """The message as our own value; to be called in the consumer's callback."""
         info = message.delivery_info
+        if info["consumer_tag"] not in message.channel.no_ack_consumers:
+            self._acknowledgements.begun(message.delivery_tag)
         return Delivery(
             generation=self._generation,
             tag=message.delivery_tag,
@@ -479,6 +520,7 @@ class Link:
         with self._lock:
             if self._channel is not None and self._wire is not None and delivery.generation == self._generation:
                 try:
+                    self._acknowledgements.settled(delivery.tag)
                     with self._wire.gathering():
                         send(self._channel)
                     self._flush_soon(self._wire)

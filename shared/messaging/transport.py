@@ -79,6 +79,10 @@ def connect(arguments: dict[str, Any]) -> amqp.Connection:
     return connection
 
 
+def _none(_data: bytearray) -> int:
+    return 0
+
+
 class Wire:
     """The bytes of one connection. For one thread at a time: the link's lock guards it."""
 
@@ -91,7 +95,10 @@ class Wire:
         self._secure = isinstance(sock, ssl.SSLSocket)
         self._receive = transport._quick_recv
         self._own: socket.socket | None = None
-        self._at_once = self._secure_at_once if self._secure else self._never_waiting()
+        # A TLS socket has no inside that may be used.
+        raw = None if self._secure else self._never_waiting()
+        self._at_once = self._secure_at_once if raw is None else raw.recv
+        self._send_at_once = _none if raw is None else raw.send
         self._send = transport._write
         self._out = bytearray()
         self.gathers = False
@@ -100,12 +107,13 @@ class Wire:
         transport._write = self._write
 
     def _never_waiting(self) -> Any:
-        """To receive what is there, without the calls by which a socket is told each time that it may not wait."""
+        """The same socket, to receive what is there and send what there is room for, without the calls by which it is
+        told each time that it may not wait, or asked whether it has to."""
         if hasattr(self._sock, "fd"):
-            return self._sock.fd.recv  # a green socket has one inside that never waits
+            return self._sock.fd  # a green socket has one inside that never waits
         self._own = self._sock.dup()
         self._own.settimeout(0)
-        return self._own.recv
+        return self._own
 
     def _secure_at_once(self, size: int) -> Any:
         # Not by a timeout of 0: with that, a green TLS socket asks the hub all the same, where its listener is already.
@@ -189,7 +197,12 @@ class Wire:
         if self._out:
             out, self._out = self._out, bytearray()
             try:
-                self._send(out)
+                try:
+                    del out[: self._send_at_once(out)]
+                except BlockingIOError:
+                    pass
+                if out:
+                    self._send(out)
             except BaseException:  # a green thread that was killed leaves half a frame as well
                 self.sever()
                 raise

@@ -221,3 +221,83 @@ def test_what_nobody_waits_for_any_more_is_not_asked_of_the_broker(broker_vhost)
         assert asked == []
     finally:
         link.stop()
+
+
+@pytest.fixture
+def answering(broker_vhost):
+    """A link that was given four messages, and what they are."""
+    got: list[Delivery] = []
+
+    def listen(channel):
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel.basic_consume(QUEUE, callback=link.collect)
+
+    link = Link(broker_vhost.url, "test", listen, on_delivery=got.append)
+    link.start()
+    assert link.wait_connected(10)
+    for number in b"1234":
+        link.publish(OutgoingMessage(bytes([number]), "", QUEUE))
+    wait_for(lambda: len(got) == 4)
+    yield link, got
+    link.stop()
+
+
+def left(broker_vhost):
+    """The messages that nobody has acknowledged, when the link has stopped."""
+    link, got = None, []
+
+    def listen(channel):
+        channel.basic_consume(QUEUE, callback=link.collect)
+
+    link = Link(broker_vhost.url, "look", listen, on_delivery=got.append)
+    link.start()
+    assert link.wait_connected(10)
+    time.sleep(0.3)
+    link.stop()
+    return [one.body for one in got]
+
+
+ANSWER = OutgoingMessage(b"answer", "", "nobody")
+
+
+def test_those_that_were_answered_are_acknowledged_before_the_link_stops_and_no_others(broker_vhost, answering):
+    link, got = answering
+    for place in (3, 0, 2):
+        link.answer(got[place], ANSWER, held_back=10)
+    link.stop()
+    assert left(broker_vhost) == [b"2"]
+
+
+def test_an_answered_one_is_acknowledged_soon_though_no_other_comes(broker_vhost, answering):
+    link, got = answering
+    for place in (0, 1, 3):
+        link.answer(got[place], ANSWER, held_back=10)
+    time.sleep(0.5)
+    link._stopping.set()  # without what `stop` does first
+    link._break()
+    wait_for(lambda: not link.connected)
+    assert left(broker_vhost) == [b"3"]
+
+
+def test_no_more_are_held_back_than_was_said(broker_vhost, answering):
+    link, got = answering
+    link._acknowledging_is_due = True  # the clock never comes
+    for one in got:
+        link.answer(one, ANSWER, held_back=2)
+    link._stopping.set()
+    link._break()
+    wait_for(lambda: not link.connected)
+    assert left(broker_vhost) == [b"4"]
+
+
+def test_what_was_answered_by_an_older_connection_is_not_acknowledged_by_the_new_one(broker_vhost, answering):
+    link, got = answering
+    before = list(got)
+    link.answer(before[0], ANSWER, held_back=10)
+    got.clear()
+    link._break()
+    wait_for(lambda: len(got) == 4)  # they all come again
+    link.answer(before[1], ANSWER, held_back=0)
+    link.answer(got[2], ANSWER, held_back=0)
+    link.stop()
+    assert left(broker_vhost) == [b"1", b"2", b"4"]
