@@ -47,12 +47,15 @@ class KernelBroker:
 
     @contextlib.contextmanager
     def channel(self) -> Iterator[amqp.Channel]:
+        """A channel of its own connection; what is published by it is confirmed: a queue that was made a moment ago may
+        not have taken it yet when the connection closes."""
         parts = urlsplit(self.url)
         with amqp.Connection(
             f"{parts.hostname}:{parts.port}",
             unquote(parts.username or ""),
             unquote(parts.password or ""),
             virtual_host=unquote(parts.path[1:]) or "/",
+            confirm_publish=True,
         ) as connection:
             yield connection.channel()
 
