@@ -25,7 +25,7 @@ from sqlalchemy import Connection, text
 
 from shared.contracts import identity
 from shared.contracts.base import HsaId, Role
-from shared.messaging.errors import NotAuthenticated, Refused, Unavailable
+from shared.messaging.errors import DeadlineExceeded, NotAuthenticated, Refused, Unavailable
 from shared.operations.logs import log
 from shared.security.caller import Caller, Rights
 
@@ -38,6 +38,9 @@ second of R-ID-10 by what the fastest announcement may have taken."""
 SETTLED_AFTER_SECONDS = 600.0
 """More than the five minutes of an access token and the difference of clocks that is allowed for it."""
 
+_ATTEMPTS = 3
+_NO_ANSWER = ("no_process", "no_broker")
+"""Of our own client, when the time for an answer is over. What identity itself refuses it would refuse again."""
 _NOTED_EVERY_SECONDS = 30.0
 _HEARD_BEFORE_TRUST = 3
 
@@ -144,12 +147,21 @@ class RightsCopy:
         return rights_from(row.roles or [], row.regional)
 
     def asked(self, caller: Caller) -> Rights:
-        """What the caller may do now, from identity itself. Raises `NotAuthenticated`, or `Unavailable` if unsure."""
-        try:
-            answer = self._ask(identity.CurrentRights(subject=caller.subject, session=caller.session))
-        except Refused as error:
-            log.warning("rights_not_known", code=error.code, reason=error.reason)
-            raise Unavailable(reason="rights_not_known") from None
+        """What the caller may do now, from identity itself. Raises `NotAuthenticated`, or `Unavailable` if unsure.
+
+        An answer that took longer than a moment would be too old (R-ID-10), so it is asked anew, as while a process of
+        identity's is replaced on a machine that is short of processors.
+        """
+        question = identity.CurrentRights(subject=caller.subject, session=caller.session)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                answer = self._ask(question)
+                break
+            except Refused as error:
+                unanswered = isinstance(error, DeadlineExceeded) or error.reason in _NO_ANSWER
+                log.warning("rights_not_known", code=error.code, reason=error.reason, attempt=attempt)
+                if attempt == _ATTEMPTS or not unanswered:
+                    raise Unavailable(reason="rights_not_known") from None
         if not answer.session_live:
             raise NotAuthenticated(reason="session_ended")
         return rights_from([one.model_dump() for one in answer.roles], answer.regional)
