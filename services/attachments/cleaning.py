@@ -19,6 +19,7 @@ from services.attachments.store import Store
 from services.attachments.tables import REMOVED, attachments
 from shared.contracts.attachments import RemoveAttachment, State
 from shared.contracts.base import Done
+from shared.contracts.cases import DraftSavedEvent
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict
 
@@ -48,6 +49,18 @@ def remove(tx: Transaction, asked: RemoveAttachment) -> Done:
         )
         tx.execute(update(attachments).where(others).values(changed_at=tx.now))
     return Done()
+
+
+def draft_saved(tx: Transaction, told: DraftSavedEvent) -> None:
+    """The draft has changed: the writer's own files that it names are kept for another day (R-ATT-8)."""
+    named = (
+        attachments.c.attachment.in_(told.attachments)
+        & (attachments.c.owner_kind == told.owner_kind)
+        & (attachments.c.owner == told.owner)
+        & attachments.c.sent_at.is_(None)
+        & (attachments.c.state != REMOVED)
+    )
+    tx.execute(update(attachments).where(named).values(changed_at=tx.now))
 
 
 def remove_never_sent(tx: Transaction) -> int:

@@ -109,6 +109,10 @@ class AttachmentsService:
     def message_sent(self, tx: Transaction, event: cases.MessageSentEvent) -> None:
         binding.sent(tx, event)
 
+    @on(cases.DRAFT_SAVED)
+    def draft_saved(self, tx: Transaction, event: cases.DraftSavedEvent) -> None:
+        cleaning.draft_saved(tx, event)
+
     # --- by the clock ---
 
     @job("settle_claims", every=timedelta(minutes=1))

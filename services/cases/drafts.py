@@ -14,9 +14,10 @@ from services.cases.opening import open_sealed
 from services.cases.rules import State, check_version, resident_may_write
 from services.cases.tables import Row, drafts
 from services.cases.visibility import facts
+from shared.contracts.attachments import OwnerKind
 from shared.contracts.base import Done
 from shared.contracts.case_desk import DiscardDraft, DraftFound, DraftSaved, DraftShown, GetDraft, SaveDraft
-from shared.contracts.cases import OtherWriting
+from shared.contracts.cases import DRAFT_SAVED, DraftSavedEvent, OtherWriting
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Conflict
 from shared.operations.logs import log
@@ -60,6 +61,7 @@ def save(tx: Transaction, request: SaveDraft) -> DraftSaved:
     or saved a draft of a later version of it (R-CASE-17).
 
     The case is locked, as by who sends: a draft on its way while its reply is sent is either removed with it, or late.
+    Attachments is told of its files, by an event: saving does not wait for them (R-ATT-8).
     """
     case = find(tx, request.case, lock=True)
     if case["state"] == State.CLOSED.value:
@@ -74,6 +76,17 @@ def save(tx: Transaction, request: SaveDraft) -> DraftSaved:
     draft = (uuid4(), case["id"], writer, version, sealed, tx.now)
     if not tx.ask(_SAVE, (*draft, case["id"], version, tx.caller.subject)):
         raise Conflict("Utkastet är äldre än det du redan har skickat eller sparat.", reason="draft_late")
+    if request.attachments:
+        tx.publish(
+            DRAFT_SAVED,
+            DraftSavedEvent(
+                case=case["id"],
+                owner_kind=OwnerKind(tx.caller.kind),
+                owner=tx.caller.subject,
+                attachments=request.attachments,
+            ),
+            aggregate=case["id"],
+        )
     return DraftSaved(saved_at=tx.now, version=case["version"], others_writing=others_writing(tx, case))
 
 

@@ -63,7 +63,8 @@ class AskUpload(Command):
     sha256: Sha256
     draft: UUID | None = None
     """Any id that the client gives to the message it is writing: files of one draft are kept until 24 hours after the
-    last of them was added, changed or removed (R-ATT-8). None: each file by itself."""
+    last of them was added, changed or removed, or named in a draft that was saved in a case (R-ATT-8). None:
+    each file by itself."""
 
 
 class UploadRequest(Reply):

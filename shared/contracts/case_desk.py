@@ -71,7 +71,8 @@ class SaveDraft(Command):
 
     `version` is the case's as the caller has read it. One that comes late is refused as `conflict`, `draft_late`: what
     the caller has sent since, or a draft of a later version, is not followed by what they wrote before it. Nobody else
-    sees a draft; other staff see that one is written, while the case is open.
+    sees a draft; other staff see that one is written, while the case is open. The caller's own files that it names are
+    kept until 24 hours after it was last saved (R-ATT-8).
     """
 
     case: UUID

@@ -192,6 +192,12 @@ class World:
         )
         self.database.hear(uuid4(), lambda tx: binding.sent(tx, told))
 
+    def draft_saved(self, caller: Caller, *files: UUID) -> None:
+        told = cases.DraftSavedEvent(
+            case=uuid4(), owner_kind=OwnerKind(caller.kind), owner=caller.subject, attachments=list(files)
+        )
+        self.database.hear(uuid4(), lambda tx: cleaning.draft_saved(tx, told))
+
     # --- the checker ---
 
     def check(self) -> int:

@@ -106,6 +106,20 @@ def test_the_files_of_a_draft_are_kept_as_long_as_it_changes_r_att_8(world: Worl
     assert remove_never_sent(world) == 2
 
 
+def test_a_draft_that_is_saved_in_a_case_keeps_its_files_r_att_8(world: World) -> None:
+    caller, other = world.resident(), world.resident()
+    mine, alone = (world.usable(caller, crafted.png(), PNG) for _ in range(2))
+    theirs = world.usable(other, crafted.png(), PNG)
+    for _ in range(3):
+        world.move_clock(DAY / 2)
+        world.draft_saved(caller, mine, theirs)
+    assert remove_never_sent(world) == 2, "what the draft does not name, and what is not its writer's"
+    assert [world.row(one, "state") for one in (alone, theirs)] == [("removed",)] * 2
+    assert world.show(caller, mine).state is State.USABLE
+    world.move_clock(DAY + SECOND)
+    assert remove_never_sent(world) == 1
+
+
 def test_an_upload_that_comes_in_after_the_removal_goes_too_r_att_8(world: World) -> None:
     caller, data = world.resident(), crafted.png()
     asked = world.ask(caller, data, PNG)

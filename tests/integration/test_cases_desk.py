@@ -244,6 +244,21 @@ def test_r_case_17_a_draft_survives_until_it_is_sent(world: World) -> None:
     assert draft(world, case, world.handler).draft is None
 
 
+def test_r_att_8_each_saving_of_a_draft_is_told_with_its_files(world: World) -> None:
+    """R-ATT-8: attachments keeps them, from then on for a day; a draft without files concerns nobody."""
+    case, files = world.waiting_case(), [uuid4(), uuid4()]
+    save(world, case, world.handler)
+    save(world, case, world.handler, attachments=files)
+    save(world, case, world.handler, text="Hej, vi har tittat", attachments=files)
+    save(world, case, world.resident, attachments=files[:1])
+    told = [cases.DraftSavedEvent(**payload) for kind, payload in world.events(case) if kind == "draft_saved"]
+    assert [(one.owner, one.attachments) for one in told] == [
+        (world.handler.subject, files),
+        (world.handler.subject, files),
+        (world.resident.subject, files[:1]),
+    ]
+
+
 def test_r_case_17_others_are_told_that_someone_is_answering(world: World) -> None:
     """R-CASE-17: that, and who; never what, and never the resident."""
     case = world.waiting_case()

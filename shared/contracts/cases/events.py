@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from shared.contracts.attachments import OwnerKind
 from shared.contracts.base import EventBody, HsaId, Instant
 from shared.contracts.cases.common import ClosedReason, MessageKind, cases
 
@@ -45,6 +46,18 @@ class MessageSentEvent(EventBody):
     notify: bool = Field(True, description="false: a message of another system that nobody is to be told of")
 
 
+class DraftSavedEvent(EventBody):
+    """Someone has saved a draft with these files in the case: they are kept for another day (R-ATT-8).
+
+    Told for drafts with files only. `owner` is the writer: files of anyone else's are none of the draft's.
+    """
+
+    case: UUID
+    owner_kind: OwnerKind
+    owner: str
+    attachments: list[UUID]
+
+
 class CaseClosedEvent(EventBody):
     """The case is closed, for this reason."""
 
@@ -70,5 +83,6 @@ class AnswerReminderEvent(EventBody):
 CASE_STARTED = cases.event("case_started", CaseStartedEvent, heard_by=("notifications",))
 CASE_ASSIGNED = cases.event("case_assigned", CaseAssignedEvent, heard_by=("notifications",))
 MESSAGE_SENT = cases.event("message_sent", MessageSentEvent, heard_by=("attachments", "notifications"))
+DRAFT_SAVED = cases.event("draft_saved", DraftSavedEvent, heard_by=("attachments",))
 CASE_CLOSED = cases.event("case_closed", CaseClosedEvent)
 ANSWER_REMINDER = cases.event("answer_reminder", AnswerReminderEvent, heard_by=("notifications",))
