@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,25 @@ def write(file: Path, text: str) -> None:
         opened.write(text)
         opened.flush()
         os.fsync(opened.fileno())
-    if os.geteuid() == 0:
-        os.chown(new, SERVICE_USER, SERVICE_USER)
+    _hand_over(new)
     new.replace(file)
 
 
+def _hand_over(file: Path) -> None:
+    """Gives it to the services' user where this program may do that."""
+    if os.geteuid() == 0:
+        os.chown(file, SERVICE_USER, SERVICE_USER)
+
+
 def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
-    """Makes what is missing, and anew what is derived from the rest."""
+    """Makes what is missing, and anew what is derived from the rest. What others gave becomes the services' user's."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    if os.geteuid() == 0:
-        os.chown(folder, SERVICE_USER, SERVICE_USER)
+    _hand_over(folder)
+    for file in filter(Path.is_file, folder.iterdir()):
+        with suppress(PermissionError):  # somebody else's: `faults` says what is wrong with it
+            _hand_over(file)
+            file.chmod(0o600)
     for secret in wanted.all_random():
         if not (folder / secret.name).exists():
             write(folder / secret.name, secret.make())
@@ -83,41 +92,51 @@ def derive(folder: Path) -> None:
 
 def faults(folder: Path) -> list[str]:
     """A line for each secret that is missing or not as it should be. No secret's content is in it."""
-    found = []
+    made = [*wanted.all_random(), *wanted.other_signing_keys(folder)]
+    pairs = {name: (f"{name}.crt", f"{name}.key") for name in wanted.INNER_SERVERS}
+    names = [*(secret.name for secret in made), *(name for pair in pairs.values() for name in pair)]
+    names += ["ca.crt", *wanted.DERIVED, *wanted.GIVEN]
+    unusable = {name: fault for name in names if (fault := _unusable(folder / name))}
+    found = [f"{name} {fault}" for name, fault in unusable.items()]
+
+    def usable(*files: str) -> bool:
+        return not unusable.keys() & set(files)
+
     seen: dict[str, str] = {}
-    for secret in wanted.all_random():
-        file = folder / secret.name
-        try:
-            text = file.read_text()
+    for secret in made:
+        if usable(secret.name):
+            text = (folder / secret.name).read_text()
             same = seen.setdefault(text.strip(), secret.name)
             fault = f"is the same as {same}" if same != secret.name else secret.fault(text)
-            if not fault and file.stat().st_mode & 0o077:
-                fault = "may be read by others: chmod 600"
-        except OSError as error:
-            fault = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
-        if fault:
-            found.append(f"{secret.name} {fault}")
-    for name in wanted.INNER_SERVERS:
-        pair = folder / f"{name}.crt", folder / f"{name}.key"
-        missing = [file.name for file in pair if not file.exists()]
-        found += [f"{one} is missing" for one in missing]
-        if not missing and (fault := certificates.fault(*pair)):
-            found.append(f"{name}.crt {fault}")
-        elif not missing and name != "reports" and (folder / "ca.crt").exists():  # those who report have other roots
-            fault = certificates.not_of(pair[0], folder / "ca.crt", wanted.INNER_SERVERS[name])
-            found += [f"{name}.crt {fault}"] if fault else []
-    for given in ("ca.crt", "trusted.json", "s3.json", "rabbitmq-definitions.json", *wanted.GIVEN):
-        if not (folder / given).exists():
-            found.append(f"{given} is missing")
-        elif not (folder / given).read_text().strip():
-            found.append(f"{given} is empty")
-    client = folder / "outside-client.crt", folder / "outside-client.key"
-    if all(file.exists() for file in client) and (fault := certificates.fault(*client)):
-        found.append(f"{client[0].name} {fault}")
+            found += [f"{secret.name} {fault}"] if fault else []
+    for name, pair in pairs.items():
+        if usable(*pair):
+            fault = certificates.fault(*map(folder.joinpath, pair))
+            if not fault and name != "reports" and usable("ca.crt"):  # those who report have other roots
+                fault = certificates.not_of(folder / pair[0], folder / "ca.crt", wanted.INNER_SERVERS[name])
+            found += [f"{pair[0]} {fault}"] if fault else []
+    client = "outside-client.crt", "outside-client.key"
+    if usable(*client) and (fault := certificates.fault(*map(folder.joinpath, client))):
+        found.append(f"{client[0]} {fault}")
     for authorities in ("outside-ca.crt", "siths-ca.crt"):
-        if (folder / authorities).exists() and not certificates.are_some(folder / authorities):
+        if usable(authorities) and not certificates.are_some(folder / authorities):
             found.append(f"{authorities} holds no certificates in PEM")
     return found or _not_derived(folder)
+
+
+def _unusable(file: Path) -> str | None:
+    """What keeps a secret from being used, by us and by us alone; certificates and public keys anybody may read."""
+    try:
+        text, mode = file.read_text(), file.stat().st_mode
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, UnicodeDecodeError):
+        return "can't be read"
+    if not text.strip():
+        return "is empty"
+    if mode & 0o077 and file.suffix != ".crt" and file.name != "trusted.json":
+        return "may be read by others: chmod 600"
+    return None
 
 
 def _not_derived(folder: Path) -> list[str]:
@@ -127,8 +146,11 @@ def _not_derived(folder: Path) -> list[str]:
         found.append("trusted.json lacks a service's key: run make again")
     if wanted.store_users(folder) != wanted.read(folder, "s3.json"):
         found.append("s3.json has other keys than the store's users: run make again")
-    broker = json.loads((folder / "rabbitmq-definitions.json").read_text())
-    hashes = {user["name"]: user["password_hash"] for user in broker["users"]}
+    try:
+        broker = json.loads((folder / "rabbitmq-definitions.json").read_text())
+        hashes = {user["name"]: user["password_hash"] for user in broker["users"]}
+    except (ValueError, KeyError, TypeError):
+        return [*found, "rabbitmq-definitions.json holds no definitions: run make again"]
     for user in wanted.BROKER_USERS:
         if not definitions.fits(wanted.read(folder, f"amqp-{user}.password"), hashes.get(user, "")):
             found.append(f"rabbitmq-definitions.json has another password for {user}: run make again")
@@ -159,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command != "check" and len(missing) == len(found):
         print(f"made, with {given.folder / 'compose.env'}; docs/operations.md tells how to start")
         for one in missing:
-            print(f"to be put there before that: {one.split()[0]}")
+            print(f"to be mended before that: {one}")
         return 0
     if found:
         print("secrets to mend:\n" + "\n".join(f"  {one}" for one in found), file=sys.stderr)

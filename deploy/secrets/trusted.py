@@ -43,6 +43,9 @@ def keys(folder: Path) -> str:
 
 def covers(folder: Path) -> bool:
     """Whether every key that signs now is in the set that is there."""
-    there = {one["kid"] for one in json.loads((folder / "trusted.json").read_text())["keys"]}
+    try:
+        there = {one["kid"] for one in json.loads((folder / "trusted.json").read_text())["keys"]}
+    except (ValueError, KeyError, TypeError):
+        return False
     now = {public((folder / f"{name}.signing.pem").read_text(), issuer_of(name))["kid"] for name in SIGNERS}
     return now <= there

@@ -31,6 +31,8 @@ STORE_USERS = {
 GIVEN = ("smtp.password", "sms.password", "outside-client.crt", "outside-client.key", "outside-ca.crt", "siths-ca.crt")
 """What others give: the passwords at the mail server and the SMS provider, the SITHS function certificate, and the
 authorities that issue persons' SITHS cards."""
+DERIVED = ("trusted.json", "s3.json", "rabbitmq-definitions.json")
+"""What `make` writes anew each time, from the others."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,12 @@ def all_random() -> list[Secret]:
     found += [Secret(f"{name}.signing.pem", _signing_key, _no_signing_key) for name in SIGNERS]
     found += [Secret(f"{service}.ring.json", lambda service=service: _ring(service), _no_ring) for service in SERVICES]  # type: ignore[misc]
     return found
+
+
+def other_signing_keys(folder: Path) -> list[Secret]:
+    """Those beside the ones that sign now: former and coming ones."""
+    files = (file for name in SIGNERS for file in folder.glob(f"{name}.signing.*.pem"))
+    return [Secret(file.name, _signing_key, _no_signing_key) for file in sorted(files)]
 
 
 def store_users(folder: Path) -> str:

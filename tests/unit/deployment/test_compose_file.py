@@ -106,7 +106,7 @@ def test_everything_is_read_only_limited_and_without_rights():
 
 def test_every_secret_is_made_or_given_and_used():
     made = {secret.name for secret in wanted.all_random()} | set(wanted.GIVEN)
-    made |= {"ca.crt", "trusted.json", "s3.json", "rabbitmq-definitions.json"}
+    made |= {"ca.crt", *wanted.DERIVED}
     made |= {f"{name}.{suffix}" for name in wanted.INNER_SERVERS for suffix in ("crt", "key")}
     used = {secret for one in SERVICES.values() for secret in one.get("secrets", ())}
     assert set(COMPOSE["secrets"]) == used

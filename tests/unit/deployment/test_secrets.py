@@ -67,6 +67,51 @@ def test_a_secret_that_others_may_read_is_named(folder):
     assert command.faults(folder) == ["amqp-cases.password may be read by others: chmod 600"]
 
 
+def _nothing(file):
+    file.unlink()
+
+
+def _no_text(file):
+    file.write_bytes(bytes([0xFF, 0xFE] * 40))
+
+
+def _a_folder(file):
+    file.unlink()
+    file.mkdir()  # as the engine makes it where a file is not there
+
+
+@pytest.mark.parametrize("spoil", [_nothing, _no_text, _a_folder])
+def test_whatever_has_become_of_a_secret_its_name_is_told(folder, spoil):
+    for name in sorted(one.name for one in folder.iterdir() if one.name not in ("compose.env", "offline-ca.key")):
+        file, text = folder / name, (folder / name).read_text()
+        spoil(file)
+        assert name in {fault.split()[0] for fault in command.faults(folder)}
+        if file.is_dir():
+            file.rmdir()
+        command.write(file, text)
+
+
+@pytest.mark.parametrize("name", ["trusted.json", "rabbitmq-definitions.json"])
+@pytest.mark.parametrize("text", ["x", "{}", "[1]"])
+def test_what_was_derived_and_is_not_what_it_should_be_is_named(folder, name, text):
+    command.write(folder / name, text)
+    [fault] = command.faults(folder)
+    assert fault.startswith(name) and fault.endswith("run make again")
+
+
+@pytest.mark.parametrize("name", ["outside-client.key", "smtp.password", "postgres.key", "s3.json"])
+def test_what_is_given_or_derived_is_to_be_read_by_nobody_else_either(folder, name):
+    (folder / name).chmod(0o644)
+    assert command.faults(folder) == [f"{name} may be read by others: chmod 600"]
+    command.make(folder, [], demo=False)
+    assert command.faults(folder) == []
+
+
+def test_a_signing_key_to_come_that_is_none_is_named(folder):
+    command.write(folder / "cases.signing.next.pem", by_another_authority("a")[1])
+    assert command.faults(folder) == ["cases.signing.next.pem is no Ed25519 key"]
+
+
 @pytest.mark.parametrize(
     ("server", "told"), [("postgres", "by an authority of ca.crt"), ("db.example", "name postgres")]
 )
