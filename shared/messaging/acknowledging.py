@@ -18,11 +18,15 @@ class Acknowledgements:
         """The broker has been told of it already."""
         self._at_work.pop(tag, None)
 
-    def done(self, tag: int) -> int:
-        """It may be acknowledged. Says how many are by now."""
+    def done(self, tag: int, room: int) -> bool:
+        """It may be acknowledged. Says whether the broker must be told now, which has `room` for so many until it is.
+
+        Held back is a quarter of the room that those at work leave: calls that hang must not share it with the others'
+        acknowledgements.
+        """
         self._at_work.pop(tag, None)
         self._done.append(tag)
-        return len(self._done)
+        return len(self._done) > (room - len(self._at_work)) // 4
 
     def due(self) -> list[tuple[int, bool]]:
         """What to tell the broker of those that may be: each tag, and whether it stands for all before it as well.

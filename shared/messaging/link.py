@@ -332,19 +332,20 @@ class Link:
         """
         self._publish(message, None, timeout)
 
-    def answer(self, delivery: Delivery, answer: OutgoingMessage, held_back: int = 0) -> None:
-        """As `publish`, and then `ack`, but that together with others: at most so many are held back, for a moment.
+    def answer(self, delivery: Delivery, answer: OutgoingMessage, room: int = 0) -> None:
+        """As `publish`, and then `ack`, but that together with others, in a moment, where they leave `room` enough: the
+        broker delivers so many until they are acknowledged.
 
         Without a connection neither is done: raises `LinkDown`.
         """
-        self._publish(answer, delivery, HEARTBEAT_SECONDS, held_back)
+        self._publish(answer, delivery, HEARTBEAT_SECONDS, room)
 
     def _publish(
         self,
         message: OutgoingMessage | Callable[[], OutgoingMessage | None],
         done: Delivery | None,
         timeout: float,
-        held_back: int = 0,
+        room: int = 0,
     ) -> None:
         # Each call comes by here, and so it takes the lock and gathers without a generator for each.
         if not self._lock.acquire(timeout=max(timeout, 0.001)):
@@ -361,7 +362,7 @@ class Link:
                 try:
                     self._send(channel, made)
                     if done is not None and done.generation == self._generation:
-                        self._acknowledge_soon(channel, done.tag, held_back)
+                        self._acknowledge_soon(channel, done.tag, room)
                 finally:
                     wire.gathers = False
                 self._flush_soon(wire)
@@ -390,8 +391,8 @@ class Link:
                 except _BROKEN:
                     self._break()
 
-    def _acknowledge_soon(self, channel: amqp.Channel, tag: int, held_back: int) -> None:
-        if self._acknowledgements.done(tag) > held_back:
+    def _acknowledge_soon(self, channel: amqp.Channel, tag: int, room: int) -> None:
+        if self._acknowledgements.done(tag, room):
             self._acknowledge(channel)
         elif not self._acknowledging_is_due:
             self._acknowledging_is_due = True

@@ -302,7 +302,6 @@ class RpcServer:
             for name, call in contract.calls.items()
         }
         self._under_way = 0
-        self._held_back = core.settings.max_workers // 4
         self._link = Link(
             core.settings.amqp_url,
             f"{contract.name} answers",
@@ -448,7 +447,7 @@ class RpcServer:
         gives_up = time.monotonic() + _REPLY_RETRY_SECONDS
         while True:
             try:
-                self._link.answer(delivery, answer, self._held_back)
+                self._link.answer(delivery, answer, self._core.settings.max_workers)
                 return True
             except LinkDown:
                 if time.monotonic() > gives_up:

@@ -263,7 +263,7 @@ ANSWER = OutgoingMessage(b"answer", "", "nobody")
 def test_those_that_were_answered_are_acknowledged_before_the_link_stops_and_no_others(broker_vhost, answering):
     link, got = answering
     for place in (3, 0, 2):
-        link.answer(got[place], ANSWER, held_back=10)
+        link.answer(got[place], ANSWER, room=44)
     link.stop()
     assert left(broker_vhost) == [b"2"]
 
@@ -271,7 +271,7 @@ def test_those_that_were_answered_are_acknowledged_before_the_link_stops_and_no_
 def test_an_answered_one_is_acknowledged_soon_though_no_other_comes(broker_vhost, answering):
     link, got = answering
     for place in (0, 1, 3):
-        link.answer(got[place], ANSWER, held_back=10)
+        link.answer(got[place], ANSWER, room=44)
     time.sleep(0.5)
     link._stopping.set()  # without what `stop` does first
     link._break()
@@ -283,7 +283,7 @@ def test_no_more_are_held_back_than_was_said(broker_vhost, answering):
     link, got = answering
     link._acknowledging_is_due = True  # the clock never comes
     for one in got:
-        link.answer(one, ANSWER, held_back=2)
+        link.answer(one, ANSWER, room=12)
     link._stopping.set()
     link._break()
     wait_for(lambda: not link.connected)
@@ -293,11 +293,32 @@ def test_no_more_are_held_back_than_was_said(broker_vhost, answering):
 def test_what_was_answered_by_an_older_connection_is_not_acknowledged_by_the_new_one(broker_vhost, answering):
     link, got = answering
     before = list(got)
-    link.answer(before[0], ANSWER, held_back=10)
+    link.answer(before[0], ANSWER, room=44)
     got.clear()
     link._break()
     wait_for(lambda: len(got) == 4)  # they all come again
-    link.answer(before[1], ANSWER, held_back=0)
-    link.answer(got[2], ANSWER, held_back=0)
+    link.answer(before[1], ANSWER, room=0)
+    link.answer(got[2], ANSWER, room=0)
     link.stop()
     assert left(broker_vhost) == [b"1", b"2", b"4"]
+
+
+def test_what_is_at_work_for_long_leaves_its_places_to_the_others(broker_vhost):
+    got: list[Delivery] = []
+
+    def listen(channel):
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel.basic_qos(0, 6, False)
+        channel.basic_consume(QUEUE, callback=link.collect)
+
+    link = Link(broker_vhost.url, "test", listen, on_delivery=got.append)
+    link.start()
+    assert link.wait_connected(10)
+    link._acknowledging_is_due = True  # the clock never comes
+    for number in range(12):
+        link.publish(OutgoingMessage(bytes([number]), "", QUEUE))
+    for place in range(5, 12):  # those before it are at work
+        wait_for(lambda place=place: len(got) > place)
+        link.answer(got[place], ANSWER, room=6)
+    link.stop()
+    assert left(broker_vhost) == [bytes([number]) for number in range(5)]
