@@ -16,11 +16,16 @@ from shared.security.rights import rights_from
 
 
 def rights_in_copy(tx: Transaction, person: HsaId) -> tuple[Rights, int]:
-    """The person's rights as last told by identity, and the number of the latest change that the copy has in it."""
+    """The person's rights as last told by identity, and up to which change of them they are known.
+
+    A change of theirs may have come before others of lower numbers.
+    """
     applied = select(rights_state.c.applied).scalar_subquery()
-    roles = select(rights_subjects.c.roles).where(rights_subjects.c.subject == person).scalar_subquery()
-    row = tx.execute(select(applied.label("applied"), roles.label("roles"))).one()
-    return rights_from(row.roles or [], False), row.applied if row.applied is not None else -1
+    one = select(literal(1)).subquery()
+    query = select(rights_subjects.c.roles, func.greatest(applied, rights_subjects.c.version, -1).label("number"))
+    theirs = one.outerjoin(rights_subjects, rights_subjects.c.subject == person)
+    row = tx.execute(query.select_from(theirs)).one()
+    return rights_from(row.roles or [], False), row.number
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,11 @@ class Entitled:
 
 
 def entitled(tx: Transaction, person: HsaId, clinic: HsaId, told: RightsNow | None = None) -> Entitled | None:
-    """Whether the person is a handler there, by the copy, or by what identity told if the copy was behind that."""
-    copy, applied = rights_in_copy(tx, person)
-    if may_be_assigned(copy.roles_at(clinic)):
-        return Entitled()
-    if told is not None and told.number > applied and told_to_handle(told, clinic):
-        return Entitled(told.number)
-    return None
+    """Whether the person is a handler there, by the copy or by what identity told: the newer of them (R-ID-10)."""
+    copy, number = rights_in_copy(tx, person)
+    if told is not None and told.number > number:
+        return Entitled(told.number) if told_to_handle(told, clinic) else None
+    return Entitled() if may_be_assigned(copy.roles_at(clinic)) else None
 
 
 def told_to_handle(told: RightsNow, clinic: HsaId) -> bool:

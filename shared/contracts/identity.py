@@ -431,7 +431,8 @@ class EndedSession(Reply):
 
 class RightsChanged(EventBody):
     """Someone's rights have changed, or a session has ended. `number` counts all such changes without gaps;
-    `version` counts those of this subject: the newest wins. `roles` are all that the subject holds now."""
+    `version` is the number of the subject's newest change: the newest wins. `roles` are all that the subject holds now.
+    """
 
     number: int
     subject: str

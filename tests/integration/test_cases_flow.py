@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.contracts import cases
+from shared.contracts import cases, identity
 from shared.contracts.base import Role
 from shared.messaging.errors import Conflict, Forbidden, Invalid, LimitExceeded, NotFound, Unavailable
 from tests.integration.cases_support import CARE_PROVIDER, World, refused, shared_database
@@ -190,8 +190,6 @@ def test_r_case_4_only_a_handler_of_the_same_clinic_is_given_it(world: World) ->
 
 
 def test_a_handler_whose_role_is_not_in_the_copy_yet_is_asked_for(world: World) -> None:
-    from shared.contracts import identity
-
     case = world.start().case
     fresh = world.person()
     role = identity.HeldRole(clinic=world.clinic, role=Role.CASE_HANDLER)
@@ -202,6 +200,20 @@ def test_a_handler_whose_role_is_not_in_the_copy_yet_is_asked_for(world: World) 
     old = world.person()
     world.neighbours.rights[old.subject] = told.model_copy(update={"number": 0})
     refused("not_a_handler", Invalid, world.assign, case, old)
+
+
+def test_r_id_10_an_answer_older_than_a_change_that_came_early_counts_no_more(world: World) -> None:
+    """R-ID-10: the change was heard after identity had answered, and before one of a lower number."""
+    case, person, number = world.start().case, world.person(), 10**6
+    role = identity.HeldRole(clinic=world.clinic, role=Role.CASE_HANDLER)
+    told = identity.RightsNow(number=number, roles=[role], regional=False, session_live=True)
+    world.neighbours.rights[person.subject] = told
+    early = identity.RightsChanged(number=number + 2, subject=person.subject, version=number + 2, roles=[])
+    world.hear_rights(early)
+    refused("not_a_handler", Invalid, world.assign, case, person)
+    assert world.get(case, world.receiver).state == "new"
+    world.neighbours.rights[person.subject] = told.model_copy(update={"number": number + 3})
+    assert world.assign(case, person).state == "assigned"
 
 
 def test_r_att_7_no_file_is_claimed_for_one_who_is_no_handler(world: World) -> None:
@@ -512,8 +524,6 @@ def test_only_the_clinic_where_the_right_is_lost(world: World) -> None:
 
 
 def test_an_old_change_of_rights_takes_nothing(world: World) -> None:
-    from shared.contracts import identity
-
     case = world.start().case
     world.assign(case)
     world.hear_rights(identity.RightsChanged(number=1, subject=world.handler.subject, version=0, roles=[]))
@@ -522,7 +532,6 @@ def test_an_old_change_of_rights_takes_nothing(world: World) -> None:
 
 def test_r_case_4_an_older_change_that_comes_late_takes_no_case(world: World) -> None:
     """R-CASE-4: the role that identity told of counts until the copy has come as far; then what the copy has counts."""
-    from shared.contracts import identity
 
     def hear(number: int, *roles: Role) -> None:
         held = [identity.HeldRole(clinic=world.clinic, role=role) for role in roles]
