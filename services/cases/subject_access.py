@@ -15,6 +15,7 @@ from services.cases import mailings as of_mailings
 from services.cases import messages as sent
 from services.cases import notes as of_notes
 from services.cases.access_log import name_of
+from services.cases.document import ACTIVITIES, READ, REASONS, STATES, WRITERS
 from services.cases.forms import text_besides
 from services.cases.opening import open_sealed
 from services.cases.system_messages import title_of
@@ -41,6 +42,17 @@ PAGE = 50
 PAGE_BYTES = 2_000_000
 """A page ends with the row whose sealed content passes this: a message may be as long as a request, and a reply has to
 hold all of the page."""
+
+
+RESULTS = {
+    "waiting": "väntar på att skickas",
+    "sent": "skickat",
+    "sent_to_inactive": "skickat, kontot är inte aktivt",
+    "no_account": "inte skickat: kontot saknas",
+    "locked": "inte skickat: inloggningen är låst",
+    "clinic_not_open": "inte skickat: mottagningen är inte öppen för invånaren",
+    "not_sent": "inte skickat",
+}
 
 
 @dataclass(frozen=True)
@@ -247,9 +259,9 @@ def _case(row: Row, found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
         Mottagning=row["clinic"],
         Ärendetyp=row["case_type_name"],
         Rubrik=found.titles.get(row["id"]),
-        Tillstånd=row["state"],
+        Tillstånd=STATES[row["state"]],
         Avslutat=row["closed_at"],
-        Avslutsorsak=row["closed_reason"],
+        Avslutsorsak=_said(REASONS, row["closed_reason"]),
     )
 
 
@@ -263,7 +275,7 @@ def _message(row: Row, found: Found, _staff: Mapping[str, StaffFacts]) -> Held:
         "Meddelanden",
         message.sent_at,
         row["case_id"],
-        Skrivet_av=message.written_by,
+        Skrivet_av=WRITERS[message.written_by],
         Avsändare=message.sender_name,
         Rubrik=message.title,
         Text=text_besides(message.text, message.answers) or None,
@@ -312,7 +324,7 @@ def _mailing(row: Row, found: Found, staff: Mapping[str, StaffFacts]) -> Held:
         Mall=row["case_type_name"],
         Skrivet_av=name_of(staff.get(row["person"])),
         Text=found.texts[row["mailing"]],
-        Utfall=row["result"],
+        Utfall=RESULTS[row["result"]],
     )
 
 
@@ -322,10 +334,10 @@ def _activity(row: Row, _found: Found, staff: Mapping[str, StaffFacts]) -> Held:
         row["at"],
         row["case_id"],
         Ärendenummer=row["number"],
-        Händelse=row["kind"],
-        Av=row["by"],
+        Händelse=_said(ACTIVITIES, row["kind"]),
+        Av=WRITERS[row["by"]],
         Person=name_of(staff.get(row["person"])) if row["person"] else None,
-        Orsak=row["reason"],
+        Orsak=_said(REASONS, row["reason"]),
     )
 
 
@@ -339,7 +351,7 @@ def _reading(row: Row, _found: Found, staff: Mapping[str, StaffFacts]) -> Held:
         Mottagning=row["clinic"],
         Läst_av=name_of(person),
         Titel=person.title if person else None,
-        Vad=row["what"],
+        Vad=READ[row["what"]],
     )
 
 
@@ -352,6 +364,11 @@ _WORDS = {
     "activities": _activity,
     "readings": _reading,
 }
+
+
+def _said(words: Mapping[str, str], code: str | None) -> str | None:
+    """What is not known to have a word is told as it is: a report is complete."""
+    return words.get(code, code) if code is not None else None
 
 
 def _held(kind: str, at: datetime | None, case: UUID | None, **values: object) -> Held:

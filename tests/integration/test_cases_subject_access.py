@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.cases import sending, subject_access
+from services.cases import document, sending, subject_access
 from shared.contracts import case_desk as desk
-from shared.contracts import cases, inbox
+from shared.contracts import cases, contacting, inbox
 from shared.contracts import subject_access as report
 from shared.contracts.base import Role
 from shared.messaging.wire import LARGEST_REPLY_BYTES
@@ -80,6 +81,38 @@ def test_r_id_19_drafts_are_told_of_by_whoever_writes_them(world: World) -> None
     assert of_kind(held(world, world.resident, OTHER_PROVIDER), "Utkast") == []
 
 
+def test_r_id_19_the_report_is_in_swedish(world: World) -> None:
+    """R-ID-19: no word of the code's is in it."""
+    case = world.waiting_case()
+    world.get(case, world.handler)
+    world.write(case)
+    world.reply(case, "answer")
+    found = held(world, world.resident)
+    told = {one.kind: of_kind(found, one.kind) for one in found}
+    assert [(one["Tillstånd"], one["Avslutsorsak"]) for one in told["Ärenden"]] == [("Avslutat", "besvarat")]
+    assert {one["Skrivet av"] for one in told["Meddelanden"]} == {"invånaren", "mottagningen"}
+    assert [(one["Händelse"], one["Av"]) for one in told["Händelser"]] == [
+        ("Ärendet startades", "invånaren"),
+        ("Tilldelat", "mottagningen"),
+        ("Motfråga", "mottagningen"),
+        ("Meddelande", "invånaren"),
+        ("Svar", "mottagningen"),
+    ]
+    assert {one["Vad"] for one in told["Vem som har läst"]} == {"läste ärendet"}
+
+
+def test_every_word_of_the_code_that_a_report_may_hold_has_a_swedish_one() -> None:
+    """R-ID-19"""
+    for words, codes in (
+        (document.STATES, cases.CaseState),
+        (document.REASONS, cases.ClosedReason),
+        (document.WRITERS, cases.Writer),
+        (document.ACTIVITIES, cases.MessageKind),
+        (subject_access.RESULTS, contacting.RecipientResult),
+    ):
+        assert set(get_args(codes)) <= set(words)
+
+
 def test_r_att_6_a_draft_tells_nothing_of_a_file_in_another_residents_case(world: World) -> None:
     """R-ATT-6, R-SYS-1, R-ID-19: whatever ids the writer's client has put in it."""
     elsewhere, sent, own = world.file(world.handler), world.file(world.handler), world.file(world.handler)
@@ -105,9 +138,11 @@ def test_r_id_19_who_was_in_a_mailing_is_told_what_became_of_it(world: World) ->
     sending.send_all(Job(world))
     add(world, mailing_of(world, [], text="Kommer senare."), numbers[2:])
     told = [of_kind(held(world, who), "Utskick") for who in (sent, locked, waiting)]
-    assert [(one["Text"], one["Utfall"]) for one in told[0]] == [("Dags för provtagning.", "sent")]
-    assert [(one["Text"], one["Utfall"]) for one in told[1]] == [("Dags för provtagning.", "locked")]
-    assert [(one["Text"], one["Utfall"]) for one in told[2]] == [("Kommer senare.", "waiting")]
+    assert [(one["Text"], one["Utfall"]) for one in told[0]] == [("Dags för provtagning.", "skickat")]
+    assert [(one["Text"], one["Utfall"]) for one in told[1]] == [
+        ("Dags för provtagning.", "inte skickat: inloggningen är låst")
+    ]
+    assert [(one["Text"], one["Utfall"]) for one in told[2]] == [("Kommer senare.", "väntar på att skickas")]
     assert "Ärendenummer" in told[0][0]
     assert "Ärendenummer" not in told[1][0]
     assert providers(world, locked) == providers(world, waiting) == [CARE_PROVIDER]
@@ -195,7 +230,7 @@ def test_r_id_19_long_cases_are_told_whole_in_pages_that_fit_in_a_reply(world: W
         told += page.held
         ask = ask.model_copy(update={"after": page.after})
     said = {one.label: longest for one in form}
-    assert of_kind(told, "Meddelanden") == [{"Skrivet av": "resident"} | said] * 6
+    assert of_kind(told, "Meddelanden") == [{"Skrivet av": "invånaren"} | said] * 6
 
 
 def test_r_id_19_what_is_written_besides_answers_is_told_too(world: World) -> None:
