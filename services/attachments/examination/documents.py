@@ -32,6 +32,8 @@ _UNPACKED_BY_QPDF = {
     "/Fl", "/LZW", "/AHx", "/A85", "/RL", "/DCT",
 }  # fmt: skip
 _CLEANING_ROUNDS = 20
+_TWICE = "duplicated key"
+"""What qpdf warns of in whatever it has read so far."""
 _TAIL_BYTES = 4096
 _END = re.compile(rb"startxref\s+\d+\s*(?:%%EOF)?[\s\0\x1a]*")
 
@@ -78,6 +80,8 @@ def decode(path: Path, limits: Limits) -> None:
         for thing in document.objects:
             if isinstance(thing, pikepdf.Stream):
                 _decode_stream(thing, limits)
+        if any(_TWICE in str(warning) for warning in document.get_warnings()):
+            raise Unfit(DAMAGED)  # of a key's values one is seen here, and the other is what some readers take
     shown = pypdfium2.PdfDocument(path.read_bytes())
     try:
         if len(shown) != pages:

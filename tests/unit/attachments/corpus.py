@@ -32,7 +32,10 @@ from tests.unit.attachments.crafted_pdf import (
     pdf_picture_of_another_file,
     pdf_program,
     pdf_streamed,
+    pdf_with_an_action_of_two_kinds,
     pdf_with_broken_table,
+    pdf_with_two_actions,
+    pdf_with_two_roots,
     root,
     web,
 )
@@ -423,6 +426,9 @@ def _damaged() -> Iterator[Case]:
     yield Case("gif, unknown block", GIF, lambda: with_block(b"\x99"), "damaged")
     yield Case("pdf, no pages", PDF, lambda: crafted.pdf(pages=0), "damaged")
     yield Case("pdf, broken table", PDF, pdf_with_broken_table, "damaged")
+    yield Case("pdf, two actions", PDF, pdf_with_two_actions, "damaged")
+    yield Case("pdf, an action of two kinds", PDF, pdf_with_an_action_of_two_kinds, "damaged")
+    yield Case("pdf, two roots", PDF, pdf_with_two_roots, "damaged")
     yield Case("pdf, broken photo", PDF, lambda: pdf_picture(b"\xff\xd8 no photo", "DCTDecode"), "damaged")
     yield Case("pdf, broken jpeg 2000", PDF, lambda: pdf_picture(b"no photo", "JPXDecode"), "damaged")
     yield Case("pdf, needs a password", PDF, crafted.locked_pdf, "locked")

@@ -177,6 +177,25 @@ def pdf_nested_bomb() -> bytes:
     return crafted.pdf(change)
 
 
+def pdf_with_two_actions() -> bytes:
+    """Opening it runs a script for readers that take the first, and turns to a page for those that take the last."""
+
+    def change(document: pikepdf.Pdf) -> None:
+        document.Root["/OpenActio_"] = pikepdf.Dictionary(S=pikepdf.Name.JavaScript, JS=pikepdf.String("app.alert(1)"))
+        document.Root["/OpenAction"] = pikepdf.Dictionary(S=pikepdf.Name.GoTo)
+
+    return crafted.pdf(change).replace(b"/OpenActio_", b"/OpenAction")
+
+
+def pdf_with_an_action_of_two_kinds() -> bytes:
+    action = pikepdf.Dictionary(R=pikepdf.Name.Launch, S=pikepdf.Name.GoTo)
+    return crafted.pdf(root("/OpenAction", action)).replace(b"/R /Launch", b"/S /Launch")
+
+
+def pdf_with_two_roots() -> bytes:
+    return crafted.pdf().replace(b"trailer <<", b"trailer << /Root 1 0 R")
+
+
 def pdf_with_broken_table() -> bytes:
     data = crafted.pdf()
     at = data.rindex(b"startxref") + 10
