@@ -75,7 +75,11 @@ LIST_MY_CASES = cases.call("list_my_cases", ListMyCases, CasePage, who=("staff",
 
 
 class ListInbox(Query):
-    """The resident's cases of the last two years, the one with the latest message first (R-CASE-10)."""
+    """The resident's cases of the last two years, the one with the latest message first (R-CASE-10).
+
+    A case that is written in while someone pages on moves to the front: it is on the first page, asked for anew, and on
+    none that follows.
+    """
 
     after: Cursor | None = None
     limit: PageSize = 50
