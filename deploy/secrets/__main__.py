@@ -65,9 +65,10 @@ def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
 
 
 def make_certificates(folder: Path, hosts: Sequence[str], *, again: bool) -> None:
-    """Certificates of broker, databases and store, for their inner names and for `hosts`."""
+    """Certificates of broker, databases and store, for their inner names and for `hosts`. What others gave stays."""
     for name, inner in wanted.INNER_SERVERS.items():
-        if again or not (folder / f"{name}.crt").exists():
+        file = folder / f"{name}.crt"
+        if not file.exists() or (again and certificates.is_ours(file)):
             key = folder / _AUTHORITY[1]
             if not key.exists():
                 sys.exit(f"{key} is not here, so no certificate can be made: bring {name}.crt and {name}.key")
@@ -77,6 +78,8 @@ def make_certificates(folder: Path, hosts: Sequence[str], *, again: bool) -> Non
             )
             for suffix, text in zip(("crt", "key"), made, strict=True):
                 write(folder / f"{name}.{suffix}", text)
+        elif again:
+            print(f"{file.name} is by another authority than ours: it stays")
 
 
 def derive(folder: Path) -> None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+OURS = "vardarende inner CA"
 AUTHORITY_DAYS, SERVER_DAYS, SOON_DAYS = 3650, 397, 14
 _SLACK = timedelta(hours=1)
 
@@ -32,7 +33,7 @@ def authority() -> tuple[str, str]:
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     made = (
-        x509.CertificateBuilder(_name("vardarende inner CA"), _name("vardarende inner CA"), key.public_key())
+        x509.CertificateBuilder(_name(OURS), _name(OURS), key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SLACK)
         .not_valid_after(now + timedelta(days=AUTHORITY_DAYS))
@@ -73,6 +74,11 @@ def _general(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def is_ours(certificate: Path) -> bool:
+    """Whether an authority of ours, this one or an earlier one, has issued it."""
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).issuer == _name(OURS)
 
 
 def fault(certificate: Path, key: Path) -> str | None:

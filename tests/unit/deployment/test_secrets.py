@@ -150,3 +150,17 @@ def test_definitions_with_other_rights_than_the_contracts_give_are_named(folder,
     change(broker)
     command.write(file, json.dumps(broker))
     assert command.faults(folder) == ["rabbitmq-definitions.json is another version's: run make again"]
+
+
+def test_new_certificates_leave_those_alone_that_others_gave(folder, monkeypatch):
+    """The one by which those outside report delivery is by an authority that they trust."""
+    with monkeypatch.context() as patch:
+        patch.setattr(certificates, "OURS", "A CA that everybody trusts")
+        brought = dict(zip(("reports.crt", "reports.key"), by_another_authority("reports.example.se"), strict=True))
+    for name, text in brought.items():
+        command.write(folder / name, text)
+    ours = (folder / "postgres.crt").read_text()
+    command.make_certificates(folder, ["arenden.example.se"], again=True)
+    assert {name: (folder / name).read_text() for name in brought} == brought
+    assert (folder / "postgres.crt").read_text() != ours
+    assert command.faults(folder) == []
