@@ -7,10 +7,12 @@ import re
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from deploy.local.folder import CHECKOUT
 from deploy.rabbitmq import definitions
 from deploy.secrets import wanted
+from services.notifications.providers import SmsProvider
 from shared.operations.settings import ProcessSettings, ServiceSettings
 
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
@@ -137,6 +139,24 @@ def test_every_setting_that_is_told_of_reaches_whom_it_is_for():
     for server, script in (("postgres", "postgres"), ("rabbitmq", "rabbitmq"), ("store", "s3")):
         read = re.findall(r"\$\{([A-Z_]+):-", (CHECKOUT / "deploy" / script / "start.sh").read_text())
         assert set(read) <= set(SERVICES[server]["environment"]), server
+
+
+def test_what_is_told_to_be_added_by_an_override_is_read_by_whom_it_is_given_to():
+    """docs/operations.md has examples of what needs a file, a network or a password more."""
+    text = (CHECKOUT / "docs" / "operations.md").read_text()
+    examples = [yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert any("SECOND_SMS_FILE" in str(one) for one in examples)
+    for example in examples:
+        there = example.get("secrets", {})
+        assert there == {name: {"file": "${SECRETS}/" + name} for name in there}
+        for process, more in example["services"].items():
+            settings = {name.upper() for name in settings_of(process).model_fields}
+            assert set(more["environment"]) <= settings
+            named = {value.removeprefix("/run/secrets/") for value in more["environment"].values() if value[0] == "/"}
+            assert named <= set(more.get("secrets", ())) <= set(there)
+            assert set(more.get("networks", ())) <= set(COMPOSE["networks"])
+    [provider] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    TypeAdapter(SmsProvider).validate_json(provider)
 
 
 def test_the_broker_gives_a_connection_so_many_channels():
