@@ -15,11 +15,18 @@ from sqlalchemy import ColumnElement, Row, select
 
 from services.attachments import files
 from services.attachments.tables import REMOVED, attachments
+from shared.contracts.attachments import State
 from shared.contracts.subject_access import Held, HeldPage, HeldValue, SubjectAccess
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Invalid
 
 PAGE = 200
+STATES: dict[str, str] = {
+    State.WAITING: "väntar på kontroll",
+    State.CHECKING: "kontrolleras",
+    State.USABLE: "kontrollerad",
+    State.REFUSED: "avvisad",
+}
 
 
 def page(tx: Transaction, request: SubjectAccess) -> HeldPage:
@@ -65,7 +72,7 @@ def _held(tx: Transaction, row: Row[Any]) -> Held:
         "Typ": row.content_type,
         "SHA-256": bytes(row.sha256).hex(),
         "Bifogad av": "invånaren" if row.owner_kind == "resident" else "vården",
-        "Tillstånd": row.state,
+        "Tillstånd": STATES[row.state],
         "Skickad": row.sent_at.isoformat(timespec="seconds") if row.sent_at else None,
     }
     return Held(

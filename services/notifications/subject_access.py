@@ -8,12 +8,24 @@ from uuid import UUID
 from sqlalchemy import Row, or_, select
 
 from services.notifications.tables import deliveries
-from shared.contracts.notifications import RecipientKind
+from shared.contracts.notifications import Channel, DeliveryState, RecipientKind
 from shared.contracts.subject_access import Held, HeldPage, HeldValue, SubjectAccess
 from shared.database.transaction import Transaction
 from shared.messaging.errors import Invalid
 
 PAGE = 200
+STATES: dict[str, str] = {
+    DeliveryState.WAITING: "väntar på att skickas",
+    DeliveryState.CLAIMED: "ska just skickas",
+    DeliveryState.SENDING: "skickas",
+    DeliveryState.SENT: "skickad",
+    DeliveryState.UNCERTAIN: "kanske skickad",
+    DeliveryState.FAILED: "inte skickad",
+    DeliveryState.WITHDRAWN: "inte längre aktuell",
+    DeliveryState.NOT_WANTED: "inte vald",
+    DeliveryState.MERGED: "skickad med en annan till samma adress",
+}
+CHANNELS: dict[str, str] = {Channel.EMAIL: "e-post", Channel.SMS: "sms"}
 
 
 def page(tx: Transaction, request: SubjectAccess) -> HeldPage:
@@ -43,9 +55,9 @@ def _cursor(after: str) -> UUID:
 def _held(row: Row[Any], person: str) -> Held:
     values = {
         "Till": "dig" if row.recipient == person else "en vårdnadshavare",
-        "Sätt": row.channel,
-        "Tillstånd": row.state,
-        "Orsak": row.reason,
+        "Sätt": CHANNELS.get(row.channel),
+        "Tillstånd": STATES[row.state],
+        "Orsakskod": row.reason,
         "Försök": str(row.attempts),
         "Klart": row.ended_at.isoformat(timespec="seconds") if row.ended_at else None,
     }
