@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -63,7 +64,6 @@ def _rest(server: MailServer, words: Words, to_staff: bool) -> bytes:
     """
     mail = EmailMessage(policy=SMTP_POLICY)
     mail["From"] = Address(server.sender_name, addr_spec=server.sender)
-    mail["Subject"] = words.subject
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
     mail["Content-Language"] = "sv"
@@ -71,7 +71,9 @@ def _rest(server: MailServer, words: Words, to_staff: bool) -> bytes:
         mail["List-Unsubscribe"] = f"<{server.settings_page}>"
     mail.set_content(words.text, cte="quoted-printable")
     mail.add_alternative(words.html, subtype="html", cte="quoted-printable")
-    whole = _LINE_END.sub(b"\r\n", mail.as_bytes())
+    # The message itself would now and then lose or move a space where it folds a long one.
+    subject = f"Subject: {Header(words.subject, 'utf-8', header_name='Subject').encode()}\n".encode("ascii")
+    whole = _LINE_END.sub(b"\r\n", subject + mail.as_bytes())
     return whole if whole.endswith(b"\r\n") else whole + b"\r\n"
 
 
