@@ -12,8 +12,8 @@ from bench.parts.servers import Servers
 
 BAR = 2.5
 IN_FLIGHT = 64
-_ROUNDS = 8
-_SECONDS = 1.0
+_ROUNDS = 20
+_SECONDS = 0.5
 
 
 def measure(servers: Servers, rounds: int = _ROUNDS) -> list[Figure]:
