@@ -19,11 +19,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import amqp
-from amqp.exceptions import AccessRefused, AMQPError
+from amqp.exceptions import AccessRefused, AMQPError, RecoverableConnectionError
 
 from shared.messaging import waiting
 from shared.messaging.acknowledging import Acknowledgements
-from shared.messaging.transport import HEARTBEAT_SECONDS, Wire, connect, connection_arguments
+from shared.messaging.transport import HEARTBEAT_SECONDS, Wire, connect, connection_arguments, publishing
 from shared.operations.logs import log
 
 _STOP_SECONDS = 5.0
@@ -421,11 +421,19 @@ class Link:
 
     @staticmethod
     def _send(channel: amqp.Channel, message: OutgoingMessage) -> None:
-        channel._basic_publish(
-            amqp.Message(message.body, **message.properties),
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            mandatory=message.mandatory,
+        connection = channel.connection
+        if connection is None:
+            raise RecoverableConnectionError("the channel is closed")
+        content = amqp.Message(message.body, **message.properties)
+        connection.transport._write(
+            publishing(
+                channel.channel_id,
+                connection.frame_max,
+                content,
+                message.exchange,
+                message.routing_key,
+                message.mandatory,
+            )
         )
 
     def publish_all(self, messages: Sequence[OutgoingMessage], timeout: float) -> list[Outcome]:
