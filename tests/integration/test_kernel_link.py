@@ -322,3 +322,15 @@ def test_what_is_at_work_for_long_leaves_its_places_to_the_others(broker_vhost):
         link.answer(got[place], ANSWER, room=6)
     link.stop()
     assert left(broker_vhost) == [bytes([number]) for number in range(5)]
+
+
+def test_a_channel_that_the_broker_has_just_ended_is_told_and_mended(heard):
+    """py-amqp lets go of it before the reading thread is back at the lock."""
+    link, got, _ = heard
+    with link._lock:
+        link._channel.collect()
+    with pytest.raises(LinkDown):
+        link.publish(OutgoingMessage(b"x", "", QUEUE))
+    wait_for(lambda: link.connected and link._channel.connection is not None)
+    link.publish(OutgoingMessage(b"after", "", QUEUE))
+    wait_for(lambda: [one.body for one in got] == [b"after"])
