@@ -30,9 +30,14 @@ _FRAME_HEADER = struct.Struct(">BHI")
 """Type, channel and length of the payload that follows; then one byte ends the frame."""
 _FRAME_END = 0xCE
 _END = bytes([_FRAME_END])
+_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _CONTENT = struct.Struct(">HHQ")
 """Class, weight and length of the body that follows; then its properties."""
+_CONTENT_FRAME = struct.Struct(">BHIHHQ")
+"""The frame's header, and its payload's beginning."""
 _BASIC = spec.Basic.Publish[0]
+_DELIVER = struct.pack(">HH", *spec.Basic.Deliver)
+_TAG = struct.Struct(">Q")
 
 
 class _Message(amqp.Message):  # type: ignore[misc]
@@ -76,6 +81,20 @@ def _publish_method(exchange: str, key: str, mandatory: bool) -> bytes:
     return struct.pack(">HH", *spec.Basic.Publish) + arguments
 
 
+def _deliver(message: _Message, method: bytes) -> None:
+    """Gives the message to its consumer, as py-amqp does when it has read all of it; `method`: Basic.Deliver."""
+    tag = 5 + method[4]
+    (number,) = _TAG.unpack_from(method, tag)
+    message.channel._on_basic_deliver(method[5:tag].decode(), number, *_came_by(method[tag + _TAG.size :]), message)
+
+
+@lru_cache(maxsize=1024)
+def _came_by(arguments: bytes) -> tuple[bool, str, str]:
+    """The end of what a delivery begins with: whether it was delivered before, and its exchange and routing key."""
+    (redelivered, exchange, key), _ = serialization.loads("bss", arguments, 0)
+    return redelivered, exchange, key
+
+
 def connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str, Any]:
     """What py-amqp is told of the broker at `url`. Raises ValueError for what is no broker's address."""
     parts = urlsplit(url)
@@ -114,7 +133,10 @@ class Wire:
     """The bytes of one connection. For one thread at a time: the link's lock guards it."""
 
     def __init__(self, connection: amqp.Connection) -> None:
+        self._connection = connection
         self._on_frame = connection.on_inbound_frame
+        self._between_messages = True
+        """Whether py-amqp has no message half read."""
         self._transport = transport = connection.transport
         self._sock = sock = connection.sock
         # No read or write waits longer: a broker that hangs is as good as gone.
@@ -169,7 +191,8 @@ class Wire:
 
         Not all of them if they are many: who holds the connection must let go of it, however much is sent. Frames are
         cut here, from whole buffers: py-amqp takes seven bytes, then a payload, then one byte, and copies what is left
-        over each time. What is begun and not whole is kept where py-amqp keeps it.
+        over each time. What is begun and not whole is kept where py-amqp keeps it. A delivery that is all there goes to
+        its consumer straight; it is what most of them are.
         """
         transport = self._transport
         buffer = transport._read_buffer + self._there_now()
@@ -184,10 +207,39 @@ class Wire:
                 if buffer[ends] != _FRAME_END:
                     raise UnexpectedFrame(f"frame of {size} bytes without its end")
                 begins, handled = ends + 1, handled + 1
-                self._on_frame((kind, channel, buffer[payload:ends]))
+                if kind == _METHOD and self._between_messages and buffer.startswith(_DELIVER, payload):
+                    rest = self._rest(buffer, channel, begins)
+                    if rest is not None:
+                        message, begins = rest
+                        handled += 2
+                        self._connection.bytes_recv += 3
+                        _deliver(message, buffer[payload:ends])
+                        continue
+                whole = self._on_frame((kind, channel, buffer[payload:ends]))
+                if kind != _HEARTBEAT:
+                    self._between_messages = whole
         finally:
             transport._read_buffer = buffer[begins:]
-        return handled == _FRAMES_AT_ONCE or self.pending
+        return handled >= _FRAMES_AT_ONCE or self.pending
+
+    def _rest(self, buffer: bytes, number: int, header: int) -> tuple[_Message, int] | None:
+        """The message whose header begins there, and where its body ends. None if that has not come, or is in more
+        frames than one: then py-amqp has to piece it together."""
+        channel = (self._connection.channels or {}).get(number)
+        if channel is None or channel.is_closing or len(buffer) < header + _CONTENT_FRAME.size:
+            return None
+        kind, its, length, class_id, _, size = _CONTENT_FRAME.unpack_from(buffer, header)
+        ends = header + _FRAME_HEADER.size + length
+        body = ends + 1 + _FRAME_HEADER.size
+        if (kind, its) != (_HEADER, number) or length < _CONTENT.size or len(buffer) <= body + size:
+            return None
+        if _FRAME_HEADER.unpack_from(buffer, ends + 1) != (_BODY, number, size):
+            return None
+        if not buffer[ends] == buffer[body + size] == _FRAME_END:
+            return None
+        message = _Message(buffer[body : body + size], channel=channel)
+        message._load_properties(class_id, buffer[header + _CONTENT_FRAME.size : ends], 0)
+        return message, body + size + 1
 
     def _there_now(self) -> bytes:
         """The bytes that have come in, at most a buffer of them. Raises OSError where the other end has closed."""
