@@ -16,8 +16,9 @@ healthy() { # CONTAINER: within two minutes or so
 }
 
 for service in "$@"; do
-  docker compose run --rm --no-TTY --no-deps "migrate_${service%%_*}"
   old=$(docker compose ps --all --quiet "$service")
+  [ -n "$old" ] || { echo "$service: has no container to replace; docker compose up --detach makes one" >&2; exit 1; }
+  docker compose run --rm --no-TTY --no-deps "migrate_${service%%_*}"
   count=$(echo "$old" | wc -w)
   for container in $old; do
     before=$(docker compose ps --all --quiet "$service")

@@ -46,6 +46,9 @@ def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     _hand_over(folder)
+    for empty in filter(Path.is_dir, folder.iterdir()):
+        with suppress(OSError):  # the engine makes one where a file is not there
+            empty.rmdir()
     for file in filter(Path.is_file, folder.iterdir()):
         with suppress(PermissionError):  # somebody else's: `faults` says what is wrong with it
             _hand_over(file)
@@ -61,7 +64,8 @@ def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
         from deploy.demo import outside  # the local counterparts are not in the services' image
 
         outside.make(folder, write)
-    derive(folder)
+    if not _of_made(folder):  # from a damaged one nothing follows; `faults` names it
+        derive(folder)
 
 
 def make_certificates(folder: Path, hosts: Sequence[str], *, again: bool) -> None:
@@ -95,23 +99,14 @@ def derive(folder: Path) -> None:
 
 def faults(folder: Path) -> list[str]:
     """A line for each secret that is missing or not as it should be. No secret's content is in it."""
-    made = [*wanted.all_random(), *wanted.other_signing_keys(folder)]
     pairs = {name: (f"{name}.crt", f"{name}.key") for name in wanted.INNER_SERVERS}
-    names = [*(secret.name for secret in made), *(name for pair in pairs.values() for name in pair)]
-    names += ["ca.crt", *wanted.DERIVED, *wanted.GIVEN]
+    names = [*(name for pair in pairs.values() for name in pair), "ca.crt", *wanted.DERIVED, *wanted.GIVEN]
     unusable = {name: fault for name in names if (fault := _unusable(folder / name))}
-    found = [f"{name} {fault}" for name, fault in unusable.items()]
+    found = [*_of_made(folder), *(f"{name} {fault}" for name, fault in unusable.items())]
 
     def usable(*files: str) -> bool:
         return not unusable.keys() & set(files)
 
-    seen: dict[str, str] = {}
-    for secret in made:
-        if usable(secret.name):
-            text = (folder / secret.name).read_text()
-            same = seen.setdefault(text.strip(), secret.name)
-            fault = f"is the same as {same}" if same != secret.name else secret.fault(text)
-            found += [f"{secret.name} {fault}"] if fault else []
     for name, pair in pairs.items():
         if usable(*pair):
             fault = certificates.fault(*map(folder.joinpath, pair))
@@ -125,6 +120,20 @@ def faults(folder: Path) -> list[str]:
         if usable(authorities) and not certificates.are_some(folder / authorities):
             found.append(f"{authorities} holds no certificates in PEM")
     return found or _not_derived(folder)
+
+
+def _of_made(folder: Path) -> list[str]:
+    """The lines for those that are made at random."""
+    found = []
+    seen: dict[str, str] = {}
+    for secret in [*wanted.all_random(), *wanted.other_signing_keys(folder)]:
+        fault = _unusable(folder / secret.name)
+        if not fault:
+            text = (folder / secret.name).read_text()
+            same = seen.setdefault(text.strip(), secret.name)
+            fault = f"is the same as {same}" if same != secret.name else secret.fault(text)
+        found += [f"{secret.name} {fault}"] if fault else []
+    return found
 
 
 def _unusable(file: Path) -> str | None:

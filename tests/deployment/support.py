@@ -52,7 +52,13 @@ def in_container(deployment, service, script):
 
 def roll(deployment, *services, **environment):
     """deploy/roll.sh, as docs/operations.md tells to use it."""
-    done = subprocess.run(
+    done = rolled(deployment, *services, **environment)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def rolled(deployment, *services, **environment):
+    """What became of it."""
+    return subprocess.run(
         ["deploy/roll.sh", *services],
         cwd=CHECKOUT,
         env=deployment.environment | environment,
@@ -61,7 +67,6 @@ def roll(deployment, *services, **environment):
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def psql(deployment, database, statement):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from services.notifications import reports
-from tests.deployment.support import SERVICES, Load, containers_of, inspected, psql, roll, wait_until_healthy
+from tests.deployment.support import SERVICES, Load, containers_of, inspected, psql, roll, rolled, wait_until_healthy
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
@@ -65,6 +65,12 @@ def test_services_are_restarted_and_upgraded_one_container_after_another_and_no_
         assert inspected(container)["Config"]["Image"] == "vardarende:next"
     assert failed == []
     assert len(written) > 20
+
+
+def test_of_a_service_that_has_no_containers_it_is_said_that_nothing_was_replaced(deployment):
+    done = rolled(deployment, "cases", COMPOSE_PROJECT_NAME="vardarende-elsewhere")
+    assert done.returncode == 1
+    assert "cases: has no container to replace" in done.stdout
 
 
 def test_a_job_runs_once_though_there_are_three(deployment):

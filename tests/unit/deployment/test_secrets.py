@@ -91,6 +91,22 @@ def test_whatever_has_become_of_a_secret_its_name_is_told(folder, spoil):
         command.write(file, text)
 
 
+@pytest.mark.parametrize("name", ["cases.signing.pem", "cases.ring.json", "amqp-cases.password", "s3-secret.key"])
+def test_from_what_is_damaged_nothing_is_made_anew_and_its_name_is_told(folder, name):
+    derived = {one: (folder / one).read_text() for one in wanted.DERIVED}
+    _no_text(folder / name)
+    command.make(folder, [], demo=False)
+    assert command.faults(folder) == [f"{name} can't be read"]
+    assert {one: (folder / one).read_text() for one in wanted.DERIVED} == derived
+
+
+def test_the_folders_that_an_engine_made_for_missing_files_become_files(folder):
+    for name in ("amqp-cases.password", "s3.json"):
+        _a_folder(folder / name)
+    command.make(folder, [], demo=False)
+    assert command.faults(folder) == []
+
+
 @pytest.mark.parametrize("name", ["trusted.json", "rabbitmq-definitions.json"])
 @pytest.mark.parametrize("text", ["x", "{}", "[1]"])
 def test_what_was_derived_and_is_not_what_it_should_be_is_named(folder, name, text):
