@@ -20,8 +20,9 @@ from pydantic import ValidationError
 from shared.contracts.base import Contract, Event, EventBody
 from shared.database.transaction import Database, Transaction
 from shared.messaging import outbox, topology
+from shared.messaging.confirming import Outcome
 from shared.messaging.errors import Unavailable
-from shared.messaging.link import Delivery, Link, LinkDown, Outcome, OutgoingMessage
+from shared.messaging.link import Delivery, Link, LinkDown, OutgoingMessage
 from shared.operations import clock
 from shared.operations.health import Metrics
 from shared.operations.logs import log

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from amqp.exceptions import AccessRefused, AMQPError, RecoverableConnectionError
 
 from shared.messaging import waiting
 from shared.messaging.acknowledging import Acknowledgements
+from shared.messaging.confirming import Confirms, Outcome
 from shared.messaging.transport import HEARTBEAT_SECONDS, Wire, connect, connection_arguments, publishing
 from shared.operations.logs import log
 
@@ -41,15 +41,6 @@ _BROKEN = (AMQPError, OSError, ssl.SSLError, AttributeError, KeyError)
 
 class LinkDown(Exception):
     """There is no connection to the broker at the moment."""
-
-
-class Outcome(Enum):
-    """What became of a message published with confirms."""
-
-    CONFIRMED = "confirmed"
-    RETURNED = "returned"
-    NACKED = "nacked"
-    UNKNOWN = "unknown"
 
 
 class OutgoingMessage(NamedTuple):
@@ -135,11 +126,7 @@ class Link:
         self._last_sent = self._heard = 0.0
         self._frames = 0
         self._publishing = threading.Lock()
-        self._awaited: dict[int, int] = {}
-        self._outcomes: list[Outcome] = []
-        self._returned: set[str] = set()
-        self._settled = threading.Event()
-        self._next_tag = 1
+        self._confirms = Confirms()
         self._acknowledgements = Acknowledgements()
         self._acknowledging_is_due = False
         self._wishes: list[_Wish] = []
@@ -215,20 +202,20 @@ class Link:
             self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     def _connect(self) -> None:
-        connection, wire = connect(self._arguments), None
+        connection, wire, confirms = connect(self._arguments), None, Confirms()
         try:
             wire = Wire(connection)
             channel = connection.channel()
             channel.auto_decode = False  # a body is bytes, whatever encoding its sender claims
             if self._confirm:
                 channel.confirm_select()
-                channel.events["basic_ack"].add(self._on_ack)
-                channel.events["basic_nack"].add(self._on_nack)
+                channel.events["basic_ack"].add(confirms.acked)
+                channel.events["basic_nack"].add(confirms.nacked)
             channel.events["basic_return"].add(self._on_return)
             with self._lock:
                 self._generation += 1
                 self._connection, self._channel, self._wire = connection, channel, wire
-                self._next_tag = 1
+                self._confirms = confirms
                 self._arrived = []
                 self._acknowledgements = Acknowledgements()
                 self._last_sent = self._heard = time.monotonic()
@@ -263,7 +250,7 @@ class Link:
                 connection.collect()
         if wire is not None:
             wire.close()
-        self._settled.set()
+        self._confirms.complete.set()
         if was_up and self._on_down is not None:
             self._on_down()
 
@@ -444,53 +431,28 @@ class Link:
         """
         if not messages:
             return []
+        ids = [message.properties.get("message_id") for message in messages]
         with self._publishing:
             with self._held(timeout):
                 if self._channel is None or self._wire is None or not self._up.is_set():
                     raise LinkDown(self.name)
-                generation = self._generation
-                self._settled.clear()
-                self._returned = set()
-                self._outcomes = [Outcome.UNKNOWN] * len(messages)
-                self._awaited = {self._next_tag + place: place for place in range(len(messages))}
+                confirms = self._confirms
+                confirms.begin(len(messages))
                 try:
                     with self._wire.gathering():
                         for message in messages:
                             self._send(self._channel, message)
-                            self._next_tag += 1
+                            confirms.sent()
                     self._wire.flush()
                 except _BROKEN:
                     self._break()
-                    return list(self._outcomes)
-            deadline = time.monotonic() + timeout
-            while self._awaited and self._generation == generation and self._up.is_set():
-                remaining = deadline - time.monotonic()
-                if remaining <= 0 or not self._settled.wait(remaining):
-                    break
+                    return confirms.end(ids)
+            confirms.complete.wait(timeout)
             with self._lock:
-                outcomes, self._awaited = list(self._outcomes), {}
-                for place, message in enumerate(messages):
-                    if message.properties.get("message_id") in self._returned:
-                        outcomes[place] = Outcome.RETURNED
-            return outcomes
-
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._settle(tag, multiple, Outcome.CONFIRMED)
-
-    def _on_nack(self, tag: int, multiple: bool, *_: object) -> None:
-        self._settle(tag, multiple, Outcome.NACKED)
-
-    def _settle(self, tag: int, multiple: bool, outcome: Outcome) -> None:
-        tags = [one for one in self._awaited if one <= tag] if multiple else [tag]
-        for one in tags:
-            place = self._awaited.pop(one, None)
-            if place is not None:
-                self._outcomes[place] = outcome
-        if not self._awaited:
-            self._settled.set()
+                return confirms.end(ids)
 
     def _on_return(self, _error: object, _exchange: str, _key: str, message: amqp.Message) -> None:
-        self._returned.add(str(message.properties.get("message_id")))
+        self._confirms.returned(str(message.properties.get("message_id")))
         if self._on_returned is not None:
             self._on_returned(message.properties.get("correlation_id"))
 

@@ -24,8 +24,9 @@ import amqp
 from shared.contracts.base import Contract
 from shared.database.transaction import Database, Transaction
 from shared.messaging import outbox, topology
+from shared.messaging.confirming import Outcome
 from shared.messaging.errors import Refused
-from shared.messaging.link import Link, LinkDown, Outcome, OutgoingMessage
+from shared.messaging.link import Link, LinkDown, OutgoingMessage
 from shared.operations.health import Metrics
 from shared.operations.logs import log
 

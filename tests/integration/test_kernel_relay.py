@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from shared.messaging import topology
-from shared.messaging.link import Outcome
+from shared.messaging.confirming import Outcome
 from shared.messaging.relay import Relay
 from tests.integration.kernel_broker import (
     DEAD,
