@@ -207,6 +207,9 @@ class Link:
             wire = Wire(connection)
             channel = connection.channel()
             channel.auto_decode = False  # a body is bytes, whatever encoding its sender claims
+            # Else py-amqp opens a channel again that the broker has ended, and waits for it amid what is being read;
+            # here the connection ends with its channel.
+            channel._do_revive = lambda: None
             if self._confirm:
                 channel.confirm_select()
                 channel.events["basic_ack"].add(confirms.acked)
