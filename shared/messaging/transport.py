@@ -90,9 +90,26 @@ def _deliver(message: _Message, method: bytes) -> None:
 
 @lru_cache(maxsize=1024)
 def _came_by(arguments: bytes) -> tuple[bool, str, str]:
-    """The end of what a delivery begins with: whether it was delivered before, and its exchange and routing key."""
-    (redelivered, exchange, key), _ = serialization.loads("bss", arguments, 0)
-    return redelivered, exchange, key
+    """The end of what a delivery begins with: whether it was delivered before, and its exchange and routing key.
+
+    The broker takes a key of any bytes. One that is no text would end the connection, and come again by the next.
+    """
+    key = 2 + arguments[1]
+    ends = key + 1 + arguments[key]
+    exchange, key_text = (text.decode(errors="replace") for text in (arguments[2:key], arguments[key + 1 : ends]))
+    return bool(arguments[0] & 1), exchange, key_text
+
+
+class _Connection(amqp.Connection):  # type: ignore[misc]
+    """Reads what a delivery begins with as above, where py-amqp pieced the message together."""
+
+    def on_inbound_method(self, channel_id: int, method_sig: tuple[int, int], payload: bytes, content: Any) -> None:
+        channel = (self.channels or {}).get(channel_id)
+        if method_sig == spec.Basic.Deliver and channel is not None and not channel.is_closing:
+            content.channel = channel
+            _deliver(content, payload)
+        else:
+            super().on_inbound_method(channel_id, method_sig, payload, content)
 
 
 def connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str, Any]:
@@ -118,7 +135,7 @@ def connection_arguments(url: str, name: str, ca_file: str | None) -> dict[str, 
 
 def connect(arguments: dict[str, Any]) -> amqp.Connection:
     """A connection that stands. Raises what py-amqp raises."""
-    connection = amqp.Connection(**arguments)
+    connection = _Connection(**arguments)
     # Without this, py-amqp reads the connection before every publish and so runs callbacks inside callbacks.
     connection.negotiate_capabilities = {**connection.negotiate_capabilities, "connection.blocked": False}
     connection.connect()

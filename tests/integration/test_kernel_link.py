@@ -334,3 +334,48 @@ def test_a_channel_that_the_broker_has_just_ended_is_told_and_mended(heard):
     wait_for(lambda: link.connected and link._channel.connection is not None)
     link.publish(OutgoingMessage(b"after", "", QUEUE))
     wait_for(lambda: [one.body for one in got] == [b"after"])
+
+
+def test_a_channel_whose_end_comes_in_two_pieces_is_mended_at_once(broker_vhost):
+    """py-amqp opens it again and waits for the answer, amid what is being read."""
+    host, port = broker_vhost.url.rsplit("@", 1)[1].split("/")[0].split(":")
+    proxy = Proxy((host, int(port)))
+    link = Link(broker_vhost.url.replace(f":{port}/", f":{proxy.port}/"), "test")
+    link.start()
+    try:
+        assert link.wait_connected(10)
+        proxy.hold_after = 10
+        before = link._generation
+        link.publish(OutgoingMessage(b"x", "no such exchange", "key"))
+        time.sleep(0.3)  # a piece of the frame has come
+        assert link._generation == before
+        proxy.hold_after = None
+        wait_for(lambda: link.connected and link._generation > before, 3)
+    finally:
+        link.stop()
+        proxy.close()
+
+
+def test_a_body_arrives_whole_whatever_frames_it_fills(heard):
+    link, got, _ = heard
+    most = link._connection.frame_max - 8
+    sizes = [times * most + more for times in range(3) for more in range(-9, 10) if times * most + more >= 0]
+    bodies = [bytes([size % 251]) * size for size in sizes]
+    for body in bodies:
+        link.publish(OutgoingMessage(body, "", QUEUE))
+    wait_for(lambda: len(got) == len(bodies))
+    assert [one.body == body for one, body in zip(got, bodies, strict=True)] == [True] * len(bodies)
+    assert link._generation == 1
+
+
+@pytest.mark.parametrize("size", [5, 200_000])
+def test_a_routing_key_that_is_no_text_harms_nobody(heard, size):
+    """The broker takes any bytes; a message that ended the connection would come again by the next."""
+    link, got, channel = heard
+    channel.queue_bind(QUEUE, "amq.topic", "#")
+    channel.basic_publish(amqp.Message(b"x" * size), "amq.topic", b"cases.\xff")
+    channel.basic_publish(amqp.Message(b"fine"), "amq.topic", "cases.fine")
+    wait_for(lambda: len(got) == 2)
+    assert [one.routing_key for one in got] == ["cases.\ufffd", "cases.fine"]
+    assert [len(one.body) for one in got] == [size, 4]
+    assert link._generation == 1

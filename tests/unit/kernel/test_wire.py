@@ -91,3 +91,31 @@ def test_a_connection_that_broke_is_told_and_nothing_more_is_written(
     with pytest.raises(OSError, match="pipe"):
         wire._write(b"gone too")
     wire.close()
+
+
+def test_a_broker_that_has_closed_is_told(ends: tuple[socket.socket, socket.socket]) -> None:
+    near, far = ends
+    wire = wire_of(near)
+    assert not wire.drain()
+    far.close()
+    with pytest.raises(ConnectionResetError):
+        wire.drain()
+    wire.close()
+
+
+def test_after_half_a_frame_nothing_more_may_follow(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Whoever was killed while it waited for room, for one, has written a part."""
+    near, far = ends
+    wire = wire_of(near)
+
+    def killed(_data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    wire._send_at_once = lambda data: near.send(data[:3])
+    wire._send = killed
+    with pytest.raises(KeyboardInterrupt):
+        wire._write(b"a frame")
+    assert far.recv(100) == b"a f"
+    far.settimeout(5)
+    assert far.recv(100) == b""
+    wire.close()
