@@ -116,14 +116,42 @@ def test_none_hmac_and_strange_keys_are_refused(keys, verifier):
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(place=st.integers(0, 10_000), character=st.characters())
-def test_a_token_with_any_other_character_is_refused(keys, verifier, place, character):
-    token = Signer(keys["identity"], "identity").mint(resident(clock.now()))
+@given(place=st.integers(0, 10_000), character=st.characters(), known=st.booleans())
+def test_a_token_with_any_other_character_is_refused(keys, verifier, place, character, known):
+    """Also when tokens with the same header were taken before."""
+    signer = Signer(keys["identity"], "identity")
+    verifier._forget()
+    if known:
+        verifier.verify(signer.mint(resident(clock.now())))
+    token = signer.mint(resident(clock.now()))
     place %= len(token) - 1  # the last character of a signature has bits that no decoder looks at
     changed = token[:place] + character + token[place + 1 :]
     if changed != token:
         with pytest.raises(NotAuthenticated):
             verifier.verify(changed)
+
+
+def test_a_known_header_is_no_word_for_what_follows_it(keys, verifier):
+    signer, stranger = (Signer(key, "identity") for key in (keys["identity"], keys["service:cases"]))
+    now = clock.now()
+    own, others = signer.mint(resident(now)), signer.mint(resident(now))
+    verifier.verify(own)
+    header, payload, signature = others.split(".")
+    _, foreign, by_stranger = stranger.mint(resident(now)).split(".")
+    for forged in (
+        f"{header}.{foreign}.{by_stranger}",
+        f"{header}.{foreign}.{signature}",
+        f"{header}.{payload}.{by_stranger}",
+        f"{header}.{payload}.",
+        f"{header}.{payload}",
+        f"{header}..{signature}",
+        f"{header}.{payload}.{signature}.{signature}",
+        f"{header}.{payload}.{signature[:-4]}",
+    ):
+        with pytest.raises(NotAuthenticated) as raised:
+            verifier.verify(forged)
+        assert raised.value.reason == "token_forged"
+    assert verifier.verify(others).kind == "resident"
 
 
 def test_keys_can_be_changed_while_the_process_runs(keys, verifier, tmp_path):
