@@ -46,9 +46,9 @@ def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     _hand_over(folder)
-    for empty in filter(Path.is_dir, folder.iterdir()):
-        with suppress(OSError):  # the engine makes one where a file is not there
-            empty.rmdir()
+    for name in _files():
+        with suppress(OSError):  # the engine makes an empty folder where a file is not there
+            (folder / name).rmdir()
     for file in filter(Path.is_file, folder.iterdir()):
         with suppress(PermissionError):  # somebody else's: `faults` says what is wrong with it
             _hand_over(file)
@@ -120,6 +120,12 @@ def faults(folder: Path) -> list[str]:
         if usable(authorities) and not certificates.are_some(folder / authorities):
             found.append(f"{authorities} holds no certificates in PEM")
     return found or _not_derived(folder)
+
+
+def _files() -> list[str]:
+    """What the engine is told to mount. Other folders are not ours to remove, empty or not."""
+    pairs = [f"{name}.{suffix}" for name in wanted.INNER_SERVERS for suffix in ("crt", "key")]
+    return [*(secret.name for secret in wanted.all_random()), *pairs, "ca.crt", *wanted.DERIVED, *wanted.GIVEN]
 
 
 def _of_made(folder: Path) -> list[str]:

@@ -107,6 +107,14 @@ def test_the_folders_that_an_engine_made_for_missing_files_become_files(folder):
     assert command.faults(folder) == []
 
 
+def test_a_folder_that_no_missing_file_left_stays_though_it_is_empty(folder):
+    """The demo's containers have its clock's folder in hand, which is empty until somebody moves the clock."""
+    (folder / "demo-clock").mkdir()
+    before = (folder / "demo-clock").stat().st_ino
+    command.make(folder, [], demo=False)
+    assert (folder / "demo-clock").stat().st_ino == before
+
+
 @pytest.mark.parametrize("name", ["trusted.json", "rabbitmq-definitions.json"])
 @pytest.mark.parametrize("text", ["x", "{}", "[1]"])
 def test_what_was_derived_and_is_not_what_it_should_be_is_named(folder, name, text):
