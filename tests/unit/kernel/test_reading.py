@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import amqp
+import pytest
 from amqp import spec
 from amqp.method_framing import frame_handler
 from amqp.serialization import dumps
@@ -161,6 +162,24 @@ def test_a_message_that_is_all_there_needs_nothing_pieced_together() -> None:
     heard.read_by_us([stream + stream])
     assert [body for _, _, body, _ in heard.told] == [b"body", b"body"]
     assert not heard.failed
+
+
+BEGINS = method(spec.Basic.Deliver, "sLbss", CONSUMER, 7, False, "events", "case")
+OF_13 = frame(2, struct.pack(">HHQ", 60, 0, 13) + amqp.Message()._serialize_properties())
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(OF_13 + frame(3, b"four") + frame(3, b"0\xce2345678"), id="a body in two frames"),
+        pytest.param(OF_13 + struct.pack(">BHI", 3, 2, 13) + b"x" * 13 + b"\xce", id="another channel's body"),
+        pytest.param(OF_13 + frame(8, b"x" * 13), id="no body"),
+        pytest.param(frame(2, struct.pack(">HHQ", 60, 0, 0)[:-1]) + frame(3, b"x" * 0xCE), id="a header cut short"),
+        pytest.param(BEGINS + OF_13 + frame(3, b"x" * 13), id="another begins before its content"),
+    ],
+)
+def test_what_only_looks_like_a_whole_message_is_left_to_py_amqp(rest: bytes) -> None:
+    assert_the_same(BEGINS + rest, [])
 
 
 def test_who_holds_the_connection_lets_go_of_it_however_much_has_come() -> None:
