@@ -57,6 +57,8 @@ def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
         if not (folder / secret.name).exists():
             write(folder / secret.name, secret.make())
     if not (folder / "ca.crt").exists():
+        if (folder / _AUTHORITY[1]).exists():  # a new authority would take the place of the one that signed all others
+            sys.exit(f"{folder / 'ca.crt'} is missing, and its key is here: put it back, or take the key away too")
         for name, text in zip(_AUTHORITY, certificates.authority(), strict=True):
             write(folder / name, text)
     make_certificates(folder, hosts, again=False)
@@ -76,6 +78,8 @@ def make_certificates(folder: Path, hosts: Sequence[str], *, again: bool) -> Non
             key = folder / _AUTHORITY[1]
             if not key.exists():
                 sys.exit(f"{key} is not here, so no certificate can be made: bring {name}.crt and {name}.key")
+            if fault := _unusable(folder / "ca.crt"):
+                sys.exit(f"{folder / 'ca.crt'} {fault}, so no certificate can be made")
             outer = hosts if name != "postgres" else ()
             made = certificates.server(
                 (folder / "ca.crt").read_text(), key.read_text(), [inner, "localhost", "127.0.0.1", *outer]

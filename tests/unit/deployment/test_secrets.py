@@ -115,6 +115,17 @@ def test_a_folder_that_no_missing_file_left_stays_though_it_is_empty(folder):
     assert (folder / "demo-clock").stat().st_ino == before
 
 
+@pytest.mark.parametrize("spoil", [_nothing, _no_text, _a_folder])
+def test_no_other_authority_takes_the_place_of_one_that_is_damaged(folder, spoil):
+    key = (folder / "offline-ca.key").read_text()
+    spoil(folder / "ca.crt")
+    (folder / "s3.crt").unlink()
+    with pytest.raises(SystemExit) as raised:
+        command.make(folder, [], demo=False)
+    assert "ca.crt" in str(raised.value)
+    assert (folder / "offline-ca.key").read_text() == key
+
+
 @pytest.mark.parametrize("name", ["trusted.json", "rabbitmq-definitions.json"])
 @pytest.mark.parametrize("text", ["x", "{}", "[1]"])
 def test_what_was_derived_and_is_not_what_it_should_be_is_named(folder, name, text):
