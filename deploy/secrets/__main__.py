@@ -22,6 +22,9 @@ from shared.operations.settings import EXIT_CONFIGURATION
 
 SERVICE_USER = 10001
 _AUTHORITY = ("ca.crt", "offline-ca.key")
+_PAIRS = {name: (f"{name}.crt", f"{name}.key") for name in wanted.INNER_SERVERS}
+_NOT_RANDOM = (*(name for pair in _PAIRS.values() for name in pair), "ca.crt", *wanted.DERIVED, *wanted.GIVEN)
+"""The other files that the services or servers are given."""
 
 
 def write(file: Path, text: str) -> None:
@@ -46,7 +49,7 @@ def make(folder: Path, hosts: Sequence[str], *, demo: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     _hand_over(folder)
-    for name in _files():
+    for name in [*(secret.name for secret in wanted.all_random()), *_NOT_RANDOM]:
         with suppress(OSError):  # the engine makes an empty folder where a file is not there
             (folder / name).rmdir()
     for file in filter(Path.is_file, folder.iterdir()):
@@ -103,15 +106,13 @@ def derive(folder: Path) -> None:
 
 def faults(folder: Path) -> list[str]:
     """A line for each secret that is missing or not as it should be. No secret's content is in it."""
-    pairs = {name: (f"{name}.crt", f"{name}.key") for name in wanted.INNER_SERVERS}
-    names = [*(name for pair in pairs.values() for name in pair), "ca.crt", *wanted.DERIVED, *wanted.GIVEN]
-    unusable = {name: fault for name in names if (fault := _unusable(folder / name))}
+    unusable = {name: fault for name in _NOT_RANDOM if (fault := _unusable(folder / name))}
     found = [*_of_made(folder), *(f"{name} {fault}" for name, fault in unusable.items())]
 
     def usable(*files: str) -> bool:
         return not unusable.keys() & set(files)
 
-    for name, pair in pairs.items():
+    for name, pair in _PAIRS.items():
         if usable(*pair):
             fault = certificates.fault(*map(folder.joinpath, pair))
             if not fault and name != "reports" and usable("ca.crt"):  # those who report have other roots
@@ -124,12 +125,6 @@ def faults(folder: Path) -> list[str]:
         if usable(authorities) and not certificates.are_some(folder / authorities):
             found.append(f"{authorities} holds no certificates in PEM")
     return found or _not_derived(folder)
-
-
-def _files() -> list[str]:
-    """What the engine is told to mount. Other folders are not ours to remove, empty or not."""
-    pairs = [f"{name}.{suffix}" for name in wanted.INNER_SERVERS for suffix in ("crt", "key")]
-    return [*(secret.name for secret in wanted.all_random()), *pairs, "ca.crt", *wanted.DERIVED, *wanted.GIVEN]
 
 
 def _of_made(folder: Path) -> list[str]:

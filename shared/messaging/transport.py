@@ -1,7 +1,8 @@
 """How a connection of py-amqp reads and writes here: whole buffers in, and in one piece what is written together.
 
-What the frames say is py-amqp's to read and write; a codec of our own would be quicker, and is not ours to keep
-(docs/decisions/0001). What is changed is how often the kernel is called and bytes are copied.
+What the frames say is py-amqp's to read and write, but for where a delivery came from: a codec of our own would be
+quicker, and is not ours to keep (docs/decisions/0001). What is changed is how often the kernel is called, bytes are
+copied, and a frame is looked at.
 """
 
 from __future__ import annotations
@@ -67,11 +68,11 @@ def publishing(channel: int, frame_max: int, message: amqp.Message, exchange: st
     body = message.body
     method = _publish_method(exchange, key, mandatory)
     header = _CONTENT.pack(_BASIC, 0, len(body)) + message._serialize_properties()
-    frames = [_FRAME_HEADER.pack(1, channel, len(method)), method, _END, _FRAME_HEADER.pack(2, channel, len(header))]
-    frames += header, _END
+    frames = [_FRAME_HEADER.pack(_METHOD, channel, len(method)), method, _END]
+    frames += _FRAME_HEADER.pack(_HEADER, channel, len(header)), header, _END
     for begins in range(0, len(body), frame_max - 8):
         piece = body[begins : begins + frame_max - 8]
-        frames += _FRAME_HEADER.pack(3, channel, len(piece)), piece, _END
+        frames += _FRAME_HEADER.pack(_BODY, channel, len(piece)), piece, _END
     return b"".join(frames)
 
 

@@ -58,6 +58,16 @@ class Proxy:
 
 
 @pytest.fixture
+def proxy(broker_vhost):
+    """One before the broker; `url`: the broker by it."""
+    host, port = broker_vhost.url.rsplit("@", 1)[1].split("/")[0].split(":")
+    between = Proxy((host, int(port)))
+    between.url = broker_vhost.url.replace(f":{port}/", f":{between.port}/")
+    yield between
+    between.close()
+
+
+@pytest.fixture
 def heard(broker_vhost):
     """A link that consumes a queue, what it heard, and a channel that publishes to the queue."""
     got: list[Delivery] = []
@@ -147,15 +157,14 @@ def test_an_error_of_any_kind_ends_the_connection_and_not_the_link(heard):
     wait_for(heard_again)
 
 
-def test_half_a_frame_is_waited_for_without_turning_and_without_holding_the_connection(broker_vhost):
-    host, port = broker_vhost.url.rsplit("@", 1)[1].split("/")[0].split(":")
-    proxy, got = Proxy((host, int(port))), []
+def test_half_a_frame_is_waited_for_without_turning_and_without_holding_the_connection(proxy):
+    got = []
 
     def listen(channel):
         channel.queue_declare(QUEUE, durable=True, auto_delete=False)
         channel.basic_consume(QUEUE, no_ack=True, callback=link.collect)
 
-    link = Link(broker_vhost.url.replace(f":{port}/", f":{proxy.port}/"), "test", listen, on_delivery=got.append)
+    link = Link(proxy.url, "test", listen, on_delivery=got.append)
     link.start()
     try:
         assert link.wait_connected(10)
@@ -173,13 +182,10 @@ def test_half_a_frame_is_waited_for_without_turning_and_without_holding_the_conn
         assert got[0].body == b"x" * 100_000
     finally:
         link.stop()
-        proxy.close()
 
 
-def test_a_broker_that_stalls_does_not_keep_anyone_beyond_their_time(broker_vhost):
-    host, port = broker_vhost.url.rsplit("@", 1)[1].split("/")[0].split(":")
-    proxy = Proxy((host, int(port)))
-    link = Link(broker_vhost.url.replace(f":{port}/", f":{proxy.port}/"), "test")
+def test_a_broker_that_stalls_does_not_keep_anyone_beyond_their_time(proxy):
+    link = Link(proxy.url, "test")
     link.start()
     try:
         assert link.wait_connected(10)
@@ -194,7 +200,6 @@ def test_a_broker_that_stalls_does_not_keep_anyone_beyond_their_time(broker_vhos
         wait_for(lambda: link.connected, 15)
     finally:
         link.stop()
-        proxy.close()
 
 
 def test_what_nobody_waits_for_any_more_is_not_asked_of_the_broker(broker_vhost):
@@ -336,11 +341,9 @@ def test_a_channel_that_the_broker_has_just_ended_is_told_and_mended(heard):
     wait_for(lambda: [one.body for one in got] == [b"after"])
 
 
-def test_a_channel_whose_end_comes_in_two_pieces_is_mended_at_once(broker_vhost):
-    """py-amqp opens it again and waits for the answer, amid what is being read."""
-    host, port = broker_vhost.url.rsplit("@", 1)[1].split("/")[0].split(":")
-    proxy = Proxy((host, int(port)))
-    link = Link(broker_vhost.url.replace(f":{port}/", f":{proxy.port}/"), "test")
+def test_a_channel_whose_end_comes_in_two_pieces_is_mended_at_once(proxy):
+    """py-amqp opens it again and waits for the answer, amid what is being read (R-SYS-5)."""
+    link = Link(proxy.url, "test")
     link.start()
     try:
         assert link.wait_connected(10)
@@ -353,7 +356,15 @@ def test_a_channel_whose_end_comes_in_two_pieces_is_mended_at_once(broker_vhost)
         wait_for(lambda: link.connected and link._generation > before, 3)
     finally:
         link.stop()
-        proxy.close()
+
+
+def test_a_question_that_makes_the_broker_end_the_channel_is_answered_and_the_link_mended(heard):
+    link, _, _ = heard
+    before = link._generation
+    with pytest.raises(LinkDown):
+        link.run(lambda own: own.queue_declare("no such queue", passive=True))
+    wait_for(lambda: link.connected and link._generation > before)
+    assert link.run(lambda own: own.queue_declare(QUEUE, passive=True)).queue == QUEUE
 
 
 def test_a_body_arrives_whole_whatever_frames_it_fills(heard):
@@ -370,7 +381,7 @@ def test_a_body_arrives_whole_whatever_frames_it_fills(heard):
 
 @pytest.mark.parametrize("size", [5, 200_000])
 def test_a_routing_key_that_is_no_text_harms_nobody(heard, size):
-    """The broker takes any bytes; a message that ended the connection would come again by the next."""
+    """The broker takes any bytes; a message that ended the connection would come again by the next (R-SYS-5)."""
     link, got, channel = heard
     channel.queue_bind(QUEUE, "amq.topic", "#")
     channel.basic_publish(amqp.Message(b"x" * size), "amq.topic", b"cases.\xff")

@@ -1,4 +1,4 @@
-"""What the broker says of published messages is taken for those it is said of, and for no others."""
+"""What the broker says of published messages is taken for those it is said of, and for no others (R-SYS-5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes in is what py-amqp would make of it, however it is cut into frames and pieces."""
+"""What comes in is what py-amqp would make of it, however it is cut into frames and pieces (R-SYS-5)."""
 
 from __future__ import annotations
 
@@ -123,6 +123,7 @@ def assert_the_same(stream: bytes, lengths: list[int]) -> None:
     assert (ours.told, ours.failed) == (theirs.told, theirs.failed)
 
 
+BEGINS = method(spec.Basic.Deliver, "sLbss", CONSUMER, 7, False, "events", "case")
 lengths = st.lists(st.integers(1, 400), max_size=12)
 
 
@@ -133,14 +134,13 @@ def test_it_is_what_py_amqp_would_read(stream: bytes, cuts: list[int]) -> None:
 
 def test_it_may_be_cut_anywhere() -> None:
     """Just before the end of a frame, too."""
-    begins = method(spec.Basic.Deliver, "sLbss", CONSUMER, 7, True, "events", "case")
     stream = b"".join(
         [
-            begins + content(b"whole", {"message_id": "1"}, FRAME_MAX),
-            begins + content(b"in pieces", {}, 4),
-            begins + content(b"", {}, FRAME_MAX),
+            BEGINS + content(b"whole", {"message_id": "1"}, FRAME_MAX),
+            BEGINS + content(b"in pieces", {}, 4),
+            BEGINS + content(b"", {}, FRAME_MAX),
             method(spec.Basic.Ack, "Lb", 3, False),
-            begins + content(b"last", {}, FRAME_MAX),
+            BEGINS + content(b"last", {}, FRAME_MAX),
         ]
     )
     for cut in range(1, len(stream)):
@@ -158,13 +158,12 @@ def test_what_is_damaged_is_read_or_refused_as_by_py_amqp(stream: bytes, cuts: l
 def test_a_message_that_is_all_there_needs_nothing_pieced_together() -> None:
     heard = Heard()
     heard.connection.on_inbound_frame = None  # would fail
-    stream = method(spec.Basic.Deliver, "sLbss", CONSUMER, 7, False, "events", "case") + content(b"body", {}, FRAME_MAX)
+    stream = BEGINS + content(b"body", {}, FRAME_MAX)
     heard.read_by_us([stream + stream])
     assert [body for _, _, body, _ in heard.told] == [b"body", b"body"]
     assert not heard.failed
 
 
-BEGINS = method(spec.Basic.Deliver, "sLbss", CONSUMER, 7, False, "events", "case")
 OF_13 = frame(2, struct.pack(">HHQ", 60, 0, 13) + amqp.Message()._serialize_properties())
 
 
@@ -200,7 +199,7 @@ def test_who_holds_the_connection_lets_go_of_it_however_much_has_come() -> None:
 def test_a_channel_that_is_being_closed_delivers_nothing_more() -> None:
     heard = Heard()
     heard.connection.channels[1].is_closing = True
-    stream = method(spec.Basic.Deliver, "sLbss", CONSUMER, 7, False, "events", "case") + content(b"body", {}, FRAME_MAX)
+    stream = BEGINS + content(b"body", {}, FRAME_MAX)
     heard.read_by_us([stream])
     assert heard.told == []
     assert not heard.failed
@@ -208,7 +207,7 @@ def test_a_channel_that_is_being_closed_delivers_nothing_more() -> None:
 
 def test_each_frame_counts_as_a_sign_of_life() -> None:
     heard = Heard()
-    stream = method(spec.Basic.Deliver, "sLbss", CONSUMER, 7, False, "events", "case") + content(b"body", {}, FRAME_MAX)
+    stream = BEGINS + content(b"body", {}, FRAME_MAX)
     wire = heard.wire([stream])
     wire.drain()
     assert wire._connection.bytes_recv == 3

@@ -131,7 +131,7 @@ def test_a_token_with_any_other_character_is_refused(keys, verifier, place, char
             verifier.verify(changed)
 
 
-def test_a_known_header_is_no_word_for_what_follows_it(keys, verifier):
+def test_a_known_header_is_no_word_for_what_follows_it_R_SYS_1(keys, verifier):
     signer, stranger = (Signer(key, "identity") for key in (keys["identity"], keys["service:cases"]))
     now = clock.now()
     own, others = signer.mint(resident(now)), signer.mint(resident(now))
